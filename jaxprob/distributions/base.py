@@ -1,0 +1,129 @@
+"""The common face of all distributions: distrax's interface, plus quantiles and intervals.
+
+A distribution of ours is a `distrax.Distribution` that keeps arrays only (shapes are computed from
+them, never cached), gives every array the full batch shape, and so survives `jit`, `vmap`, `grad`
+and `jax.tree.map`, as argument and as result.
+
+Twin: `torch_ref/distributions/base.py`.
+"""
+
+from typing import Any, ClassVar
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.validation import check_event
+from jaxprob.types import Array, ArrayLike, Key
+
+__all__ = ["Distribution"]
+
+
+class Distribution(distrax.Distribution):
+    """Base of the distributions of this package.
+
+    Quantiles, intervals and tail probabilities are marginal: a distribution over vectors gives one
+    number for each element of the event.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    reparameterized: bool = False
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """What a value must satisfy to be an event."""
+        return constraints.real
+
+    def marginal(self) -> "Distribution":
+        """Returns the marginals: scalar events, batch shape `batch_shape + event_shape`."""
+        if self.event_shape == ():
+            return self
+        raise NotImplementedError(f"{self.name} has no closed-form marginals.")
+
+    def quantile(self, q: ArrayLike) -> Array:
+        """Returns the value that a draw stays below with probability `q`.
+
+        Args:
+          q: Probabilities in [0, 1], any shape that broadcasts with `batch_shape + event_shape`.
+
+        Returns:
+          Quantiles of the marginals, of the broadcast shape, in the units of the event.
+        """
+        if self.event_shape == ():
+            raise NotImplementedError(f"{self.name} has no quantile function.")
+        return self.marginal().quantile(q)
+
+    def interval(self, level: float) -> tuple[Array, Array]:
+        """Returns the central interval that holds a draw with probability `level`.
+
+        Args:
+          level: Probability in (0, 1), e.g. 0.9 for the 5 % and 95 % quantiles.
+
+        Returns:
+          Lower and upper end, each of shape `batch_shape + event_shape`, for each marginal.
+
+        Raises:
+          ValueError: A level outside (0, 1).
+        """
+        if not 0.0 < float(level) < 1.0:
+            raise ValueError(
+                f"interval: level must be a probability strictly between 0 and 1; got {level}. "
+                "Write 0.9 for a 90 % interval."
+            )
+        tail = 0.5 * (1.0 - float(level))
+        return self.quantile(tail), self.quantile(1.0 - tail)
+
+    def prob_above(self, threshold: ArrayLike) -> Array:
+        """Returns P(X > threshold) of each marginal, shape `batch_shape + event_shape`."""
+        marginal = self.marginal()
+        return marginal.survival_function(jnp.asarray(threshold))
+
+    def from_standard_normal(self, z: ArrayLike) -> Array:
+        """Returns the values with the same cdf as `z` has under N(0, 1): Q(Phi(z)).
+
+        It turns nodes or draws of a standard normal into those of this distribution.
+        """
+        z = jnp.asarray(z)
+        # Beyond this, Phi(z) rounds to 1 and the quantile would be infinite.
+        edge = 5.0 if z.dtype == jnp.float32 else 8.0
+        return self.quantile(ndtr(jnp.clip(z, -edge, edge)))
+
+    def median(self) -> Array:
+        """Returns the median of each marginal."""
+        return self.quantile(0.5)
+
+    def rsample(self, *, seed: Key, sample_shape: int | tuple[int, ...] = ()) -> Array:
+        """Draws with a pathwise gradient; `sample` without the promise.
+
+        Raises:
+          NotImplementedError: Where the draw has no pathwise gradient.
+        """
+        if not self.reparameterized:
+            raise NotImplementedError(
+                f"{self.name} has no reparameterised draw: the gradient through its sample would "
+                "be zero or wrong. Use a score-function estimator instead."
+            )
+        return self.sample(seed=seed, sample_shape=sample_shape)
+
+    def _event(self, value: ArrayLike) -> Array:
+        """Checks the shape of `value` (and its values, when concrete) and returns it as array."""
+        return check_event(self.name, value, self.batch_shape, self.event_shape, self.support)
+
+    def _shown_fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.arg_constraints}
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{k}={_shown(v)}" for k, v in self._shown_fields().items())
+        return f"{type(self).__name__}({fields})"
+
+
+def _shown(value: Any) -> str:
+    """Small concrete arrays by value, others by dtype and shape."""
+    if not hasattr(value, "shape"):
+        return repr(value)
+    if isinstance(value, jax.core.Tracer) or value.size > 4:
+        return f"{value.dtype}{list(value.shape)}"
+    return np.array2string(np.asarray(value), separator=", ", precision=4)

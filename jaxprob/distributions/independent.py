@@ -1,0 +1,62 @@
+"""Batch axes reinterpreted as event axes: log p(x) = sum_i log p_i(x_i).
+
+Twin: `torch_ref/distributions/independent.py`.
+"""
+
+from typing import Any
+
+import distrax
+import jax.numpy as jnp
+
+from jaxprob.distributions.base import Distribution
+from jaxprob.types import Array, ArrayLike
+
+__all__ = ["Independent"]
+
+
+class Independent(Distribution, distrax.Independent):
+    """A product of independent distributions, the last batch axes becoming the event.
+
+    Args:
+      distribution: The factors, batch shape `[*batch, *event]`.
+      reinterpreted_batch_ndims: How many batch axes, from the right, form the event.
+
+    Raises:
+      ValueError: More axes asked for than the distribution has.
+    """
+
+    def __init__(self, distribution: distrax.Distribution, reinterpreted_batch_ndims: int = 1):
+        super().__init__(distribution, reinterpreted_batch_ndims)
+
+    @property
+    def reparameterized(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the factors have a pathwise gradient."""
+        return getattr(self.distribution, "reparameterized", False)
+
+    @property
+    def support(self):
+        """The support of each factor."""
+        return getattr(self.distribution, "support", super().support)
+
+    def marginal(self) -> Distribution:
+        """Returns the factors themselves."""
+        inner = self.distribution
+        return inner.marginal() if isinstance(inner, Distribution) else inner
+
+    def log_prob(self, value: ArrayLike) -> Array:
+        """Returns log p(value) `[*batch]`, summed over the event."""
+        return self._reduce(jnp.sum, self.distribution.log_prob(self._event(value)))
+
+    def median(self) -> Array:
+        """Returns the median of each factor."""
+        return self.distribution.median()
+
+    def prob_above(self, threshold: ArrayLike) -> Array:
+        """Returns P(X_i > threshold) of each factor."""
+        return self.marginal().survival_function(jnp.asarray(threshold))
+
+    def _shown_fields(self) -> dict[str, Any]:
+        return {
+            "distribution": self.distribution,
+            "reinterpreted_batch_ndims": self.reinterpreted_batch_ndims,
+        }

@@ -1,0 +1,147 @@
+"""The multivariate normal distribution with a full covariance, held as its Cholesky factor.
+
+    Sigma = L L^T,   log p(x) = -|L^-1 (x - loc)|^2 / 2 - sum_i log L_ii - D log(2 pi) / 2
+
+    KL(p || q) = (|L_q^-1 L_p|_F^2 + |L_q^-1 (loc_p - loc_q)|^2 - D) / 2
+                 + sum_i log L_q,ii - sum_i log L_p,ii
+
+This is our own class rather than distrax's: `distrax.MultivariateNormalTri` caches its batch shape
+and comes out of `vmap` with a wrong one (distrax issue 276).
+
+Twin: `torch_ref/distributions/multivariate_normal.py`. Source: Murphy, "Probabilistic Machine
+Learning: Advanced Topics" (2023), section 5.1.2 for the KL.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+from tensorflow_probability.substrates.jax.distributions import RegisterKL
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.normal import Normal
+from jaxprob.distributions.validation import as_parameters
+from jaxprob.types import Array, ArrayLike, Key
+
+__all__ = ["MultivariateNormal"]
+
+
+class MultivariateNormal(Distribution):
+    """Normal distribution over vectors, with correlations.
+
+    Args:
+      loc: Mean `[*batch, D]`.
+      scale_tril: Lower Cholesky factor of the covariance `[*batch, D, D]`.
+
+    Raises:
+      ValueError: A factor that is not lower triangular with a positive diagonal, or shapes that
+        do not fit.
+    """
+
+    arg_constraints = {"loc": constraints.real_vector, "scale_tril": constraints.lower_cholesky}
+    reparameterized = True
+
+    def __init__(self, loc: ArrayLike, scale_tril: ArrayLike):
+        super().__init__()
+        size, factor = jnp.shape(loc), jnp.shape(scale_tril)
+        if len(size) < 1 or len(factor) < 2 or factor[-2:] != (size[-1], size[-1]):
+            raise ValueError(
+                f"MultivariateNormal: loc has shape {size} and scale_tril {factor}; expected "
+                "[..., D] and [..., D, D] with the same D."
+            )
+        self._loc, self._scale_tril = as_parameters(
+            "MultivariateNormal",
+            self.arg_constraints,
+            {"loc": 1, "scale_tril": 2},
+            loc=loc,
+            scale_tril=scale_tril,
+        )
+
+    @property
+    def loc(self) -> Array:
+        """Mean `[*batch, D]`."""
+        return self._loc
+
+    @property
+    def scale_tril(self) -> Array:
+        """Cholesky factor `[*batch, D, D]`."""
+        return self._scale_tril
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one event, `(D,)`."""
+        return self._loc.shape[-1:]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch."""
+        return self._loc.shape[:-1]
+
+    @property
+    def support(self):
+        """Real vectors."""
+        return constraints.real_vector
+
+    def marginal(self) -> Normal:
+        """Returns the D marginal normals."""
+        return Normal(self._loc, self.stddev())
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        eps = jax.random.normal(key, (n, *self._loc.shape), self._loc.dtype)
+        return self._loc + jnp.einsum("...ij,n...j->n...i", self._scale_tril, eps)
+
+    def log_prob(self, value: ArrayLike) -> Array:
+        """Returns log p(value) `[*batch]` in nats."""
+        centred = self._event(value) - self._loc
+        z = solve_lower(self._scale_tril, centred[..., None])[..., 0]
+        normaliser = self._half_log_det() + 0.5 * centred.shape[-1] * math.log(2 * math.pi)
+        return -0.5 * jnp.sum(z**2, axis=-1) - normaliser
+
+    def entropy(self) -> Array:
+        """Returns D (1 + log 2 pi) / 2 + sum_i log L_ii, `[*batch]`."""
+        size = self._loc.shape[-1]
+        return 0.5 * size * (1.0 + math.log(2 * math.pi)) + self._half_log_det()
+
+    def mean(self) -> Array:
+        """Returns loc `[*batch, D]`."""
+        return self._loc
+
+    def mode(self) -> Array:
+        """Returns loc `[*batch, D]`."""
+        return self._loc
+
+    def median(self) -> Array:
+        """Returns loc `[*batch, D]`, the median of each marginal."""
+        return self._loc
+
+    def variance(self) -> Array:
+        """Returns the diagonal of the covariance `[*batch, D]`."""
+        return jnp.sum(self._scale_tril**2, axis=-1)
+
+    def covariance(self) -> Array:
+        """Returns L L^T `[*batch, D, D]`."""
+        return self._scale_tril @ jnp.swapaxes(self._scale_tril, -1, -2)
+
+    def _half_log_det(self) -> Array:
+        return jnp.sum(jnp.log(jnp.diagonal(self._scale_tril, axis1=-2, axis2=-1)), axis=-1)
+
+
+def solve_lower(scale_tril: Array, right: Array) -> Array:
+    """Solves L z = right for batched L `[*batch, D, D]` and right `[..., *batch, D, R]`."""
+    batch = jnp.broadcast_shapes(scale_tril.shape[:-2], right.shape[:-2])
+    lower = jnp.broadcast_to(scale_tril, batch + scale_tril.shape[-2:])
+    return solve_triangular(lower, jnp.broadcast_to(right, batch + right.shape[-2:]), lower=True)
+
+
+@RegisterKL(MultivariateNormal, MultivariateNormal)
+def _kl_divergence(p: MultivariateNormal, q: MultivariateNormal, *_, **__) -> Array:
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"KL(p || q): event shapes differ, p has {p.event_shape} and q has {q.event_shape}."
+        )
+    whitened = solve_lower(q.scale_tril, p.scale_tril)
+    shift = solve_lower(q.scale_tril, (p.loc - q.loc)[..., None])[..., 0]
+    squares = jnp.sum(whitened**2, axis=(-2, -1)) + jnp.sum(shift**2, axis=-1)
+    return 0.5 * (squares - p.event_shape[0]) + q._half_log_det() - p._half_log_det()

@@ -1,0 +1,113 @@
+"""The posterior predictive: an equally weighted mixture over posterior draws.
+
+    p(y | x, data) = (1 / S) sum_s p(y | x, w_s),   w_s ~ p(w | data)
+
+    aleatoric  = mean_s Var[y | w_s]          epistemic = Var_s E[y | w_s]
+    mutual information I(y; w) = H[p(y | x, data)] - mean_s H[p(y | x, w_s)]
+
+The two variances add up to the variance of the mixture (law of total variance). Computing with the
+mixture rather than with moments keeps its tails and its modes: the intervals are quantiles of the
+mixture.
+
+Twin: `torch_ref/distributions/predictive.py`. Source: Depeweg et al., "Decomposition of uncertainty
+in Bayesian deep learning" (ICML 2018), eqs. 1-4.
+"""
+
+from typing import Any
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprob.distributions.mixture import MixtureSameFamily, move_batch_axis
+from jaxprob.types import Array
+
+__all__ = ["Predictive"]
+
+# The trapezoidal rule over z in [-7, 7] converges faster than any power of the step for analytic
+# integrands; Gauss-Hermite of the same cost misses a narrow component inside a wide one (3e-4 nats
+# where one is five times narrower; this rule: 1e-7).
+ENTROPY_NODES = 113
+ENTROPY_RANGE = 7.0
+
+
+class Predictive(MixtureSameFamily):
+    """Equally weighted mixture of S predictions, one for each posterior draw.
+
+    It is a distribution like any other (`log_prob`, `sample`, `mean`, `variance`, `interval`,
+    `quantile`, `prob_above`, `median`), batch shape `[B]`, and splits its uncertainty.
+
+    Args:
+      components: The predictions, draws leading: batch shape `[S, B]`.
+
+    Raises:
+      ValueError: Components without a leading axis of draws.
+    """
+
+    def __init__(self, components: distrax.Distribution):
+        if not isinstance(components, distrax.Distribution):
+            raise ValueError(
+                f"Predictive: components must be a distribution; got {type(components).__name__}. "
+                "A model must return a distribution: end it with a head of jaxprob.heads."
+            )
+        batch = components.batch_shape
+        if len(batch) < 1 or batch[0] < 1:
+            raise ValueError(
+                f"Predictive: components have batch_shape {batch}; expected a leading axis of "
+                "posterior draws, [S, ...]."
+            )
+        # The draws move behind the batch, so that a vmap over the whole object stays in front.
+        moved = move_batch_axis(components, 0, len(batch) - 1)
+        dtype = jnp.result_type(*jax.tree.leaves(moved), float)
+        dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+        logits = jnp.zeros(moved.batch_shape, dtype)
+        super().__init__(distrax.Categorical(logits=logits), moved)
+
+    @property
+    def num_draws(self) -> int:
+        """Number of posterior draws S."""
+        return self.components_distribution.batch_shape[-1]
+
+    @property
+    def components(self) -> distrax.Distribution:
+        """The prediction of each draw, draws leading: batch shape `[S, *batch]`."""
+        return move_batch_axis(self.components_distribution, len(self.batch_shape), 0)
+
+    @property
+    def aleatoric(self) -> Array:
+        """Variance that no amount of data removes, mean_s Var[y | w_s]: `[*batch, *event]`."""
+        return jnp.mean(self.components_distribution.variance(), axis=len(self.batch_shape))
+
+    @property
+    def epistemic(self) -> Array:
+        """Variance due to not knowing the weights, Var_s E[y | w_s]: `[*batch, *event]`."""
+        return jnp.var(self.components_distribution.mean(), axis=len(self.batch_shape))
+
+    @property
+    def mutual_information(self) -> Array:
+        """Information that y would give on the weights, I(y; w) in nats, for each marginal.
+
+        The entropy of the mixture is integrated over each component by the trapezoidal rule in z,
+        y = Q_s(Phi(z)).
+
+        Returns:
+          `[*batch, *event]`, between 0 and log S up to the error of the quadrature.
+        """
+        mixture = self.marginal()
+        components = mixture.components_distribution
+        nodes = np.linspace(-ENTROPY_RANGE, ENTROPY_RANGE, ENTROPY_NODES)
+        weights = np.exp(-0.5 * nodes**2)
+        dtype = components.mean().dtype
+
+        def weighted_information(node_and_weight: Array) -> Array:
+            node, weight = node_and_weight
+            y = components.from_standard_normal(node)  # [*batch, *event, S]
+            log_mixture = jax.vmap(mixture.log_prob, in_axes=-1, out_axes=-1)(y)
+            return weight * jnp.mean(components.log_prob(y) - log_mixture, axis=-1)
+
+        pairs = jnp.asarray(np.stack([nodes, weights / weights.sum()], axis=1), dtype)
+        return jnp.sum(jax.lax.map(weighted_information, pairs), axis=0)
+
+    def _shown_fields(self) -> dict[str, Any]:
+        return {"draws": self.num_draws, "components": self.components_distribution}

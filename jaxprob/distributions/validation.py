@@ -1,0 +1,223 @@
+"""Checks of parameters and events: clear errors instead of silent NaN or silent broadcasting.
+
+Shapes and dtypes are checked always; at trace time that is free. Values are checked when they are
+concrete (outside `jit`), and inside `jit` when the function is wrapped by `jaxprob.checked`, which
+carries the failure out through `jax.experimental.checkify`. `jaxprob.unchecked()` turns the value
+checks off.
+"""
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import checkify
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from jaxprob.distributions.constraints import Constraint
+from jaxprob.types import Array, ArrayLike
+
+__all__ = ["as_parameters", "check_event", "check_values", "checked", "unchecked"]
+
+# "eager": check concrete values; "checkify": stage checks of traced values too; "off": check none.
+_mode: contextvars.ContextVar[str] = contextvars.ContextVar("jaxprob_checks", default="eager")
+
+
+def checked(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes the value checks of distributions work inside `jit`, `vmap`, `grad` and `scan`.
+
+    Args:
+      fn: A function, jitted or not. The result may be called eagerly or wrapped in `jax.jit`'s
+        place: it compiles `fn` together with its checks.
+
+    Returns:
+      A function like `fn` that raises a `ValueError` where a check inside it failed.
+    """
+
+    # The metadata is part of JAX's trace-cache key. Without it an inner function that was jitted
+    # and called before would be replayed from the cache without its checks, or with them later.
+    def staged(*args, **kwargs):
+        token = _mode.set("checkify")
+        try:
+            with set_xla_metadata(jaxprob_checked="1"):
+                return fn(*args, **kwargs)
+        finally:
+            _mode.reset(token)
+
+    compiled = jax.jit(checkify.checkify(staged, errors=checkify.user_checks))
+
+    @functools.wraps(fn)
+    def wrapper(*args, **kwargs):
+        with set_xla_metadata(jaxprob_checked="1"):
+            error, out = compiled(*args, **kwargs)
+        message = error.get()
+        if message is not None:
+            raise ValueError(message.removesuffix(" (`check` failed)"))
+        return out
+
+    return wrapper
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Turns the value checks off inside a `with` block; shapes and dtypes stay checked."""
+    token = _mode.set("off")
+    try:
+        yield
+    finally:
+        _mode.reset(token)
+
+
+def check_values(owner: str, name: str, value: ArrayLike, constraint: Constraint) -> None:
+    """Raises (or stages, under `checked`) an error where `value` breaks `constraint`.
+
+    Args:
+      owner: Class that asks, for the message.
+      name: Parameter or argument, for the message.
+      value: Any shape.
+      constraint: What each element must satisfy.
+
+    Raises:
+      ValueError: Naming the parameter, the constraint, how many values break it, the first bad
+        index and value, and the fix.
+    """
+    mode = _mode.get()
+    traced = isinstance(value, jax.core.Tracer)
+    if mode == "off" or (traced and mode != "checkify"):
+        return
+    if not traced:
+        array = np.asarray(value)
+        ok = np.asarray(constraint.test(array, np))
+        if ok.all():
+            return
+        index = tuple(int(i) for i in np.argwhere(~ok)[0])
+        raise ValueError(
+            f"{owner}: {name} must be {constraint.name}; {int((~ok).sum())} of {ok.size} values "
+            f"break this, the first at index {index}: {_shown(array[index])}. {constraint.fix}"
+        )
+    ok = constraint.check(value)
+    bad = ~ok.reshape(-1)
+    first = jnp.argmax(bad)
+    event = value.shape[len(value.shape) - constraint.event_ndims :]
+    # A vmapped check reports its own member's index; checkify formats the numbers at run time.
+    checkify.check(
+        ~jnp.any(bad),
+        f"{owner}: {name} must be {constraint.name}; {{count}} of {ok.size} values break this, "
+        f"the first at flat index {{first}} of shape {ok.shape}: {{value}}. {constraint.fix}",
+        count=jnp.sum(bad),
+        first=first,
+        value=value.reshape((ok.size, *event))[first],
+    )
+
+
+def as_parameters(
+    owner: str,
+    constraints: dict[str, Constraint],
+    event_ndims: dict[str, int] | None = None,
+    **parameters: ArrayLike,
+) -> tuple[Array, ...]:
+    """Turns parameters into arrays of one float dtype and one batch shape, and checks them.
+
+    Every parameter gets the full batch shape. That is what makes a distribution survive `vmap`:
+    when all leaves carry all batch axes, a new leading axis means the same thing for each of them.
+
+    Args:
+      owner: Class name, for messages.
+      constraints: Constraint of each parameter.
+      event_ndims: Trailing axes of each parameter that do not broadcast (default 0).
+      **parameters: The values, in the order in which they are returned.
+
+    Returns:
+      The parameters as float arrays, batch axes broadcast against each other.
+
+    Raises:
+      ValueError: Wrong dtype, shapes that do not broadcast, or values outside the constraints.
+    """
+    event_ndims = event_ndims or {}
+    for name, value in parameters.items():
+        dtype = jnp.result_type(value)
+        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+            raise ValueError(
+                f"{owner}: {name} must hold real numbers; got dtype {dtype}. "
+                f"Convert it first, e.g. {name}.astype(jnp.float32)."
+            )
+    dtype = jnp.result_type(*parameters.values())
+    if not jnp.issubdtype(dtype, jnp.floating):
+        dtype = jnp.result_type(float)
+    arrays = {name: jnp.asarray(value, dtype) for name, value in parameters.items()}
+    for name, array in arrays.items():
+        if array.ndim < event_ndims.get(name, 0):
+            raise ValueError(
+                f"{owner}: {name} must have at least {event_ndims[name]} axes; got shape "
+                f"{array.shape}."
+            )
+    batch = {name: a.shape[: a.ndim - event_ndims.get(name, 0)] for name, a in arrays.items()}
+    try:
+        shape = np.broadcast_shapes(*batch.values())
+    except ValueError:
+        got = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
+        raise ValueError(
+            f"{owner}: the batch shapes of the parameters do not broadcast against each other: "
+            f"{got}. Give them equal leading axes, or size 1 where they should be shared."
+        ) from None
+    for name, array in arrays.items():
+        check_values(owner, name, array, constraints[name])
+    return tuple(
+        jnp.broadcast_to(a, shape + a.shape[a.ndim - event_ndims.get(name, 0) :])
+        for name, a in arrays.items()
+    )
+
+
+def check_event(
+    owner: str,
+    value: ArrayLike,
+    batch_shape: tuple[int, ...],
+    event_shape: tuple[int, ...],
+    support: Constraint | None = None,
+) -> Array:
+    """Checks that `value` is an event (or a stack of events) of a distribution.
+
+    Args:
+      owner: Class name, for messages.
+      value: `[..., *batch, *event]`; batch axes may broadcast, event axes may not.
+      batch_shape: Batch shape of the distribution.
+      event_shape: Event shape of the distribution.
+      support: Where events must lie; None skips the check of values.
+
+    Returns:
+      `value` as an array.
+
+    Raises:
+      ValueError: Naming both shapes and the likely fix.
+    """
+    array = jnp.asarray(value)
+    trailing = array.shape[array.ndim - len(event_shape) :] if event_shape else ()
+    fits = array.ndim >= len(event_shape) and trailing == event_shape
+    if fits:
+        try:
+            np.broadcast_shapes(array.shape[: array.ndim - len(event_shape)], batch_shape)
+        except ValueError:
+            fits = False
+    if not fits:
+        raise ValueError(
+            f"{owner}: value has shape {array.shape}, but the distribution has batch_shape "
+            f"{batch_shape} and event_shape {event_shape}, so a value of shape "
+            f"{batch_shape + event_shape} is expected.{_shape_hint(array.shape, event_shape)}"
+        )
+    if support is not None:
+        check_values(owner, "value", value, support)
+    return array
+
+
+def _shape_hint(shape: tuple[int, ...], event_shape: tuple[int, ...]) -> str:
+    if event_shape == (1,) and shape[-1:] != (1,):
+        return " Add the event axis: value[..., None]."
+    return ""
+
+
+def _shown(value: np.ndarray) -> str:
+    return str(value.item()) if value.ndim == 0 else np.array2string(value, threshold=9)

@@ -1,0 +1,50 @@
+"""Features to a normal distribution.
+
+    (a, r) = h W + b,   loc = mean + std a,   scale = std (softplus(r) + floor)
+
+Twin: `torch_ref/heads/normal.py`. Source: Nix & Weigend, "Estimating the mean and variance of the
+target probability distribution" (1994).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxprob.distributions import Independent, Normal
+from jaxprob.types import Array
+
+__all__ = ["SCALE_FLOOR", "NormalHead"]
+
+SCALE_FLOOR = 1e-4
+"""Smallest scale, in units of `target_std`: keeps the density of a fitted point bounded."""
+
+
+class NormalHead(nn.Module):
+    """One dense layer to mean and scale; returns `Independent(Normal)`, event shape `(D,)`.
+
+    Attributes:
+      features: Number of targets D.
+      homoscedastic: True for one scale per target that does not depend on the input.
+      target_mean: Mean of the targets, so that the network learns in standard units while the
+        distribution is in the units of the data.
+      target_std: Standard deviation of the targets, likewise (> 0).
+    """
+
+    features: int = 1
+    homoscedastic: bool = False
+    target_mean: float = 0.0
+    target_std: float = 1.0
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "*B H"]) -> Independent:
+        """Maps features `[*B, H]` to a distribution over targets `[*B, D]`."""
+        if self.homoscedastic:
+            loc = nn.Dense(self.features, name="out")(h)
+            raw = self.param("raw_scale", nn.initializers.zeros, (self.features,))
+            raw = jnp.broadcast_to(raw, loc.shape)
+        else:
+            loc, raw = jnp.split(nn.Dense(2 * self.features, name="out")(h), 2, axis=-1)
+        scale = jax.nn.softplus(raw) + SCALE_FLOOR
+        loc = self.target_mean + self.target_std * loc
+        return Independent(Normal(loc, self.target_std * scale), 1)

@@ -1,0 +1,33 @@
+"""A multilayer perceptron: h_{i+1} = activation(h_i W_i + b_i).
+
+Twin: `torch_ref/nn/mlp.py`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+from jaxtyping import Float
+
+from jaxprob.types import Array
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """Dense layers, each followed by the activation; the last one too, since a head comes next.
+
+    Attributes:
+      hidden: Width of each layer.
+      activation: Elementwise function. For a torch twin write `partial(nn.gelu,
+        approximate=False)`: Flax's default is the tanh form, PyTorch's is not.
+    """
+
+    hidden: Sequence[int] = (64, 64)
+    activation: Callable[[Array], Array] = nn.relu
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
+        """Maps features `[*B, D]` to features `[*B, hidden[-1]]`."""
+        for i, width in enumerate(self.hidden):
+            x = self.activation(nn.Dense(width, name=f"hidden_{i}")(x))
+        return x

@@ -1,0 +1,92 @@
+"""Training data: checked once at the door, shuffled and cut into batches on the device."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprob.types import Array, Batch, Key
+
+__all__ = ["as_device_data", "epoch_order", "num_rows", "rows_of_batch", "step_key"]
+
+
+def as_device_data(data: Batch, argument: str = "data") -> dict[str, Array]:
+    """Checks a dict of arrays with leading axis N and puts it on the device.
+
+    Args:
+      data: Arrays that share the leading axis N >= 1, finite.
+      argument: Name of the argument, for messages.
+
+    Returns:
+      The same arrays as JAX arrays.
+
+    Raises:
+      ValueError: Not a dict, no rows, different numbers of rows, or values that are not finite.
+    """
+    if not isinstance(data, Mapping) or not data:
+        raise ValueError(
+            f"fit: {argument} must be a dict of arrays with a common leading axis, such as "
+            f'{{"x": x, "y": y}}; got {type(data).__name__}.'
+        )
+    arrays = {}
+    for name, value in data.items():
+        array = np.asarray(value) if not isinstance(value, jax.Array) else value
+        if array.ndim < 1:
+            raise ValueError(
+                f'fit: {argument}["{name}"] is a single number; expected an array with leading '
+                "axis N."
+            )
+        if array.shape[0] == 0:
+            raise ValueError(
+                f'fit: {argument}["{name}"] has shape {array.shape}, no rows; expected at least '
+                "one. Check how the data were read or split."
+            )
+        if jnp.issubdtype(array.dtype, jnp.inexact):
+            finite = np.isfinite(np.asarray(array))
+            if not finite.all():
+                first = tuple(int(i) for i in np.argwhere(~finite)[0])
+                raise ValueError(
+                    f'fit: {argument}["{name}"] must be finite; {int((~finite).sum())} of '
+                    f"{finite.size} values are not, the first at index {first}: "
+                    f"{np.asarray(array)[first]}. Drop those rows or impute the values."
+                )
+        elif not jnp.issubdtype(array.dtype, jnp.number) and array.dtype != bool:
+            raise ValueError(
+                f'fit: {argument}["{name}"] has dtype {array.dtype}; expected numbers. Encode '
+                "text or objects first."
+            )
+        arrays[name] = array
+    rows = {name: array.shape[0] for name, array in arrays.items()}
+    if len(set(rows.values())) != 1:
+        listed = ", ".join(f'"{name}" {array.shape}' for name, array in arrays.items())
+        raise ValueError(
+            f"fit: the arrays of {argument} must share their leading axis; got {listed}. Each row "
+            "of x needs its row of y."
+        )
+    return {name: jnp.asarray(array) for name, array in arrays.items()}
+
+
+def num_rows(data: Batch) -> int:
+    """Number of rows N."""
+    return next(iter(data.values())).shape[0]
+
+
+# The three functions below are the whole recipe of an epoch's randomness. The PyTorch twin repeats
+# them, which is what makes its training runs comparable step by step.
+
+
+def epoch_order(key: Key, epoch: Array | int, rows: int) -> Array:
+    """Returns the order in which epoch number `epoch` visits the rows, `[N]`."""
+    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, epoch), 0), rows)
+
+
+def step_key(key: Key, epoch: Array | int, batch: Array | int) -> Key:
+    """Returns the key that the loss gets for batch number `batch` of an epoch."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, epoch), 1), batch)
+
+
+def rows_of_batch(data: Batch, order: Array, start: Array | int, size: int) -> dict[str, Array]:
+    """Gathers the rows `order[start : start + size]`, size being static."""
+    rows = jax.lax.dynamic_slice_in_dim(order, start, size)
+    return {name: array.at[rows].get(mode="promise_in_bounds") for name, array in data.items()}

@@ -1,0 +1,75 @@
+"""`fit_ensemble`: `fit` over a leading axis of params, as one program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxprob.training.fit import Fitted, run
+from jaxprob.types import Batch, Key, LossFn, Params
+
+__all__ = ["fit_ensemble"]
+
+
+def fit_ensemble(
+    loss_fn: LossFn,
+    members: Params,
+    data: Batch,
+    *,
+    optimizer: optax.GradientTransformation,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 32,
+    key: Key,
+    validation: Batch | None = None,
+    patience: int | None = None,
+    progress: bool = True,
+    log: Callable[[int, dict[str, float]], Any] | None = None,
+) -> Fitted:
+    """Trains M members at once: member m is `fit` with `jax.random.split(key, M)[m]`.
+
+    Args:
+      loss_fn: `loss_fn(params, batch, key) -> (loss, metrics)` of one member.
+      members: Pytree whose every leaf leads with M, e.g. `jax.vmap(init)(keys)`.
+      data: Dict of arrays with leading axis N, shared; each member shuffles on its own.
+      optimizer: Any optax transformation.
+      epochs: Passes over the data; or give `steps`.
+      steps: Number of optimisation steps; or give `epochs`.
+      batch_size: Rows of a batch B.
+      key: Key of the whole ensemble.
+      validation: Dict of arrays like `data`, evaluated after every epoch.
+      patience: A member stops after this many epochs without a better validation loss of its own.
+      progress: Show a progress line, with means over the members that still run.
+      log: Called with (epoch, metrics) for every epoch, metrics as means over the members.
+
+    Returns:
+      Params, best params and state with leading axis M, and the history `[epochs, M]`.
+
+    Raises:
+      ValueError: Bad data or arguments, or leaves without a common leading axis.
+      NonFiniteError: A member stopped being finite; `error.fitted` holds all members.
+    """
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(members)}
+    if len(sizes) != 1 or sizes == {()}:
+        raise ValueError(
+            f"fit_ensemble: every leaf of members needs the same leading axis M; got leading sizes "
+            f"{sorted(sizes)}. Build it with jax.vmap(init)(jax.random.split(key, M))."
+        )
+    keys = jax.random.split(key, next(iter(sizes))[0])
+    return run(
+        loss_fn,
+        members,
+        keys,
+        data,
+        optimizer=optimizer,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        validation=validation,
+        patience=patience,
+        progress=progress,
+        log=log,
+        ensemble=True,
+    )

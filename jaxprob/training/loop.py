@@ -1,0 +1,220 @@
+"""The compiled training loop: epochs of shuffled minibatches as one program.
+
+The program runs up to a given epoch and stops by itself: when a step is not finite, when the
+validation loss has not improved for `patience` epochs, or when the steps are spent. The number of
+epochs of a call is an argument rather than a constant, so one compilation serves all calls and the
+host looks in as often as it likes. An ensemble is the same epoch under `vmap`.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
+from jaxprob.training.step import TrainState, apply_gradient
+from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+
+__all__ = ["LoopState", "Plan", "run_epochs", "start"]
+
+
+class Plan(NamedTuple):
+    """What is fixed for a whole run (hashable, part of the compilation).
+
+    Attributes:
+      loss_fn: The loss.
+      optimizer: The optax transformation.
+      batch_size: Rows of a batch, at most N; the last batch of an epoch is smaller.
+      epochs: Length of the history.
+      steps: Total number of steps, or None for `epochs` whole epochs.
+      patience: Epochs without improvement of the validation loss before stopping, or None.
+      ensemble: Whether every leaf of the state has a leading axis M.
+    """
+
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    epochs: int
+    steps: int | None
+    patience: int | None
+    ensemble: bool
+
+
+class Member(NamedTuple):
+    """State of one run; under an ensemble every leaf leads with M.
+
+    Attributes:
+      train: Params, optimiser state and step.
+      key: The run's key; each epoch folds its number into it.
+      best_params: Params of the best validation loss (empty without validation).
+      best_loss: That loss.
+      best_epoch: Its epoch, int32.
+      finite: False once a step was not finite.
+      active: False once the run has stopped.
+    """
+
+    train: TrainState
+    key: Key
+    best_params: Params
+    best_loss: Array
+    best_epoch: Array
+    finite: Array
+    active: Array
+
+
+class LoopState(NamedTuple):
+    """Members, the number of the next epoch, and the history `{metric: [epochs, (M)]}`."""
+
+    member: Member
+    epoch: Array
+    history: Metrics
+
+
+def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch | None) -> LoopState:
+    """Returns the state before the first epoch.
+
+    Args:
+      plan: The plan of the run.
+      params: Pytree, `[M, ...]` on every leaf for an ensemble.
+      key: Key, `[M]` for an ensemble.
+      data: Training data on the device.
+      validation: Validation data or None.
+    """
+
+    def one(member_params: Params, member_key: Key) -> Member:
+        return Member(
+            train=TrainState.create(member_params, plan.optimizer),
+            key=member_key,
+            best_params=jax.tree.map(jnp.copy, member_params) if validation is not None else (),
+            best_loss=jnp.asarray(jnp.inf, jnp.result_type(float)),
+            best_epoch=jnp.zeros((), jnp.int32),
+            finite=jnp.asarray(True),
+            active=jnp.asarray(True),
+        )
+
+    member = jax.vmap(one)(params, key) if plan.ensemble else one(params, key)
+    epoch_fn = _epoch_fn(plan)
+    shapes = jax.eval_shape(epoch_fn, member, jnp.asarray(0), data, validation)[1]
+    history = {
+        name: jnp.full((plan.epochs, *leaf.shape), jnp.nan, leaf.dtype)
+        for name, leaf in shapes.items()
+    }
+    return LoopState(member, jnp.zeros((), jnp.int32), history)
+
+
+@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
+def run_epochs(
+    state: LoopState, until: Array, data: Batch, validation: Batch | None, *, plan: Plan
+) -> LoopState:
+    """Runs epochs until number `until`, or until every member has stopped."""
+    epoch_fn = _epoch_fn(plan)
+
+    def unfinished(state: LoopState) -> Array:
+        return (state.epoch < until) & jnp.any(state.member.active)
+
+    def body(state: LoopState) -> LoopState:
+        member, metrics = epoch_fn(state.member, state.epoch, data, validation)
+        history = {name: state.history[name].at[state.epoch].set(m) for name, m in metrics.items()}
+        return LoopState(member, state.epoch + 1, history)
+
+    return jax.lax.while_loop(unfinished, body, state)
+
+
+def _epoch_fn(plan: Plan) -> Any:
+    epoch_fn = functools.partial(_epoch, plan)
+    return jax.vmap(epoch_fn, in_axes=(0, None, None, None)) if plan.ensemble else epoch_fn
+
+
+def _epoch(
+    plan: Plan, member: Member, epoch: Array, data: Batch, validation: Batch | None
+) -> tuple[Member, Metrics]:
+    """One epoch of one member, and its metrics averaged over the rows that it saw."""
+    rows, size = num_rows(data), plan.batch_size
+    full, rest = divmod(rows, size)
+    order = epoch_order(member.key, epoch, rows)
+    budget = jnp.asarray(2**31 - 1 if plan.steps is None else plan.steps, jnp.int32)
+
+    def batch_step(train: TrainState, index: Array, count: int):
+        batch = rows_of_batch(data, order, index * size, count)
+        key = step_key(member.key, epoch, index)
+        return apply_gradient(plan.loss_fn, plan.optimizer, train, batch, key)
+
+    def unfinished(carry) -> Array:
+        train, index, _, _, finite = carry
+        return (index < full) & finite & (train.step < budget)
+
+    def body(carry):
+        train, index, sums, seen, _ = carry
+        train, metrics, finite = batch_step(train, index, size)
+        sums = {name: sums[name] + size * metrics[name] for name in sums}
+        return train, index + 1, sums, seen + size, finite
+
+    metrics = jax.eval_shape(lambda: batch_step(member.train, 0, size)[1])
+    sums = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in metrics.items()}
+    seen = jnp.zeros((), next(iter(sums.values())).dtype)
+    carry = (member.train, jnp.zeros((), jnp.int32), sums, seen, member.finite)
+    carry = jax.lax.while_loop(unfinished, body, carry)
+    if rest:
+        carry = _last_batch(carry, batch_step, full, rest, budget)
+    train, _, sums, seen, finite = carry
+    metrics = {name: total / seen for name, total in sums.items()}
+    if validation is not None:
+        metrics |= _validate(plan, train.params, member.key, epoch, validation)
+    return _keep_score(plan, member, train, finite, epoch, metrics), metrics
+
+
+def _last_batch(carry, batch_step, full: int, rest: int, budget: Array):
+    """The smaller batch at the end of an epoch, unless the run has stopped before it."""
+    train, index, sums, seen, finite = carry
+    wanted = finite & (train.step < budget)
+    new_train, metrics, new_finite = batch_step(train, full, rest)
+    train = jax.tree.map(lambda a, b: jnp.where(wanted, a, b), new_train, train)
+    sums = {name: jnp.where(wanted, s + rest * metrics[name], s) for name, s in sums.items()}
+    seen = jnp.where(wanted, seen + rest, seen)
+    return train, index, sums, seen, jnp.where(wanted, new_finite, finite)
+
+
+def _validate(plan: Plan, params: Params, key: Key, epoch: Array, data: Batch) -> Metrics:
+    """Loss and metrics on the validation data, in batches, as "validation_..."."""
+    rows = num_rows(data)
+    size = min(rows, max(plan.batch_size, 1024))
+    full, rest = divmod(rows, size)
+    base = jax.random.fold_in(jax.random.fold_in(key, epoch), 2)
+    order = jnp.arange(rows)
+
+    def evaluate(index: Array | int, count: int) -> Metrics:
+        batch = rows_of_batch(data, order, index * size, count)
+        loss, metrics = plan.loss_fn(params, batch, jax.random.fold_in(base, index))
+        return {name: count * value for name, value in {"loss": loss, **metrics}.items()}
+
+    parts = jax.lax.map(lambda index: evaluate(index, size), jnp.arange(full))
+    sums = {name: jnp.sum(value, axis=0) for name, value in parts.items()}
+    if rest:
+        sums = {name: sums[name] + value for name, value in evaluate(full, rest).items()}
+    return {f"validation_{name}": total / rows for name, total in sums.items()}
+
+
+def _keep_score(
+    plan: Plan, member: Member, train: TrainState, finite: Array, epoch: Array, metrics: Metrics
+) -> Member:
+    """Updates the best params and decides whether the member goes on."""
+    spent = False if plan.steps is None else train.step >= plan.steps
+    new = member._replace(train=train, finite=finite, active=finite & ~jnp.asarray(spent))
+    if "validation_loss" in metrics:
+        loss = metrics["validation_loss"].astype(member.best_loss.dtype)
+        better = loss < member.best_loss
+        new = new._replace(
+            best_params=jax.tree.map(
+                lambda a, b: jnp.where(better, a, b), train.params, member.best_params
+            ),
+            best_loss=jnp.where(better, loss, member.best_loss),
+            best_epoch=jnp.where(better, epoch, member.best_epoch),
+        )
+        if plan.patience is not None:
+            new = new._replace(active=new.active & (epoch - new.best_epoch < plan.patience))
+    if not plan.ensemble:
+        return new
+    # A member that has stopped waits unchanged for the others.
+    return jax.tree.map(lambda a, b: jnp.where(member.active, a, b), new, member)

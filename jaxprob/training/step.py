@@ -1,0 +1,84 @@
+"""One optimisation step: the piece that every training loop repeats."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+
+__all__ = ["TrainState", "apply_gradient", "make_step"]
+
+
+class TrainState(NamedTuple):
+    """What the next step needs.
+
+    Attributes:
+      params: Pytree of parameters.
+      opt_state: State of the optimiser.
+      step: Number of steps taken, int32 `[]`.
+    """
+
+    params: Params
+    opt_state: Any
+    step: Array
+
+    @classmethod
+    def create(cls, params: Params, optimizer: optax.GradientTransformation) -> "TrainState":
+        """Returns the state before the first step."""
+        return cls(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def apply_gradient(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: Batch,
+    key: Key,
+) -> tuple[TrainState, Metrics, Array]:
+    """Takes one step, or none where the loss or its gradient is not finite.
+
+    Args:
+      loss_fn: The loss.
+      optimizer: Any optax transformation.
+      state: State before the step.
+      batch: Arrays with leading axis B.
+      key: Randomness of the loss.
+
+    Returns:
+      The new state (the old one where the step was not finite), the metrics with "loss" first, and
+      a boolean `[]`: whether the step was finite.
+    """
+    (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
+    # One number that is finite exactly when all are (short of an overflow of their sum).
+    total = loss + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(gradient)).astype(loss.dtype)
+    finite = jnp.isfinite(total)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    new = TrainState(params, opt_state, state.step + 1)
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+    return kept, {"loss": loss, **metrics}, finite
+
+
+def make_step(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, Batch, Key], tuple[TrainState, Metrics]]:
+    """Returns the single jitted step, for those who write their own loop.
+
+    Args:
+      loss_fn: `loss_fn(params, batch, key) -> (loss, metrics)`.
+      optimizer: Any optax transformation.
+
+    Returns:
+      `step(state, batch, key) -> (state, metrics)`; start from `TrainState.create(params,
+      optimizer)`. The old state is donated: use the returned one. A step whose loss or gradient is
+      not finite leaves the state as it was; its metrics show it.
+    """
+
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        state, metrics, _ = apply_gradient(loss_fn, optimizer, state, batch, key)
+        return state, metrics
+
+    return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,37 @@
+"""The types that every layer shares, and the axis letters that every docstring uses.
+
+| letter | axis                            | letter | axis                      |
+|--------|---------------------------------|--------|---------------------------|
+| B      | batch (rows of data)            | K      | states or components      |
+| S      | posterior draws, always leading | D      | event size (targets)      |
+| M      | ensemble members, leading       | L      | latent size               |
+| T      | time                            | V      | vocabulary                |
+
+`log_prob` returns `[B]`: event axes are summed, the batch never is. A loss sums over the event,
+takes the mean over the batch, and is measured in nats.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.typing import ArrayLike
+
+__all__ = ["Array", "ArrayLike", "Batch", "Key", "LossFn", "Metrics", "Params"]
+
+Array = jax.Array
+
+Key = jax.Array
+"""A typed key from `jax.random.key`, shape `[]`."""
+
+Params = Any
+"""A pytree of arrays; for a Linen module, the value of its "params" collection."""
+
+Batch = Mapping[str, Any]
+"""Arrays with leading axis B: "x", "y" and, where they apply, "lengths", "mask", "weight"."""
+
+Metrics = dict[str, Array]
+"""Scalars that a loss reports beside its value, e.g. "nll" and "kl", in nats."""
+
+LossFn = Callable[[Params, Batch, Key], tuple[Array, Metrics]]
+"""The one loss signature: `loss_fn(params, batch, key) -> (loss, metrics)`."""

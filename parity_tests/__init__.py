@@ -1,0 +1,1 @@
+"""Proofs that `jaxprob` and `torch_ref` compute the same numbers."""

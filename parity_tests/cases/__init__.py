@@ -1,0 +1,9 @@
+"""The rows of the parity proofs, one file a family.
+
+A new model is one row here: it then gets values, gradients and training runs in both dtypes.
+"""
+
+from parity_tests.cases import bayes, distributions, metrics, supervised
+
+MODELS = [*bayes.MODELS, *supervised.MODELS]
+FUNCTIONS = [*distributions.FUNCTIONS, *metrics.FUNCTIONS]

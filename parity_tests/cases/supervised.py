@@ -1,0 +1,51 @@
+"""Rows of the supervised models."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import torch
+
+from jaxprob import objectives, supervised
+from parity_tests.cases.bayes import DATA, OPTIMIZERS
+from parity_tests.engine import ModelCase
+from torch_ref import objectives as torch_objectives
+from torch_ref import supervised as torch_supervised
+
+
+def regressor_row(name: str, homoscedastic: bool, data=DATA) -> ModelCase:
+    """One `GaussianRegressor` with its likelihood."""
+    # Equal widths give a square kernel, whose transposition no shape check can notice.
+    model = supervised.GaussianRegressor((5, 5), 1, nn.tanh, homoscedastic, 0.3, 1.7)
+
+    def outputs(params, batch, key):
+        prediction = model.apply({"params": params}, batch["x"])
+        base = prediction.distribution
+        return {"loc": base.loc, "scale": base.scale, "log_prob": prediction.log_prob(batch["y"])}
+
+    def torch_outputs(module, batch, key):
+        prediction = module(batch["x"])
+        base = prediction.base_dist
+        return {"loc": base.loc, "scale": base.scale, "log_prob": prediction.log_prob(batch["y"])}
+
+    return ModelCase(
+        name=name,
+        init=lambda key: model.init(key, np.zeros((1, 2)))["params"],
+        jax_loss=objectives.negative_log_likelihood(model),
+        jax_outputs=outputs,
+        build_torch=lambda: torch_supervised.GaussianRegressor(
+            2, (5, 5), 1, torch.tanh, homoscedastic, 0.3, 1.7
+        ),
+        torch_loss=torch_objectives.negative_log_likelihood,
+        torch_outputs=torch_outputs,
+        data=data,
+        optimizers=OPTIMIZERS,
+    )
+
+
+WEIGHTED = {**DATA, "weight": np.random.default_rng(1).uniform(0, 2, len(DATA["x"]))}
+
+MODELS = [
+    regressor_row("gaussian regressor", homoscedastic=False),
+    regressor_row("gaussian regressor, one scale", homoscedastic=True),
+    regressor_row("gaussian regressor, weights", homoscedastic=False, data=WEIGHTED),
+]

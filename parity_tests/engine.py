@@ -1,0 +1,269 @@
+"""The engine: runs one row in both frameworks and measures how far apart they are.
+
+Two kinds of row. A `ModelCase` is a loss with trainable parameters: the distribution that the model
+returns, the loss and its terms, every gradient, and whole training runs are compared. A
+`FunctionCase` is a function of arrays: its values and the gradients of every input are compared.
+Both draw their randomness from the same key inside their own framework; nothing random crosses.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from flax.traverse_util import flatten_dict
+
+import torch_ref.random as torch_random
+from jaxprob import interop, training
+from torch_ref import training as torch_training
+
+SEED = 20261121
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCase:
+    """A model with a loss, on both sides.
+
+    Attributes:
+      name: Name of the row.
+      init: key -> params.
+      jax_loss: `loss_fn(params, batch, key) -> (loss, metrics)`.
+      jax_outputs: (params, batch, key) -> arrays to compare, such as the distribution's parameters.
+      build_torch: Returns a fresh module that holds the trainable parameters under the same paths.
+      torch_loss: module -> `loss_fn(batch, key) -> (loss, metrics)`.
+      torch_outputs: (module, batch, key) -> the same arrays.
+      data: Training data, float64.
+      optimizers: name -> (optax transformation, parameters -> torch optimiser).
+    """
+
+    name: str
+    init: Callable
+    jax_loss: Callable
+    jax_outputs: Callable
+    build_torch: Callable
+    torch_loss: Callable
+    torch_outputs: Callable
+    data: Arrays
+    optimizers: Mapping[str, tuple[optax.GradientTransformation, Callable]]
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionCase:
+    """A function of arrays, on both sides.
+
+    Attributes:
+      name: Name of the row.
+      jax_fn: (inputs, key) -> arrays.
+      torch_fn: (inputs, key) -> the same arrays.
+      inputs: Arguments, float64.
+      differentiable: Whether gradients towards the float inputs are compared too.
+    """
+
+    name: str
+    jax_fn: Callable
+    torch_fn: Callable
+    inputs: Arrays
+    differentiable: bool = True
+
+
+@contextlib.contextmanager
+def torch_dtype(dtype: str) -> Iterator[None]:
+    """Sets torch's default dtype inside a `with` block."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def relative_error(actual: Any, expected: Any) -> float:
+    """Returns max |a - b| / max |b| of one tensor (absolute where b is all zero); NaN is infinite."""
+    a, b = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    if a.shape != b.shape:
+        raise AssertionError(f"shapes differ: {a.shape} and {b.shape}")
+    if a.size == 0:
+        return 0.0
+    difference = np.max(np.abs(a - b))
+    scale = np.max(np.abs(b)) or 1.0
+    error = float(difference / scale)
+    return error if np.isfinite(error) else float("inf")
+
+
+def worst(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the error of each named array; both sides must have the same names."""
+    if set(actual) != set(expected):
+        raise AssertionError(f"names differ: {sorted(set(actual) ^ set(expected))}")
+    return {name: relative_error(actual[name], expected[name]) for name in actual}
+
+
+def record(
+    record_property: Callable, row: str, kind: str, errors: Mapping[str, float], dtype: str, tolerance
+) -> None:
+    """Puts the worst of some errors into the closing table (see conftest); fails out of bounds.
+
+    Args:
+      record_property: The pytest fixture.
+      row: Name of the row.
+      kind: What is compared: "values", "gradients", "100 steps of adam", ...
+      errors: The error of each tensor.
+      dtype: "float64" or "float32".
+      tolerance: Bound on all of them.
+    """
+    worst_name = max(errors, key=lambda name: errors[name])
+    error = errors[worst_name]
+    line = {"row": row, "quantity": f"{kind}: {worst_name}", "dtype": dtype, "error": error}
+    record_property("parity_row", json.dumps({**line, "tolerance": tolerance}))
+    assert error <= tolerance, (
+        f"{row}: {kind} of {worst_name} ({dtype}) differ by {error:.2e}, more than {tolerance:.0e}"
+    )
+
+
+def _cast(arrays: Arrays, dtype: str) -> dict[str, np.ndarray]:
+    return {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in arrays.items()}
+
+
+def _to_jax(arrays: Arrays, dtype: str) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(a) for name, a in _cast(arrays, dtype).items()}
+
+
+def _to_torch(arrays: Arrays, dtype: str) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(a) for name, a in _cast(arrays, dtype).items()}
+
+
+def both_sides(case: ModelCase, dtype: str, mutate: Callable | None = None):
+    """Returns params and module that start from the same numbers.
+
+    `mutate(params) -> params` deliberately breaks the copy, for the tests that must catch it.
+    """
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), case.init(jax.random.key(SEED)))
+    module = case.build_torch()
+    interop.to_torch(params if mutate is None else mutate(params), module)
+    return params, module
+
+
+def compare_outputs(case: ModelCase, dtype: str) -> dict[str, float]:
+    """Returns the error of every output, the loss and its terms, from the same key."""
+    with torch_dtype(dtype):
+        params, module = both_sides(case, dtype)
+        batch, twin_batch = _to_jax(case.data, dtype), _to_torch(case.data, dtype)
+        key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
+        loss, metrics = jax.jit(case.jax_loss)(params, batch, key)
+        ours = {**jax.jit(case.jax_outputs)(params, batch, key), "loss": loss, **metrics}
+        with torch.no_grad():
+            loss, metrics = case.torch_loss(module)(twin_batch, twin_key)
+            twins = {
+                **case.torch_outputs(module, twin_batch, twin_key),
+                "loss": loss,
+                **metrics,
+            }
+    return worst(ours, {name: value.numpy() for name, value in twins.items()})
+
+
+def compare_gradients(
+    case: ModelCase, dtype: str, mutate: Callable | None = None
+) -> dict[str, float]:
+    """Returns the error of the gradient of every parameter, from the same key."""
+    with torch_dtype(dtype):
+        params, module = both_sides(case, dtype, mutate)
+        batch, twin_batch = _to_jax(case.data, dtype), _to_torch(case.data, dtype)
+        grad_fn = jax.jit(jax.grad(lambda *args: case.jax_loss(*args)[0]))
+        gradient = grad_fn(params, batch, jax.random.key(SEED + 1))
+        case.torch_loss(module)(twin_batch, torch_random.key(SEED + 1))[0].backward()
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(parameter.grad)
+        twin = interop.from_torch(module, params)
+    return worst(_flat(gradient), _flat(twin))
+
+
+def compare_training(
+    case: ModelCase,
+    optimizer: str,
+    dtype: str,
+    steps: int = 100,
+    batch_size: int = 16,
+    torch_optimizer: Callable | None = None,
+    torch_seed: int = SEED + 2,
+) -> dict[str, float]:
+    """Trains on both sides from one key; returns the error of losses and of final parameters.
+
+    Order of the rows and noise of the loss are drawn inside each framework. The last batch of an
+    epoch is smaller than the others, so that case is covered too.
+    """
+    ours, twins = case.optimizers[optimizer]
+    with torch_dtype(dtype):
+        params, module = both_sides(case, dtype)
+        fitted = training.fit(
+            case.jax_loss,
+            params,
+            _to_jax(case.data, dtype),
+            optimizer=ours,
+            steps=steps,
+            batch_size=batch_size,
+            key=jax.random.key(SEED + 2),
+            progress=False,
+        )
+        losses = torch_training.fit(
+            case.torch_loss(module),
+            _to_torch(case.data, dtype),
+            optimizer=(torch_optimizer or twins)(module.parameters()),
+            steps=steps,
+            batch_size=batch_size,
+            key=torch_random.key(torch_seed),
+        )
+        twin = interop.from_torch(module, params)
+    rows = len(next(iter(case.data.values())))
+    errors = worst(_flat(fitted.params), _flat(twin))
+    epoch_loss = _epoch_means(np.array(losses), rows, batch_size)
+    return {**errors, "loss per epoch": relative_error(fitted.history["loss"], epoch_loss)}
+
+
+def _epoch_means(losses: np.ndarray, rows: int, batch_size: int) -> np.ndarray:
+    """Means over the rows of each epoch, as `fit` reports them."""
+    sizes = [min(batch_size, rows - start) for start in range(0, rows, batch_size)]
+    means = []
+    for start in range(0, len(losses), len(sizes)):
+        part = losses[start : start + len(sizes)]
+        means.append(np.average(part, weights=sizes[: len(part)]))
+    return np.array(means)
+
+
+def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the errors of the values and of the gradients (empty where there are none)."""
+    with torch_dtype(dtype):
+        inputs, twins = _to_jax(case.inputs, dtype), _to_torch(case.inputs, dtype)
+        key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
+        ours = jax.jit(case.jax_fn)(inputs, key)
+        if not case.differentiable:
+            twin = case.torch_fn(twins, twin_key)
+            return worst(ours, {name: v.numpy() for name, v in twin.items()}), {}
+        floats = [name for name, value in inputs.items() if jnp.issubdtype(value.dtype, jnp.floating)]
+        for name in floats:
+            twins[name].requires_grad_(True)
+        twin = case.torch_fn(twins, twin_key)
+        values = worst(ours, {name: v.detach().numpy() for name, v in twin.items()})
+        sum(v.sum() for v in twin.values()).backward()
+
+        def total(part):
+            return sum(jnp.sum(v) for v in case.jax_fn({**inputs, **part}, key).values())
+
+        gradient = jax.jit(jax.grad(total))({name: inputs[name] for name in floats})
+        unused = {name for name in floats if twins[name].grad is None}
+        grads = {
+            name: np.zeros(twins[name].shape) if name in unused else twins[name].grad.numpy()
+            for name in floats
+        }
+    return values, worst(gradient, grads)
+
+
+def _flat(tree: Any) -> dict[str, np.ndarray]:
+    return {"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(tree).items()}

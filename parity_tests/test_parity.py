@@ -1,0 +1,48 @@
+"""Every row of `cases/`: values, gradients and training runs, float64 first, then float32."""
+
+import pytest
+
+from parity_tests.cases import FUNCTIONS, MODELS
+from parity_tests.engine import (
+    compare_function,
+    compare_gradients,
+    compare_outputs,
+    compare_training,
+    record,
+)
+from parity_tests.tolerances import MODELS as MODELS_BOUNDS
+
+DTYPES = ("float64", "float32")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", MODELS, ids=lambda case: case.name)
+def test_model_values(case, dtype, record_property):
+    errors = compare_outputs(case, dtype)
+    record(record_property, case.name, "values", errors, dtype, MODELS_BOUNDS["value"][dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", MODELS, ids=lambda case: case.name)
+def test_model_gradients(case, dtype, record_property):
+    errors = compare_gradients(case, dtype)
+    record(record_property, case.name, "gradients", errors, dtype, MODELS_BOUNDS["gradient"][dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+@pytest.mark.parametrize("case", MODELS, ids=lambda case: case.name)
+def test_model_training(case, optimizer, dtype, record_property):
+    errors = compare_training(case, optimizer, dtype)
+    kind = f"100 steps of {optimizer}"
+    record(record_property, case.name, kind, errors, dtype, MODELS_BOUNDS["training"][dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda case: case.name)
+def test_function(case, dtype, record_property):
+    values, gradients = compare_function(case, dtype)
+    record(record_property, case.name, "values", values, dtype, MODELS_BOUNDS["value"][dtype])
+    if case.differentiable:
+        bound = MODELS_BOUNDS["gradient"][dtype]
+        record(record_property, case.name, "gradients", gradients, dtype, bound)

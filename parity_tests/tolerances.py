@@ -1,0 +1,79 @@
+"""Every tolerance of the parity proofs, each with its reason; no other file holds one.
+
+Errors are per tensor: `max|a - b| / max|b|`, since near-zero entries cancel and make element-wise
+relative errors meaningless.
+"""
+
+MODELS = {
+    # Float64 is the gate. A forward pass differs in the order of sums: measured 8e-15 at worst.
+    # In float32 a median near 0 is 3e-6 of its tensor off.
+    "value": {"float64": 1e-13, "float32": 5e-6},
+    # A backward pass sums over the batch as well: measured 5e-16, in float32 9e-7.
+    "gradient": {"float64": 1e-12, "float32": 5e-6},
+    # 100 adaptive steps may amplify the last bit; measured 8e-16, in float32 5e-7.
+    "training": {"float64": 1e-10, "float32": 5e-6},
+}
+
+OPTIM = {
+    # Largest difference of any parameter (all near 1) at any of 1000 steps. Measured 0 to 2e-14;
+    # above 1e-12 a formula differs, since rounding does not grow in these runs.
+    "float64": 1e-12,
+    # The same over 300 steps with float64 disabled. Measured 0 to 2e-6: the runs wander about as
+    # far from the float64 run as from each other (torch's NAdam 1.1e-6, ours 1.2e-6). Stock
+    # optax.adam with b2=.9999 is at 5e-5.
+    "float32": 5e-6,
+    # torch.optim.NAdam keeps its product of momenta in torch's default dtype: a float64 run under
+    # the float32 default is 2e-9 off. It has to be above the gate, or the row proves nothing.
+    "nadam under a float32 default": (1e-12, 1e-7),
+    # Learning rates, over the largest. torch multiplies ratios where ours is a closed form (measured
+    # 1e-13 at worst, the cosine beyond T_max); in float32 a cosine is good to 2e-7 of the whole.
+    "schedule": {"float64": 1e-11, "float32": 1e-6},
+    # State after 50 steps, per tensor and relative to its largest entry.
+    "state": 1e-13,
+    # vmap over members against one member at a time: batched matmuls sum in another order.
+    "vmap": 1e-13,
+    # How far the obvious optax call ends up from torch: floors at about half of what was measured,
+    # so that we learn of a change in optax. None: the stock call agrees, and must go on doing so.
+    "stock": {
+        "sgd": None,
+        "sgd momentum": None,
+        "sgd nesterov": None,
+        "sgd dampening": 0.4,  # no such argument
+        "sgd weight_decay": 0.3,  # decay after the momentum, not before
+        "rprop": 0.3,  # optax 0.2.8 is one step late (PR 1725)
+        "adam": None,
+        "adam b2=.9999": None,
+        "adam low betas": None,
+        "adam L2": 0.4,  # adamw is not the L2 penalty
+        "adam amsgrad": 0.3,  # maximum of the corrected moment
+        "adamw": 0.05,  # weight_decay 1e-4 by default
+        "adamw amsgrad": 0.3,
+        "adamax": None,
+        "adamax L2": 0.15,
+        "nadam": 0.08,  # no warm-up of the momentum
+        "nadam decoupled": 0.08,
+        "radam": 3e-8,  # eps after the correction
+        "rmsprop": 0.03,  # eps inside the root
+        "rmsprop centered": 2e-3,
+        "rmsprop schedule": 0.01,  # the rate inside the buffer
+        "adagrad": 0.3,  # sum starts at .1
+        "adadelta": None,
+        "adadelta L2": None,
+        "clip sgd": 5e-8,  # no 1e-6 beside the norm
+        "clip adam L2": 0.4,  # decay before clipping
+        "constant_lr": None,
+        "step_lr": 1e-8,  # float32 inside, though float64 is enabled
+        "multi_step_lr": None,
+        "exponential_lr": 3e-6,  # float32 inside
+        "linear_lr": 5e-8,  # float32 inside
+        "polynomial_lr": 1e-8,  # float32 inside
+        "cosine_annealing_lr": None,
+        "cosine_annealing_lr past T_max": 0.4,  # stays down
+        "cosine_annealing_warm_restarts": None,
+        "one_cycle sgd": 0.3,  # constant momentum, and the peak one step late
+        "one_cycle adam": 0.05,
+        "reduce_lr_on_plateau": 5e-3,  # judges before the step
+    },
+    # The same in float32, where optax.adam forms 1 - b2^t by subtraction.
+    "stock float32": {"adam": 2e-6, "adam b2=.9999": 2e-5, "radam": 2e-5, "exponential_lr": 1e-6},
+}

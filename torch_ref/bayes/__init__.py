@@ -1,0 +1,15 @@
+"""Twins of `jaxprob.bayes`."""
+
+from torch_ref.bayes.dense_variational import BayesianMLP, DenseVariational, VariationalLayers
+from torch_ref.bayes.elbo import negative_elbo
+from torch_ref.bayes.gaussian_posterior import GaussianPosterior
+from torch_ref.bayes.prediction import predict
+
+__all__ = [
+    "BayesianMLP",
+    "DenseVariational",
+    "GaussianPosterior",
+    "VariationalLayers",
+    "negative_elbo",
+    "predict",
+]

@@ -1,0 +1,118 @@
+"""A Gaussian variational posterior over the weights of any module.
+
+Weights are ordered as in the twin: modules by name, and within a linear layer the bias before the
+kernel, the kernel input-major (the transpose of torch's weight). A covariance only has a meaning
+together with such an order.
+
+Twin of `jaxprob/bayes/gaussian_posterior.py`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+import torch_ref.random as jrandom
+from torch_ref.bayes.gaussian_block import GaussianBlock
+from torch_ref.distributions import Independent, Normal
+from torch_ref.objectives import GaussianPrior
+
+__all__ = ["GaussianPosterior", "stack"]
+
+
+class GaussianPosterior(nn.Module):
+    """q(w) = N(loc, Sigma) in groups, trained by `negative_elbo`.
+
+    Args:
+      model: Any module; its own parameters are where the means start and are not trained.
+      covariance: "diagonal", "layer" or "full".
+      prior: Prior over the weights.
+      init_scale: Standard deviation of each weight at the start.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        covariance: str = "layer",
+        prior: GaussianPrior | None = None,
+        init_scale: float = 0.05,
+    ):
+        super().__init__()
+        self._model = [model]  # in a list, so that its parameters are not parameters of q
+        self.prior_spec = GaussianPrior() if prior is None else prior
+        self.groups: dict[str, list[str]] = {}
+        names = sorted(dict(model.named_parameters()), key=_sort_key)
+        for name in names:
+            group = "all" if covariance == "full" else name.rpartition(".")[0].replace(".", "/")
+            self.groups.setdefault(group or "top", []).append(name)
+        block = "diagonal" if covariance == "diagonal" else "full"
+        self.posterior = nn.ModuleDict()
+        for group, members in self.groups.items():
+            start = torch.cat([self._canonical(name).reshape(-1) for name in members])
+            self.posterior[group] = GaussianBlock(start, block, init_scale)
+        if self.prior_spec.trainable:
+            self.prior = nn.ModuleDict(
+                {g: self.prior_spec.init(b.loc.shape[0]) for g, b in self.posterior.items()}
+            )
+
+    @property
+    def model(self) -> nn.Module:
+        """The deterministic model."""
+        return self._model[0]
+
+    def _canonical(self, name: str) -> Tensor:
+        """A parameter of the model in the order of the twin."""
+        value = self.model.get_parameter(name)
+        return value.T if self._is_kernel(name) else value
+
+    def _is_kernel(self, name: str) -> bool:
+        owner, _, leaf = name.rpartition(".")
+        return leaf == "weight" and isinstance(self.model.get_submodule(owner), nn.Linear)
+
+    def sample(self, key: Tensor, num_draws: int = 1) -> dict[str, Tensor]:
+        """Returns the named parameters of the model with leading axis S."""
+        blocks = list(self.posterior.values())
+        like = blocks[0].loc
+        sizes = [block.loc.shape[0] for block in blocks]
+        eps = jrandom.normal(key, (num_draws, sum(sizes)), dtype=like.dtype)
+        draws = {}
+        for block, noise, members in zip(
+            blocks, eps.split(sizes, dim=1), self.groups.values(), strict=True
+        ):
+            weights, start = block.sample(noise), 0
+            for name in members:
+                shape = self._canonical(name).shape
+                piece = weights[:, start : start + shape.numel()].reshape(num_draws, *shape)
+                draws[name] = piece.transpose(1, 2) if self._is_kernel(name) else piece
+                start += shape.numel()
+        return draws
+
+    def kl(self) -> Tensor:
+        """Returns KL(q || prior) in nats."""
+        total = []
+        for group, block in self.posterior.items():
+            learned = self.prior[group] if self.prior_spec.trainable else None
+            total.append(block.kl_to_prior(self.prior_spec.distribution(learned, block.loc)))
+        return torch.stack(total).sum()
+
+    def forward(self, x: Tensor, key: Tensor, num_samples: int) -> tuple[list, Tensor]:
+        """Returns the prediction of each draw and KL(q || prior)."""
+        draws = self.sample(key, num_samples)
+        predictions = [
+            torch.func.functional_call(self.model, {n: w[s] for n, w in draws.items()}, (x,))
+            for s in range(num_samples)
+        ]
+        return predictions, self.kl()
+
+
+def _sort_key(name: str) -> tuple[str, ...]:
+    """Modules by name; in a layer "bias" comes before "kernel", the twin's word for weight."""
+    *path, leaf = name.split(".")
+    return (*path, "kernel" if leaf == "weight" else leaf)
+
+
+def stack(predictions: list[Independent]) -> Independent:
+    """Stacks predictions of normals along a new leading axis of draws."""
+    bases = [prediction.base_dist for prediction in predictions]
+    loc = torch.stack([base.loc for base in bases])
+    scale = torch.stack([base.scale for base in bases])
+    axes = predictions[0].reinterpreted_batch_ndims
+    return Independent(Normal(loc, scale, validate_args=False), axes)

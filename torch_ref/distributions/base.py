@@ -1,0 +1,53 @@
+"""What our distributions have beyond torch.distributions: quantiles, intervals, tail probabilities.
+
+Twin of `jaxprob/distributions/base.py`.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["Distribution", "log_sum_exp"]
+
+
+class Distribution(torch.distributions.Distribution):
+    """Mix-in for torch.distributions classes; quantities are those of the marginals."""
+
+    def marginal(self) -> "Distribution":
+        """Returns the marginals: scalar events, batch shape `batch_shape + event_shape`."""
+        if len(self.event_shape) == 0:
+            return self
+        raise NotImplementedError(f"{type(self).__name__} has no closed-form marginals.")
+
+    def quantile(self, q: Tensor | float) -> Tensor:
+        """Returns the value that a draw stays below with probability `q`."""
+        if len(self.event_shape) == 0:
+            return self.icdf(torch.as_tensor(q))
+        return self.marginal().quantile(q)
+
+    def interval(self, level: float) -> tuple[Tensor, Tensor]:
+        """Returns the ends of the central interval that holds a draw with probability `level`."""
+        tail = 0.5 * (1.0 - level)
+        return self.quantile(tail), self.quantile(1.0 - tail)
+
+    def survival_function(self, value: Tensor) -> Tensor:
+        """Returns P(X > value)."""
+        return 1.0 - self.cdf(value)
+
+    def prob_above(self, threshold: Tensor | float) -> Tensor:
+        """Returns P(X > threshold) of each marginal."""
+        return self.marginal().survival_function(torch.as_tensor(threshold))
+
+    def median(self) -> Tensor:
+        """Returns the median of each marginal."""
+        return self.quantile(0.5)
+
+
+def log_sum_exp(values: Tensor, dim: int) -> Tensor:
+    """Returns log sum exp over one axis, with a gradient that is the softmax.
+
+    torch.logsumexp recomputes the weights from its rounded result in the backward pass and loses
+    digits when the values are large; subtracting a constant maximum first keeps them.
+    """
+    peak = values.detach().amax(dim=dim, keepdim=True)
+    peak = torch.where(torch.isfinite(peak), peak, torch.zeros_like(peak))
+    return (values - peak).exp().sum(dim=dim).log() + peak.squeeze(dim)
