@@ -35,7 +35,9 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
         table.add_row(*_cells(r))
     console = Console(width=110, file=terminalreporter._tw._file)
     console.print(table)
-    console.print(f"{len(rows)} comparisons of JAX and PyTorch, each within its tolerance or failed.")
+    console.print(
+        f"{len(rows)} comparisons of JAX and PyTorch, each within its tolerance or failed."
+    )
     if path := config.getoption("--parity-report"):
         _write(pathlib.Path(path), rows)
 

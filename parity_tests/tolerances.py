@@ -14,6 +14,26 @@ MODELS = {
     "training": {"float64": 1e-10, "float32": 5e-6},
 }
 
+ORACLES = {
+    # Against SciPy in float64; both are good to a few ulp, their sums to a few more.
+    "closed form": 1e-13,
+    # XLA's ndtr: 1e-14 of the small tail.
+    "tails": 1e-12,
+    # Error bound that scipy.integrate.quad reports for these integrands.
+    "quadrature": 1e-9,
+    # cdf(quantile(q)) over q: bisection ends at neighbouring floats, the tails amplify an ulp of x
+    # by about x^2.
+    "inverse": 1e-11,
+    # The promise of the interface.
+    "float32 quantile": 1e-6,
+    # Central differences with h = 1e-6: rounding 1e-16 / h and truncation h^2.
+    "finite difference": 1e-8,
+    # The trapezoidal rule of `Predictive`, for components of this width.
+    "mutual information": 1e-7,
+    # 20,000 draws of a sum over 12 rows: standard error about 0.01.
+    "Monte Carlo nats": 0.05,
+}
+
 OPTIM = {
     # Largest difference of any parameter (all near 1) at any of 1000 steps. Measured 0 to 2e-14;
     # above 1e-12 a formula differs, since rounding does not grow in these runs.
@@ -76,4 +96,27 @@ OPTIM = {
     },
     # The same in float32, where optax.adam forms 1 - b2^t by subtraction.
     "stock float32": {"adam": 2e-6, "adam b2=.9999": 2e-5, "radam": 2e-5, "exponential_lr": 1e-6},
+}
+
+RANDOM = {
+    # torch_ref.random against jax.random. Keys, bits, uniform numbers, Booleans, integers, orders
+    # are equal and have no tolerance. Here: error of an element over max(1, its size), since all
+    # scales are 1. Float32 measured 0, but for tan (one unit in the last place, 1.2e-7); float64,
+    # which lacks a fused multiply-add, 9e-16. With torch.erfinv a normal is off by 2e-5 and 3e-11.
+    "formula": {"float32": 5e-7, "float64": 4e-15},
+    # The least share of elements equal to the last bit. Measured 1.0 in float32 (XLA rounds once
+    # where the processor can, and so do we), .925 to .997 in float64; XLA's tan is its own.
+    "equal share": {"float32": 0.999, "float64": 0.9, "cauchy": 0.8},
+    # Gamma, as "formula". XLA's reciprocal root, pow and exp differ from torch's in the last bit:
+    # measured 6e-7 and 2e-15.
+    "rejection": {"float32": 3e-6, "float64": 2e-14},
+    # Share of elements for which rounding decided another acceptance. Measured 0 in 8e6 counts and
+    # 0 in 6e6 gamma draws; the loops compare float32 logarithms, so it need not be 0 elsewhere.
+    "flips": 1e-5,
+    # Cholesky and QR, over the largest entry, up to 64 x 64: other libraries, other order of sums.
+    # Measured 6e-6 and 1e-14.
+    "linear algebra": {"float32": 3e-5, "float64": 1e-13},
+    # Flax's first weights, over the largest. Measured 0 eagerly; under jit XLA multiplies two
+    # constants of the formula first: one unit in the last place.
+    "initial": {"float32": 3e-7, "float64": 4e-15},
 }

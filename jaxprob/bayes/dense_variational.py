@@ -22,7 +22,7 @@ from jaxprob.bayes import gaussian_block
 from jaxprob.distributions import Distribution, Independent, Normal
 from jaxprob.heads.normal import SCALE_FLOOR
 from jaxprob.objectives import GaussianPrior
-from jaxprob.types import Array, Key, Params
+from jaxprob.types import Array, ArrayLike, Key, Params
 
 __all__ = ["BayesianMLP", "DenseVariational", "VariationalLayers"]
 
@@ -71,7 +71,7 @@ class DenseVariational(nn.Module):
                 eps = jax.random.normal(key, (1, size), loc.dtype)
                 weights = gaussian_block.sample(block, eps)[0]
         bias, kernel = weights[: self.features], weights[self.features :]
-        return x @ kernel.reshape(fan_in, self.features) + bias
+        return x @ kernel.reshape(fan_in, self.features) + bias[None]
 
 
 def _init_loc(key: Key, fan_in: int, features: int) -> Array:
@@ -125,21 +125,22 @@ class VariationalLayers:
     def __init__(self, model: nn.Module):
         self.model = model
 
-    def init(self, key: Key, example: Array) -> Params:
+    def init(self, key: Key, example: ArrayLike) -> Params:
         """Returns the params of the model, the variational parameters of all its layers."""
-        return self.model.init(key, example)["params"]
+        return self.model.init(key, jnp.asarray(example))["params"]
 
-    def kl(self, params: Params, example: Array) -> Array:
+    def kl(self, params: Params, example: ArrayLike) -> Array:
         """Returns KL(q || prior) in nats, summed over the layers."""
         return self.forward(params, example, jax.random.key(0), 1)[1]
 
     def forward(
-        self, params: Params, x: Array, key: Key, num_samples: int
+        self, params: Params, x: ArrayLike, key: Key, num_samples: int
     ) -> tuple[distrax.Distribution, Array]:
         """Returns the prediction of each draw (batch shape `[S, B]`) and KL(q || prior)."""
+        variables = {"params": params}
 
         def one_draw(draw_key: Key):
-            return self.model.apply({"params": params}, x, draw_key, mutable=["kl"])
+            return self.model.apply(variables, jnp.asarray(x), draw_key, mutable=["kl"])
 
         predictions, state = jax.vmap(one_draw)(jax.random.split(key, num_samples))
         leaves = jax.tree.leaves(state)
@@ -161,6 +162,8 @@ class VariationalLayers:
                 for name in ("loc", "raw_scale", "raw_tril")
                 if (*path, name) in flat
             }
-            eps = jax.random.normal(layer_key, (num_draws, block["loc"].shape[0]))
+            eps = jax.random.normal(
+                layer_key, (num_draws, block["loc"].shape[0]), block["loc"].dtype
+            )
             draws[(*path, "loc")] = gaussian_block.sample(block, eps)
         return unflatten_dict(draws)

@@ -16,7 +16,7 @@ import flax.linen as nn
 
 from jaxprob.bayes.dense_variational import VariationalLayers
 from jaxprob.objectives.likelihood import log_likelihood, weighted_mean
-from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, ArrayLike, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["VariationalPosterior", "negative_elbo"]
 
@@ -25,7 +25,7 @@ class VariationalPosterior(Protocol):
     """What `negative_elbo` needs of a posterior."""
 
     def forward(
-        self, params: Params, x: Array, key: Key, num_samples: int
+        self, params: Params, x: ArrayLike, key: Key, num_samples: int
     ) -> tuple[distrax.Distribution, Array]:
         """Returns predictions with batch shape `[S, B]` and KL(q || prior) in nats."""
         ...

@@ -6,7 +6,13 @@
                                        + P log s - sum_i log L_ii
 
 L is diagonal ("diagonal", P numbers) or lower triangular ("full", P (P + 1) / 2 numbers, packed
-into a vector), its diagonal softplus(raw) + floor.
+into a vector R). With s_i = softplus(R_ii) + floor,
+
+    L_ii = s_i,   L_ij = s_i R_ij for j < i
+
+so that the entries below the diagonal are ratios: the noise of a stochastic gradient on them scales
+with the posterior's own width instead of adding a fixed variance to every weight (with plain
+L_ij = R_ij and Adam at 0.01 a layer of 66 weights is drowned by it).
 
 Packing of the triangle: v[P:] followed by the reverse of v, reshaped to P x P, holds each entry of v
 exactly once in its lower triangle. It needs no gather or scatter.
@@ -65,7 +71,8 @@ def scale_tril(block: Block) -> Array:
         return jnp.diag(_diagonal_scale(block))
     raw = _unpack(block["raw_tril"], block["loc"].shape[0])
     diagonal = jax.nn.softplus(jnp.diagonal(raw)) + SCALE_FLOOR
-    return jnp.where(jnp.eye(raw.shape[0], dtype=bool), diagonal[:, None], raw)
+    below = jnp.tril(raw, -1) + jnp.eye(raw.shape[0], dtype=raw.dtype)
+    return diagonal[:, None] * below
 
 
 def _diagonal_scale(block: Block) -> Array:
@@ -75,8 +82,8 @@ def _diagonal_scale(block: Block) -> Array:
 def sample(block: Block, eps: Array) -> Array:
     """Returns loc + L eps for standard normal noise `eps` `[S, P]`."""
     if "raw_scale" in block:
-        return block["loc"] + _diagonal_scale(block) * eps
-    return block["loc"] + eps @ scale_tril(block).T
+        return block["loc"][None] + _diagonal_scale(block)[None] * eps
+    return block["loc"][None] + eps @ scale_tril(block).T
 
 
 def kl_to_prior(block: Block, prior_loc: Array | float, prior_scale: Array | float) -> Array:

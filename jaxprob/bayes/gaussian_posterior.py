@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxprob.bayes import gaussian_block
 from jaxprob.objectives import GaussianPrior
-from jaxprob.types import Array, Key, Params
+from jaxprob.types import Array, ArrayLike, Key, Params
 
 __all__ = ["GaussianPosterior"]
 
@@ -42,7 +42,7 @@ class GaussianPosterior:
     def __init__(
         self,
         model: nn.Module,
-        example: Array,
+        example: ArrayLike,
         covariance: str = "layer",
         prior: GaussianPrior | None = None,
         init_scale: float = 0.05,
@@ -61,8 +61,8 @@ class GaussianPosterior:
         self.covariance = covariance
         self.prior = GaussianPrior() if prior is None else prior
         self.init_scale = init_scale
-        self._example = example
-        shapes = jax.eval_shape(model.init, jax.random.key(0), example)
+        self._example = jnp.asarray(example)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), self._example)
         if set(shapes) != {"params"}:
             raise ValueError(
                 f"GaussianPosterior: the model has the collections {sorted(shapes)}; expected "
@@ -112,9 +112,7 @@ class GaussianPosterior:
         draws, start = {}, 0
         for name in self._groups:
             size = self._sizes(name)[-1]
-            weights = gaussian_block.sample(
-                params["posterior"][name], eps[:, start : start + size]
-            )
+            weights = gaussian_block.sample(params["posterior"][name], eps[:, start : start + size])
             draws.update(self._unflatten(name, weights))
             start += size
         return unflatten_dict(draws)
@@ -143,11 +141,11 @@ class GaussianPosterior:
         return total
 
     def forward(
-        self, params: Params, x: Array, key: Key, num_samples: int
+        self, params: Params, x: ArrayLike, key: Key, num_samples: int
     ) -> tuple[distrax.Distribution, Array]:
         """Returns the prediction of each draw (batch shape `[S, B]`) and KL(q || prior)."""
         draws = self.sample(params, key, num_samples)
-        predictions = jax.vmap(lambda w: self.model.apply({"params": w}, x))(draws)
+        predictions = jax.vmap(lambda w: self.model.apply({"params": w}, jnp.asarray(x)))(draws)
         return predictions, self.kl(params)
 
     def _prior_of(self, params: Params, name: str) -> tuple[Array | float, Array | float]:

@@ -56,7 +56,7 @@ class Distribution(distrax.Distribution):
             raise NotImplementedError(f"{self.name} has no quantile function.")
         return self.marginal().quantile(q)
 
-    def interval(self, level: float) -> tuple[Array, Array]:
+    def interval(self, level: float | int) -> tuple[Array, Array]:
         """Returns the central interval that holds a draw with probability `level`.
 
         Args:

@@ -9,6 +9,7 @@ Twin: `torch_ref/distributions/mixture.py`. Source: McLachlan & Peel, "Finite Mi
 (2000), section 1.4.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import distrax
@@ -18,7 +19,8 @@ from jax.scipy.special import logsumexp
 
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.quantiles import monotone_quantile
-from jaxprob.types import Array, ArrayLike
+from jaxprob.distributions.validation import align
+from jaxprob.types import Array, ArrayLike, Key
 
 __all__ = ["MixtureSameFamily", "move_batch_axis"]
 
@@ -73,27 +75,37 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         logits = jnp.broadcast_to(log_probs, components.batch_shape)
         return MixtureSameFamily(distrax.Categorical(logits=logits), components)
 
+    def _sample_n(self, key: Key, n: int) -> Array:
+        # Every component is drawn and one is kept: batched work instead of a gather. The mask has
+        # no dtype of its own to promote with, and an infinite draw that is not kept stays out.
+        choice_key, draw_key = jax.random.split(key)
+        choice = self.mixture_distribution.sample(seed=choice_key, sample_shape=n)
+        draws = self.components_distribution.sample(seed=draw_key, sample_shape=n)
+        kept = choice[..., None] == jnp.arange(self._mixture_log_probs.shape[-1]).reshape(
+            (1,) * choice.ndim + (-1,)
+        )
+        kept = kept.reshape(kept.shape + (1,) * len(self.event_shape))
+        return jnp.sum(jnp.where(kept, draws, 0), axis=-1 - len(self.event_shape))
+
     def log_prob(self, value: ArrayLike) -> Array:
         """Returns log p(value) `[*batch]` in nats."""
-        return super().log_prob(self._event(value))
+        expanded = self._expand(self._event(value))
+        log_prob = self.components_distribution.log_prob(expanded)
+        return logsumexp(log_prob + align(self._mixture_log_probs, log_prob.ndim), axis=-1)
 
     def log_cdf(self, value: ArrayLike) -> Array:
         """Returns log P(X <= value) `[*batch]`."""
         expanded = self._expand(self._event(value))
         log_cdf = self.components_distribution.log_cdf(expanded)
-        return logsumexp(log_cdf + self._mixture_log_probs, axis=-1)
+        return logsumexp(log_cdf + align(self._mixture_log_probs, log_cdf.ndim), axis=-1)
 
     def cdf(self, value: ArrayLike) -> Array:
         """Returns P(X <= value) `[*batch]`."""
-        expanded = self._expand(self._event(value))
-        weights = jnp.exp(self._mixture_log_probs)
-        return jnp.sum(weights * self.components_distribution.cdf(expanded), axis=-1)
+        return self._average(self.components_distribution.cdf, value)
 
     def survival_function(self, value: ArrayLike) -> Array:
         """Returns P(X > value) `[*batch]`, without the cancellation of 1 - cdf."""
-        expanded = self._expand(self._event(value))
-        weights = jnp.exp(self._mixture_log_probs)
-        return jnp.sum(weights * self.components_distribution.survival_function(expanded), axis=-1)
+        return self._average(self.components_distribution.survival_function, value)
 
     def quantile(self, q: ArrayLike) -> Array:
         """Returns the quantile of each marginal; shape of `q` broadcast with batch and event."""
@@ -112,8 +124,15 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
             upper=jnp.max(bounds, axis=-1),
         )
 
+    def _average(self, probability: Callable[[Array], Array], value: ArrayLike) -> Array:
+        """sum_k w_k probability_k(value)."""
+        of_components = probability(self._expand(self._event(value)))
+        weights = align(jnp.exp(self._mixture_log_probs), of_components.ndim)
+        return jnp.sum(weights * of_components, axis=-1)
+
     def _expand(self, value: Array) -> Array:
-        return jnp.expand_dims(value, axis=-1 - len(self.event_shape))
+        value = jnp.expand_dims(value, axis=-1 - len(self.event_shape))
+        return align(value, len(self._mixture_log_probs.shape) + len(self.event_shape))
 
     def _shown_fields(self) -> dict[str, Any]:
         return {

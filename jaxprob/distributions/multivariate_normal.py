@@ -22,7 +22,7 @@ from tensorflow_probability.substrates.jax.distributions import RegisterKL
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.normal import Normal
-from jaxprob.distributions.validation import as_parameters
+from jaxprob.distributions.validation import align, as_parameters
 from jaxprob.types import Array, ArrayLike, Key
 
 __all__ = ["MultivariateNormal"]
@@ -90,14 +90,16 @@ class MultivariateNormal(Distribution):
 
     def _sample_n(self, key: Key, n: int) -> Array:
         eps = jax.random.normal(key, (n, *self._loc.shape), self._loc.dtype)
-        return self._loc + jnp.einsum("...ij,n...j->n...i", self._scale_tril, eps)
+        return self._loc[None] + jnp.einsum("...ij,n...j->n...i", self._scale_tril, eps)
 
     def log_prob(self, value: ArrayLike) -> Array:
         """Returns log p(value) `[*batch]` in nats."""
-        centred = self._event(value) - self._loc
+        value = self._event(value)
+        ndim = max(value.ndim, self._loc.ndim)
+        centred = align(value, ndim) - align(self._loc, ndim)
         z = solve_lower(self._scale_tril, centred[..., None])[..., 0]
         normaliser = self._half_log_det() + 0.5 * centred.shape[-1] * math.log(2 * math.pi)
-        return -0.5 * jnp.sum(z**2, axis=-1) - normaliser
+        return -0.5 * jnp.sum(z**2, axis=-1) - align(normaliser, ndim - 1)
 
     def entropy(self) -> Array:
         """Returns D (1 + log 2 pi) / 2 + sum_i log L_ii, `[*batch]`."""
@@ -141,7 +143,10 @@ def _kl_divergence(p: MultivariateNormal, q: MultivariateNormal, *_, **__) -> Ar
         raise ValueError(
             f"KL(p || q): event shapes differ, p has {p.event_shape} and q has {q.event_shape}."
         )
-    whitened = solve_lower(q.scale_tril, p.scale_tril)
-    shift = solve_lower(q.scale_tril, (p.loc - q.loc)[..., None])[..., 0]
+    ndim = max(p.loc.ndim, q.loc.ndim)
+    gap = align(p.loc, ndim) - align(q.loc, ndim)
+    whitened = solve_lower(q.scale_tril, align(p.scale_tril, ndim + 1))
+    shift = solve_lower(q.scale_tril, gap[..., None])[..., 0]
     squares = jnp.sum(whitened**2, axis=(-2, -1)) + jnp.sum(shift**2, axis=-1)
-    return 0.5 * (squares - p.event_shape[0]) + q._half_log_det() - p._half_log_det()
+    log_ratio = align(q._half_log_det(), ndim - 1) - align(p._half_log_det(), ndim - 1)
+    return 0.5 * (squares - p.event_shape[0]) + log_ratio

@@ -45,7 +45,7 @@ class Predictive(MixtureSameFamily):
       ValueError: Components without a leading axis of draws.
     """
 
-    def __init__(self, components: distrax.Distribution):
+    def __init__(self, components: Any):
         if not isinstance(components, distrax.Distribution):
             raise ValueError(
                 f"Predictive: components must be a distribution; got {type(components).__name__}. "
@@ -61,7 +61,8 @@ class Predictive(MixtureSameFamily):
         moved = move_batch_axis(components, 0, len(batch) - 1)
         dtype = jnp.result_type(*jax.tree.leaves(moved), float)
         dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
-        logits = jnp.zeros(moved.batch_shape, dtype)
+        # The barrier keeps XLA from folding the softmax of these constants at compile time, slowly.
+        logits = jax.lax.optimization_barrier(jnp.zeros(moved.batch_shape, dtype))
         super().__init__(distrax.Categorical(logits=logits), moved)
 
     @property

@@ -21,7 +21,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.types import Array, ArrayLike
 
-__all__ = ["as_parameters", "check_event", "check_values", "checked", "unchecked"]
+__all__ = ["align", "as_parameters", "check_event", "check_values", "checked", "unchecked"]
 
 # "eager": check concrete values; "checkify": stage checks of traced values too; "off": check none.
 _mode: contextvars.ContextVar[str] = contextvars.ContextVar("jaxprob_checks", default="eager")
@@ -213,11 +213,16 @@ def check_event(
     return array
 
 
+def align(array: Array, ndim: int) -> Array:
+    """Adds leading axes of size 1 up to `ndim` axes: explicit instead of silent rank promotion."""
+    return array.reshape((1,) * max(ndim - array.ndim, 0) + array.shape)
+
+
 def _shape_hint(shape: tuple[int, ...], event_shape: tuple[int, ...]) -> str:
     if event_shape == (1,) and shape[-1:] != (1,):
         return " Add the event axis: value[..., None]."
     return ""
 
 
-def _shown(value: np.ndarray) -> str:
+def _shown(value: Any) -> str:
     return str(value.item()) if value.ndim == 0 else np.array2string(value, threshold=9)

@@ -42,7 +42,7 @@ class NormalHead(nn.Module):
         if self.homoscedastic:
             loc = nn.Dense(self.features, name="out")(h)
             raw = self.param("raw_scale", nn.initializers.zeros, (self.features,))
-            raw = jnp.broadcast_to(raw, loc.shape)
+            raw = jnp.broadcast_to(raw, loc.shape)  # one scale for all rows
         else:
             loc, raw = jnp.split(nn.Dense(2 * self.features, name="out")(h), 2, axis=-1)
         scale = jax.nn.softplus(raw) + SCALE_FLOOR

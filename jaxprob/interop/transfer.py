@@ -1,14 +1,13 @@
 """Strict two-way copying of weights between a params pytree and a PyTorch module.
 
-Names correspond by path: `a/b/kernel` in Flax is `a.b.weight` in PyTorch, transposed, where `a.b` is
-a `torch.nn.Linear`; `layers_3` of a Linen `Sequential` is `3` of a torch one; all other parameters
-keep name and layout. Every name must be used exactly once on both sides, every shape and dtype must
-agree, and all that does not is listed in one message. Arrays are copied, never shared.
+Names correspond by path: `a/b/kernel` in Flax is `a.b.weight` in PyTorch, transposed, where `a.b`
+is a `torch.nn.Linear`; `layers_3` of a Linen `Sequential` is `3` of a torch one; all other
+parameters keep name and layout. Every name must be used exactly once on both sides, every shape and
+dtype must agree, and all that does not is listed in one message. Arrays are copied, never shared.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -52,21 +51,14 @@ def to_torch(params: Params, module: "torch.nn.Module") -> "torch.nn.Module":
 
     flat = flatten_dict(params)
     targets = dict(module.named_parameters())
-    links = _links(flat, module)
     values = {}
-    problems = []
-    for link in links:
+    for link in _links("to_torch", flat, module):
         value = np.array(flat[link.path])
         value = value.T if link.transposed else value
-        target = targets[link.name]
-        expected = (tuple(target.shape), str(target.dtype).removeprefix("torch."))
-        if (value.shape, str(value.dtype)) != expected:
-            problems.append(_mismatch(link, value.shape, value.dtype, *expected))
-        values[link.name] = value
-    _raise_all("to_torch", problems)
+        values[link.name] = torch.from_numpy(np.array(value, order="C"))
     with torch.no_grad():
         for name, value in values.items():
-            targets[name].copy_(torch.from_numpy(np.array(value, order="C")))
+            targets[name].copy_(value)
     return module
 
 
@@ -86,36 +78,42 @@ def from_torch(module: "torch.nn.Module", example: Params) -> Params:
     """
     flat = flatten_dict(example)
     sources = dict(module.named_parameters())
-    problems, values = [], {}
-    for link in _links(flat, module):
+    values = {}
+    for link in _links("from_torch", flat, module):
         value = sources[link.name].detach().cpu().numpy().copy()
-        value = value.T if link.transposed else value
-        expected = (tuple(flat[link.path].shape), str(np.dtype(flat[link.path].dtype)))
-        if (value.shape, str(value.dtype)) != expected:
-            problems.append(_mismatch(link, *expected, value.shape, value.dtype))
-        values[link.path] = jnp.array(value)
-    _raise_all("from_torch", problems)
-    return jax.tree.map(lambda leaf: leaf, unflatten_dict(values))
+        values[link.path] = jnp.array(value.T if link.transposed else value)
+    return unflatten_dict(values)
 
 
-def _links(flat: dict[tuple[str, ...], Any], module: "torch.nn.Module") -> list[Link]:
-    """Pairs every path with a parameter name, or raises with all that stay alone."""
+def _links(action: str, flat: dict[tuple[str, ...], Any], module: "torch.nn.Module") -> list[Link]:
+    """Pairs every path with a parameter, or raises with all that do not correspond."""
     import torch
 
-    names = set(dict(module.named_parameters()))
-    links, alone = [], []
-    for path in flat:
-        owner_path, leaf = _module_path(path[:-1], module), path[-1]
-        linear = _is(module, owner_path, torch.nn.Linear)
-        transposed = linear and leaf == "kernel"
-        name = ".".join((*owner_path, "weight" if transposed else leaf))
-        if name in names:
-            links.append(Link(path, name, transposed))
-        else:
-            alone.append(f"{'/'.join(path)} (Flax) has no counterpart {name!r} in the module")
-    used = {link.name for link in links}
-    alone += [f"{name} (PyTorch) has no counterpart in the params" for name in sorted(names - used)]
-    _raise_all("transfer", alone)
+    unused = dict(module.named_parameters())
+    links, problems = [], []
+    for path, leaf in flat.items():
+        owner_path = _module_path(path[:-1], module)
+        transposed = path[-1] == "kernel" and _is(module, owner_path, torch.nn.Linear)
+        name = ".".join((*owner_path, "weight" if transposed else path[-1]))
+        parameter = unused.pop(name, None)
+        if parameter is None:
+            problems.append(f"{'/'.join(path)} (Flax) has no counterpart {name!r} in the module")
+            continue
+        links.append(Link(path, name, transposed))
+        shape = tuple(leaf.shape[::-1] if transposed else leaf.shape)
+        wanted = f"{shape} {np.dtype(leaf.dtype)}"
+        found = f"{tuple(parameter.shape)} {str(parameter.dtype).removeprefix('torch.')}"
+        if wanted != found:
+            problems.append(
+                f"{'/'.join(path)} (Flax) is {wanted} in PyTorch's layout, but {name} is {found}"
+            )
+    problems += [f"{name} (PyTorch) has no counterpart in the params" for name in sorted(unused)]
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(
+            f"{action}: {len(problems)} parameters do not correspond; nothing was copied.\n  "
+            f"{listed}\nGive both models the same architecture, attribute names and dtype."
+        )
     return links
 
 
@@ -136,19 +134,3 @@ def _is(module: "torch.nn.Module", path: tuple[str, ...], kind: type) -> bool:
         return isinstance(module.get_submodule(".".join(path)), kind)
     except AttributeError:
         return False
-
-
-def _mismatch(link: Link, shape, dtype, torch_shape, torch_dtype) -> str:
-    return (
-        f"{'/'.join(link.path)} has shape {tuple(shape)} {dtype} in PyTorch's layout, but "
-        f"{link.name} has {tuple(torch_shape)} {torch_dtype}"
-    )
-
-
-def _raise_all(action: str, problems: list[str]) -> None:
-    if problems:
-        listed = "\n  ".join(problems)
-        raise ValueError(
-            f"{action}: {len(problems)} parameters do not correspond; nothing was copied.\n  "
-            f"{listed}\nGive both models the same architecture, attribute names and dtype."
-        )

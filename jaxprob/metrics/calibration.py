@@ -73,7 +73,8 @@ def expected_calibration_error(
       num_bins: Number of bins of equal width over (0, 1].
 
     Raises:
-      ValueError: Shapes that do not fit, or no bins.
+      ValueError: Shapes that do not fit, values that are no probabilities or no classes, or no
+        bins.
     """
     if isinstance(probs, distrax.Distribution):
         probs = probs.probs  # pyright: ignore[reportAttributeAccessIssue]

@@ -61,7 +61,9 @@ class Report:
                 f"  {100 * level:.0f} % interval  covers {_percent(share)} "
                 f"[{100 * low:.1f}, {100 * high:.1f}], mean width {self.sharpness[level]:.4g}"
             ]
-        lines += [f"  calibration    quantiles off by {_percent(self.calibration_error)} on average"]
+        lines += [
+            f"  calibration    quantiles off by {_percent(self.calibration_error)} on average"
+        ]
         if self.epistemic_share is not None:
             lines += [f"  epistemic      {_percent(self.epistemic_share)} of the variance"]
         for group, (share, low, high, rows) in self.groups.items():
@@ -134,9 +136,9 @@ def _by_group(groups: np.ndarray, inside: np.ndarray) -> dict:
             f"{inside.shape[:1]}."
         )
     out = {}
-    for group in np.unique(groups):
+    for group in np.unique(groups).tolist():
         hit = inside[groups == group]
-        out[group.item()] = (*_wilson(hit.mean(), hit.size), len(hit))
+        out[group] = (*_wilson(hit.mean(), hit.size), len(hit))
     return out
 
 

@@ -20,14 +20,21 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 
-from jaxprob.distributions import Distribution, MixtureSameFamily, Normal
+from jaxprob.distributions import Distribution, MixtureSameFamily, Normal, constraints
+from jaxprob.distributions.validation import check_values
 from jaxprob.types import Array, ArrayLike
 
 __all__ = ["brier", "crps", "nll"]
 
+PROBABILITY = constraints.Constraint(
+    "a probability (0 to 1)",
+    lambda value, xp: (value >= 0) & (value <= 1 + 1e-5),  # float32 softmax overshoots 1
+    "Turn logits into probabilities: jax.nn.softmax(logits), or jax.nn.sigmoid for two classes.",
+)
+
 
 def check_targets(metric: str, predictive: distrax.Distribution, y: ArrayLike) -> Array:
-    """Returns `y` as array, refusing any shape but that of the prediction."""
+    """Returns `y` as array, refusing NaN and any shape but that of the prediction."""
     if not isinstance(predictive, distrax.Distribution):
         raise ValueError(
             f"{metric}: predictive must be a distribution; got {type(predictive).__name__}. Pass "
@@ -40,6 +47,7 @@ def check_targets(metric: str, predictive: distrax.Distribution, y: ArrayLike) -
         raise ValueError(
             f"{metric}: y has shape {y.shape}, but the predictions have shape {expected}.{hint}"
         )
+    check_values(metric, "y", y, constraints.real)
     return y
 
 
@@ -135,18 +143,19 @@ def brier(probs: ArrayLike, labels: ArrayLike, per_row: bool = False) -> Array:
       per_row: True for one score per row, False for their mean.
 
     Raises:
-      ValueError: Shapes that do not fit.
+      ValueError: Shapes that do not fit, or values that are no probabilities or no classes.
     """
     probs, labels = check_classes("brier", probs, labels)
     if probs.ndim == 1:
         rows = (probs - labels) ** 2
     else:
-        rows = jnp.sum((probs - jax.nn.one_hot(labels, probs.shape[-1])) ** 2, axis=-1)
+        observed = jax.nn.one_hot(labels, probs.shape[-1], dtype=probs.dtype)
+        rows = jnp.sum((probs - observed) ** 2, axis=-1)
     return rows if per_row else jnp.mean(rows)
 
 
 def check_classes(metric: str, probs: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
-    """Returns probabilities `[B, K]` or `[B]` and labels `[B]` as arrays, shapes checked."""
+    """Returns probabilities `[B, K]` or `[B]` and labels `[B]` as arrays, checked."""
     probs, labels = jnp.asarray(probs), jnp.asarray(labels)
     if probs.ndim not in (1, 2) or labels.shape != probs.shape[:1]:
         raise ValueError(
@@ -158,4 +167,12 @@ def check_classes(metric: str, probs: ArrayLike, labels: ArrayLike) -> tuple[Arr
             f"{metric}: labels must be integer classes; got dtype {labels.dtype}. Write "
             "labels.astype(int)."
         )
+    classes = probs.shape[1] if probs.ndim == 2 else 2
+    label = constraints.Constraint(
+        f"a class from 0 to {classes - 1}",
+        lambda value, xp: (value >= 0) & (value < classes),
+        "Number the classes from 0, in the order of the columns of probs.",
+    )
+    check_values(metric, "probs", probs, PROBABILITY)
+    check_values(metric, "labels", labels, label)
     return probs, labels

@@ -41,4 +41,6 @@ class Standardize(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         """Maps `[*B, D]` in data units to `[*B, D]` with mean 0 and variance 1."""
-        return (x - jnp.asarray(self.mean, x.dtype)) / jnp.asarray(self.std, x.dtype)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        mean, std = (jnp.asarray(v, x.dtype).reshape(shape) for v in (self.mean, self.std))
+        return (x - mean) / std

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
-from jaxprob.types import Batch, Key, Params
+from jaxprob.training.step import TrainState
+from jaxprob.types import Batch, Key
 
 if TYPE_CHECKING:
     from jaxprob.training.fit import Fitted
@@ -21,7 +23,8 @@ class NonFiniteError(FloatingPointError, ValueError):
 
     Attributes:
       fitted: The result up to the last finite step.
-      term: Name of the first term that is not finite: a metric, "loss", or "gradient of ...".
+      term: Name of the first term that is not finite: a metric, "loss", "gradient of ...", or
+        "optimizer's step of ...".
       step: Number of the step that failed, counted from 0.
       epoch: Its epoch, counted from 0.
       batch: Its batch within the epoch, counted from 0.
@@ -49,9 +52,7 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
     first = batch * plan.batch_size
     size = min(plan.batch_size, num_rows(data) - first)
     key = step_key(run.key, epoch, batch)
-    term, value = _first_non_finite(
-        plan, run.train.params, rows_of_batch(data, order, first, size), key
-    )
+    term, value = _first_non_finite(plan, run.train, rows_of_batch(data, order, first, size), key)
     who = "" if member is None else f" of member {member}"
     raise NonFiniteError(
         f"training{who} stopped at step {step} (epoch {epoch}, batch {batch}): {term} is {value}. "
@@ -67,14 +68,17 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
     )
 
 
-def _first_non_finite(plan: "Plan", params: Params, batch: Batch, key: Key) -> tuple[str, str]:
+def _first_non_finite(plan: "Plan", train: TrainState, batch: Batch, key: Key) -> tuple[str, str]:
     grad_fn = jax.jit(jax.value_and_grad(plan.loss_fn, has_aux=True))
-    (loss, metrics), gradient = grad_fn(params, batch, key)
+    (loss, metrics), gradient = grad_fn(train.params, batch, key)
     for name, value in {**metrics, "loss": loss}.items():
         if not np.all(np.isfinite(value)):
             return name, str(np.asarray(value))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        bad = leaf[~jnp.isfinite(leaf)]
-        if bad.size:
-            return f"gradient of {jax.tree_util.keystr(path)}", f"{bad[0]} ({bad.size} values)"
-    return "the sum of loss and gradient", "not finite (an overflow)"
+    updates, _ = plan.optimizer.update(gradient, train.opt_state, train.params)
+    params = optax.apply_updates(train.params, updates)
+    for term, tree in {"gradient": gradient, "optimizer's step": params}.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            bad = leaf[~jnp.isfinite(leaf)]
+            if bad.size:
+                return f"{term} of {jax.tree_util.keystr(path)}", f"{bad[0]} ({bad.size} values)"
+    return "the sum of loss, gradient and params", "not finite (an overflow)"

@@ -159,7 +159,7 @@ def _run_and_show(
     return state
 
 
-def _mean(value: np.ndarray) -> float:
+def _mean(value: np.ndarray | np.floating) -> float:
     """Mean over the members that still run (one number for a single model)."""
     running = value[np.isfinite(value)] if value.ndim else value
     return float(np.mean(running)) if running.size else float("nan")
@@ -169,8 +169,9 @@ def _finish(state: LoopState, validated: bool) -> Fitted:
     ran = int(state.epoch)
     history = {name: np.asarray(values[:ran]) for name, values in state.history.items()}
     train = state.member.train
-    best = state.member.best_params if validated else train.params
-    return Fitted(train.params, best, train, history)
+    params = jax.tree.map(jnp.copy, train.params)  # they outlive a step that donates `state`
+    best = state.member.best_params if validated else params
+    return Fitted(params, best, train, history)
 
 
 def _check_arguments(epochs, steps, batch_size, patience, validation) -> None:
@@ -178,7 +179,8 @@ def _check_arguments(epochs, steps, batch_size, patience, validation) -> None:
         raise ValueError(
             f"fit: give either epochs or steps; got epochs={epochs} and steps={steps}."
         )
-    for name, value in {"epochs": epochs, "steps": steps, "batch_size": batch_size}.items():
+    counts = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "patience": patience}
+    for name, value in counts.items():
         if value is not None and not value >= 1:
             raise ValueError(f"fit: {name} must be at least 1; got {value}.")
     if patience is not None and validation is None:

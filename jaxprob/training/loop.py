@@ -136,10 +136,11 @@ def _epoch(
     order = epoch_order(member.key, epoch, rows)
     budget = jnp.asarray(2**31 - 1 if plan.steps is None else plan.steps, jnp.int32)
 
-    def batch_step(train: TrainState, index: Array, count: int):
+    def batch_step(train: TrainState, index: Array | int, count: int):
         batch = rows_of_batch(data, order, index * size, count)
         key = step_key(member.key, epoch, index)
-        return apply_gradient(plan.loss_fn, plan.optimizer, train, batch, key)
+        train, metrics, finite = apply_gradient(plan.loss_fn, plan.optimizer, train, batch, key)
+        return train, _to_sum(metrics), finite
 
     def unfinished(carry) -> Array:
         train, index, _, _, finite = carry
@@ -153,8 +154,8 @@ def _epoch(
 
     metrics = jax.eval_shape(lambda: batch_step(member.train, 0, size)[1])
     sums = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in metrics.items()}
-    seen = jnp.zeros((), next(iter(sums.values())).dtype)
-    carry = (member.train, jnp.zeros((), jnp.int32), sums, seen, member.finite)
+    zero = jnp.zeros((), jnp.int32)
+    carry = (member.train, zero, sums, zero, member.finite)
     carry = jax.lax.while_loop(unfinished, body, carry)
     if rest:
         carry = _last_batch(carry, batch_step, full, rest, budget)
@@ -162,7 +163,9 @@ def _epoch(
     metrics = {name: total / seen for name, total in sums.items()}
     if validation is not None:
         metrics |= _validate(plan, train.params, member.key, epoch, validation)
-    return _keep_score(plan, member, train, finite, epoch, metrics), metrics
+    # The epochs that a stopped member waits through are none of its history.
+    history = {name: jnp.where(member.active, value, jnp.nan) for name, value in metrics.items()}
+    return _keep_score(plan, member, train, finite, epoch, metrics), history
 
 
 def _last_batch(carry, batch_step, full: int, rest: int, budget: Array):
@@ -176,6 +179,14 @@ def _last_batch(carry, batch_step, full: int, rest: int, budget: Array):
     return train, index, sums, seen, jnp.where(wanted, new_finite, finite)
 
 
+def _to_sum(metrics: Metrics) -> Metrics:
+    """Metrics in a dtype in which many of them add up: bfloat16 counts to 256 and no further."""
+    return {
+        name: value.astype(jnp.promote_types(value.dtype, jnp.float32))
+        for name, value in metrics.items()
+    }
+
+
 def _validate(plan: Plan, params: Params, key: Key, epoch: Array, data: Batch) -> Metrics:
     """Loss and metrics on the validation data, in batches, as "validation_..."."""
     rows = num_rows(data)
@@ -186,8 +197,11 @@ def _validate(plan: Plan, params: Params, key: Key, epoch: Array, data: Batch) -
 
     def evaluate(index: Array | int, count: int) -> Metrics:
         batch = rows_of_batch(data, order, index * size, count)
-        loss, metrics = plan.loss_fn(params, batch, jax.random.fold_in(base, index))
-        return {name: count * value for name, value in {"loss": loss, **metrics}.items()}
+        loss, metrics = jax.jit(plan.loss_fn, inline=True)(
+            params, batch, jax.random.fold_in(base, index)
+        )
+        metrics = _to_sum({"loss": loss, **metrics})
+        return {name: count * value for name, value in metrics.items()}
 
     parts = jax.lax.map(lambda index: evaluate(index, size), jnp.arange(full))
     sums = {name: jnp.sum(value, axis=0) for name, value in parts.items()}

@@ -27,8 +27,9 @@ class TrainState(NamedTuple):
 
     @classmethod
     def create(cls, params: Params, optimizer: optax.GradientTransformation) -> "TrainState":
-        """Returns the state before the first step."""
-        return cls(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+        """Returns the state before the first step, in copies: a step donates what it is given."""
+        state = cls(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+        return jax.tree.map(jnp.copy, state)
 
 
 def apply_gradient(
@@ -38,7 +39,7 @@ def apply_gradient(
     batch: Batch,
     key: Key,
 ) -> tuple[TrainState, Metrics, Array]:
-    """Takes one step, or none where the loss or its gradient is not finite.
+    """Takes one step, or none where the loss, its gradient or the new params are not finite.
 
     Args:
       loss_fn: The loss.
@@ -51,12 +52,14 @@ def apply_gradient(
       The new state (the old one where the step was not finite), the metrics with "loss" first, and
       a boolean `[]`: whether the step was finite.
     """
+    # A jitted loss is traced once for each shape of a batch, however often the loop around it is.
+    loss_fn = jax.jit(loss_fn, inline=True)
     (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
-    # One number that is finite exactly when all are (short of an overflow of their sum).
-    total = loss + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(gradient)).astype(loss.dtype)
-    finite = jnp.isfinite(total)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    # One number that is finite exactly when all are (short of an overflow of their sum).
+    total = sum((jnp.sum(leaf) for leaf in jax.tree.leaves((gradient, params))), start=loss)
+    finite = jnp.isfinite(total)
     new = TrainState(params, opt_state, state.step + 1)
     kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
     return kept, {"loss": loss, **metrics}, finite
@@ -73,8 +76,8 @@ def make_step(
 
     Returns:
       `step(state, batch, key) -> (state, metrics)`; start from `TrainState.create(params,
-      optimizer)`. The old state is donated: use the returned one. A step whose loss or gradient is
-      not finite leaves the state as it was; its metrics show it.
+      optimizer)`. The old state is donated: use the returned one. A step whose loss, gradient or
+      new params are not finite leaves the state as it was.
     """
 
     def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:

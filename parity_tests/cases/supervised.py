@@ -1,7 +1,6 @@
 """Rows of the supervised models."""
 
 import flax.linen as nn
-import jax
 import numpy as np
 import torch
 

@@ -3,6 +3,7 @@
 The triangle is packed row by row of a P x P square: v[P:] fills the square from its start, then v
 itself follows backwards; the entries above the diagonal are not used. So entry (i, j), at position
 k = i P + j, is v[P + k] while P + k is inside v (m entries), and v[2 m - P - 1 - k] after that.
+L = diag(s) U: the scales are softplus of the square's diagonal, U is unit lower triangular.
 
 Twin of `jaxprob/bayes/gaussian_block.py`.
 """
@@ -56,7 +57,9 @@ class GaussianBlock(nn.Module):
         if self.covariance == "diagonal":
             return torch.diag(softplus(self.raw_scale) + SCALE_FLOOR)
         square = self.raw_tril[self._entry]
-        return square.tril(-1) + torch.diag(softplus(square.diagonal()) + SCALE_FLOOR)
+        scale = softplus(square.diagonal()) + SCALE_FLOOR
+        unit = square.tril(-1) + torch.eye(len(scale), dtype=square.dtype, device=square.device)
+        return torch.diag(scale) @ unit
 
     def sample(self, eps: Tensor) -> Tensor:
         """Returns loc + L eps for `eps` `[S, P]`."""

@@ -3,10 +3,12 @@
 Twin of `jaxprob/distributions/base.py`.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["Distribution", "log_sum_exp"]
+__all__ = ["Distribution", "log_sum_exp", "ndtr"]
 
 
 class Distribution(torch.distributions.Distribution):
@@ -40,6 +42,11 @@ class Distribution(torch.distributions.Distribution):
     def median(self) -> Tensor:
         """Returns the median of each marginal."""
         return self.quantile(0.5)
+
+
+def ndtr(z: Tensor) -> Tensor:
+    """Returns Phi(z) through erfc; torch.special.ndtr takes 1 + erf and loses the lower tail."""
+    return 0.5 * torch.erfc(-z / math.sqrt(2))
 
 
 def log_sum_exp(values: Tensor, dim: int) -> Tensor:

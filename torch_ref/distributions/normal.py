@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from torch_ref.distributions.base import Distribution
+from torch_ref.distributions.base import Distribution, ndtr
 
 __all__ = ["Normal"]
 
@@ -23,17 +23,17 @@ class Normal(Distribution, torch.distributions.Normal):
 
     def cdf(self, value: Tensor) -> Tensor:
         """Returns P(X <= value)."""
-        return torch.special.ndtr((value - self.loc) / self.scale)
+        return ndtr((value - self.loc) / self.scale)
 
     def log_cdf(self, value: Tensor) -> Tensor:
         """Returns log P(X <= value), accurate in both tails."""
         z = (value - self.loc) / self.scale
-        upper = torch.log1p(-torch.special.ndtr(-z.abs()))
+        upper = torch.log1p(-ndtr(-z.abs()))
         return torch.where(z > 0, upper, torch.special.log_ndtr(z.clamp(max=0.0)))
 
     def survival_function(self, value: Tensor) -> Tensor:
         """Returns P(X > value)."""
-        return torch.special.ndtr((self.loc - value) / self.scale)
+        return ndtr((self.loc - value) / self.scale)
 
     def icdf(self, value: Tensor) -> Tensor:
         """Returns loc + scale * Phi^-1(value)."""

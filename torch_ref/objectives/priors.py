@@ -41,7 +41,9 @@ class GaussianPrior:
             params["log_scale"] = nn.Parameter(torch.tensor(math.log(self.scale)))
         return params
 
-    def distribution(self, params: nn.ParameterDict | None, like: Tensor) -> torch.distributions.Normal:
+    def distribution(
+        self, params: nn.ParameterDict | None, like: Tensor
+    ) -> torch.distributions.Normal:
         """Returns the prior of a group of P weights, `like` giving shape and dtype `[P]`."""
         loc = torch.full_like(like, self.loc)
         scale = torch.full_like(like, self.scale)

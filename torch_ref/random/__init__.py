@@ -19,6 +19,7 @@ carry no gradient to parameters such as bounds and concentrations.
 """
 
 from torch_ref.random import initializers
+from torch_ref.random.base import bits, uniform
 from torch_ref.random.continuous import (
     cauchy,
     exponential,
@@ -35,7 +36,6 @@ from torch_ref.random.keys import KeyStream, fold_in, key, split
 from torch_ref.random.matrices import multivariate_normal, orthogonal
 from torch_ref.random.permutations import choice, permutation
 from torch_ref.random.rejection import beta, dirichlet, gamma, loggamma, student_t
-from torch_ref.random.base import bits, uniform
 
 __all__ = [
     "KeyStream",

@@ -18,9 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torch_ref.random.base import float_dtype, uniform
 from torch_ref.random.elementary import log, log1p
 from torch_ref.random.special import erf, erf_inv
-from torch_ref.random.base import float_dtype, uniform
 
 __all__ = [
     "cauchy",

@@ -24,10 +24,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from torch_ref.random.base import default_int_dtype, float_dtype, uniform
 from torch_ref.random.elementary import fma, log, log1p, sqrt
 from torch_ref.random.keys import check_key, split
 from torch_ref.random.special import lgamma
-from torch_ref.random.base import default_int_dtype, float_dtype, uniform
 
 __all__ = ["binomial", "poisson"]
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_ref.random.base import default_int_dtype, float_dtype, uniform
 from torch_ref.random.continuous import gumbel
 from torch_ref.random.keys import check_key, split
-from torch_ref.random.threefry import counter_hash
-from torch_ref.random.base import default_int_dtype, float_dtype, uniform
+from torch_ref.random.threefry import counter_hash, to_numpy
 
 __all__ = ["bernoulli", "categorical", "rademacher", "randint"]
 
@@ -117,7 +117,7 @@ def randint(
     low = _host_integers(minval).clip(bound.min, bound.max)
     high = _host_integers(maxval).clip(bound.min, min(bound.max + 1, 2**63 - 1))
     # The host has unsigned arithmetic, which wraps as XLA's does; torch has none.
-    a, b = (words.cpu().numpy() for words in counter_hash(split(key), shape))
+    a, b = (to_numpy(words) for words in counter_hash(split(key), shape))
     unsigned, bits = (np.uint64, (a << 32) | b) if bound.bits == 64 else (np.uint32, a ^ b)
     upper, lower = np.moveaxis(bits.astype(unsigned), key.ndim - 1, 0)
     with np.errstate(over="ignore", divide="ignore"):
@@ -132,7 +132,7 @@ def randint(
 
 def _host_integers(value: int | Tensor) -> np.ndarray:
     """Converts a bound of `randint` to an int64 array."""
-    return np.asarray(value.cpu().numpy() if isinstance(value, Tensor) else value, np.int64)
+    return np.asarray(to_numpy(value) if isinstance(value, Tensor) else value, np.int64)
 
 
 def categorical(

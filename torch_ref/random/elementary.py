@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_ref.random.threefry import on_host
+from torch_ref.random.threefry import on_host, to_numpy
 
 __all__ = ["cumsum", "log", "log1p", "rsqrt", "sqrt"]
 
@@ -33,11 +33,10 @@ Coefficients: TypeAlias = tuple[float, ...]
 
 def on_tensor(function: Callable[[Array, ModuleType], Array], x: Tensor) -> Tensor:
     """Applies a function of (array, module) to a tensor, without gradient."""
-    x = x.detach()
     if on_host(x):
         with np.errstate(all="ignore"):
-            return torch.from_numpy(np.asarray(function(x.numpy(), np)))
-    return function(x, torch)
+            return torch.from_numpy(np.asarray(function(to_numpy(x), np)))
+    return function(x.detach(), torch)
 
 
 def as_float32(*values: float) -> Coefficients:

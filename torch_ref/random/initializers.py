@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_ref.random import continuous, matrices
-from torch_ref.random.keys import fold_in
 from torch_ref.random.base import NUMPY_FLOAT, float_dtype, uniform
+from torch_ref.random.keys import fold_in
 
 __all__ = [
     "Initializer",

@@ -7,7 +7,8 @@ so `split(key, n)[i]` and `fold_in(key, i)` are one and the same key, for every 
 `jax.random` 0.10 with its defaults (`threefry2x32`, partitionable); the hash is in `threefry.py`.
 
 A key is an int64 tensor `[2]`, a batch of keys `[*batch, 2]`, each entry in [0, 2^32): the numbers
-that `jax.random.key_data` shows. Functions given a batch of keys act as `jax.vmap` over it would.
+that `jax.random.key_data` shows. Functions given a batch of keys act as `jax.vmap` over it would;
+`torch.func.vmap` over keys does not work, while `torch.func.grad` around draws does.
 """
 
 import math
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from torch_ref.random.threefry import MASK, counter_hash, threefry2x32
+from torch_ref.random.threefry import MASK, counter_hash, threefry2x32, to_numpy
 
 __all__ = ["KeyStream", "check_key", "fold_in", "key", "split"]
 
@@ -92,7 +93,7 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     if not 0 <= data <= MASK:
         raise OverflowError(f"fold_in takes an integer in [0, 2**32), got {data}")
     if key.ndim == 1:
-        k0, k1 = key.tolist()
+        k0, k1 = to_numpy(key).tolist()
         return torch.tensor(threefry2x32(k0, k1, 0, data), device=key.device)
     return fold_in(key, torch.tensor(data, device=key.device))
 

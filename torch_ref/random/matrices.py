@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torch_ref.random.continuous import normal
 from torch_ref.random.base import float_dtype
+from torch_ref.random.continuous import normal
 
 __all__ = ["multivariate_normal", "orthogonal"]
 

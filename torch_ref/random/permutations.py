@@ -15,12 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torch_ref.random.base import float_dtype, uniform
 from torch_ref.random.continuous import gumbel
 from torch_ref.random.discrete import randint
 from torch_ref.random.elementary import cumsum, log
 from torch_ref.random.keys import check_key, split
 from torch_ref.random.threefry import MASK, counter_hash
-from torch_ref.random.base import float_dtype, uniform
 
 __all__ = ["choice", "permutation"]
 

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torch_ref.random.base import float_dtype, uniform
 from torch_ref.random.continuous import exponential, normal
 from torch_ref.random.elementary import fma, log, rsqrt, sqrt
 from torch_ref.random.keys import check_key, split
-from torch_ref.random.base import float_dtype, uniform
 
 __all__ = ["beta", "dirichlet", "gamma", "loggamma", "student_t"]
 

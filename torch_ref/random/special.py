@@ -144,8 +144,7 @@ def _erf_inv(x: Array, xp: ModuleType) -> Array:
         for upper, centre, coefficients in tails:
             p = xp.where(w < bound, p, horner(coefficients, root - centre))
             bound = upper
-        p = xp.where(xp.abs(x) == 1, math.inf, p)
-    return p * x
+    return xp.where(xp.abs(x) == 1, math.inf, p) * x
 
 
 def _erf_float32(x: Array, xp: ModuleType) -> Array:

@@ -42,6 +42,25 @@ def on_host(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
+def to_numpy(x: Tensor) -> np.ndarray:
+    """Returns a tensor's numbers, also inside `torch.func.grad`, whose wrappers have no memory.
+
+    Raises:
+        RuntimeError: If `torch.func.vmap` runs over the tensor, so that it has no one value.
+    """
+    try:
+        return x.numpy(force=True)
+    except RuntimeError:
+        pass
+    try:
+        return np.asarray(x.tolist(), str(x.dtype).removeprefix("torch."))
+    except RuntimeError as error:
+        raise RuntimeError(
+            "torch.func.vmap cannot run over keys: hand the batch of keys [*batch, 2] to the "
+            "sampler, which acts as vmap would"
+        ) from error
+
+
 def threefry2x32(k0: Words, k1: Words, c0: Words, c1: Words) -> tuple[Words, Words]:
     """Hashes counters under keys, all of them Python integers or int64 tensors.
 
@@ -82,12 +101,12 @@ def counter_hash(key: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     if 0 < total <= FEW:
         pairs = [
             threefry2x32(k0, k1, 0, i)
-            for k0, k1 in key.reshape(-1, 2).tolist()
+            for k0, k1 in to_numpy(key).reshape(-1, 2).tolist()
             for i in range(num_counters)
         ]
         x0, x1 = torch.tensor(pairs, device=key.device).unbind(-1)
     elif on_host(key) or total <= HOST_LIMIT:
-        words = _hash_on_host(key.reshape(-1, 2).cpu().numpy(), num_counters)
+        words = _hash_on_host(to_numpy(key).reshape(-1, 2), num_counters)
         x0, x1 = torch.from_numpy(words).to(key.device).unbind(0)
     else:
         index = torch.arange(num_counters, device=key.device)

@@ -1,0 +1,79 @@
+"""One small instance of every distribution that the package returns."""
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from jaxprob import bayes, supervised
+from jaxprob.distributions import (
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    Predictive,
+)
+
+B, D, K, S = 3, 2, 4, 5
+
+
+def normal(shift):
+    return Normal(shift + jnp.arange(float(B)), 0.5)
+
+
+def multivariate_normal(shift):
+    return MultivariateNormal(
+        shift + jnp.ones((B, D)), jnp.eye(D) + 0.1 * jnp.tril(jnp.ones((D, D)), -1)
+    )
+
+
+def independent(shift):
+    return Independent(Normal(shift + jnp.ones((B, D)), jnp.full((B, D), 0.5)), 1)
+
+
+def mixture(shift):
+    logits = jnp.linspace(0.0, 1.0, B * K).reshape(B, K)
+    loc = shift + jnp.linspace(-2.0, 2.0, B * K).reshape(B, K)
+    return MixtureSameFamily(distrax.Categorical(logits=logits), Normal(loc, 0.7))
+
+
+def mixture_of_vectors(shift):
+    logits = jnp.zeros((B, K))
+    loc = shift + jnp.linspace(-2.0, 2.0, B * K * D).reshape(B, K, D)
+    return MixtureSameFamily(distrax.Categorical(logits=logits), Independent(Normal(loc, 0.7), 1))
+
+
+def predictive(shift):
+    loc = shift + jnp.linspace(-1.0, 1.0, S * B * D).reshape(S, B, D)
+    return Predictive(Independent(Normal(loc, 0.5), 1))
+
+
+def model_output(shift):
+    model = supervised.GaussianRegressor((4,))
+    x = jnp.ones((B, 1)) * shift
+    return model.apply(jax.lax.stop_gradient(model.init(jax.random.key(0), jnp.ones((1, 1)))), x)
+
+
+def bayesian_mlp_output(shift):
+    model = bayes.BayesianMLP((4,))
+    params = model.init(jax.random.key(0), jnp.ones((1, 1)))["params"]
+    return model.apply({"params": params}, jnp.ones((B, 1)) * shift, jax.random.key(1))
+
+
+def prediction(shift):
+    model = supervised.GaussianRegressor((4,))
+    keys = jax.random.split(jax.random.key(0), S)
+    draws = jax.vmap(lambda key: model.init(key, jnp.ones((1, 1)))["params"])(keys)
+    return bayes.predict(model, draws, jnp.ones((B, 1)) * shift)
+
+
+RETURNED = {
+    "Normal": normal,
+    "MultivariateNormal": multivariate_normal,
+    "Independent": independent,
+    "MixtureSameFamily": mixture,
+    "MixtureSameFamily of vectors": mixture_of_vectors,
+    "Predictive": predictive,
+    "GaussianRegressor": model_output,
+    "BayesianMLP": bayesian_mlp_output,
+    "bayes.predict": prediction,
+}
