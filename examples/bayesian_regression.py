@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--posterior", choices=("diagonal", "layer", "full", "ensemble"), default="layer"
     )
-    parser.add_argument("--steps", type=int, default=4000, help="optimisation steps")
+    parser.add_argument("--steps", type=int, default=8000, help="optimisation steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="output/bayesian_regression.png", help="where to draw")
     return parser.parse_args()
@@ -48,7 +48,8 @@ def load(name: str, key: jax.Array) -> datasets.Dataset:
 def fit_posterior(posterior: str, model: nn.Module, train: dict, steps: int, key: jax.Array):
     """Returns the model and draws of its params, leading axis S."""
     fit_key, draw_key, init_key = jax.random.split(key, 3)
-    options = {"optimizer": optim.adam(0.01), "steps": steps, "batch_size": 128, "key": fit_key}
+    schedule = optim.schedules.cosine_annealing_lr(0.02, steps)
+    options = {"optimizer": optim.adam(schedule), "steps": steps, "batch_size": 128, "key": fit_key}
     if posterior == "ensemble":
         init_keys = jax.random.split(init_key, MEMBERS)
         members = jax.vmap(lambda k: model.init(k, train["x"][:1])["params"])(init_keys)

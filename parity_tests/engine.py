@@ -86,7 +86,7 @@ def torch_dtype(dtype: str) -> Iterator[None]:
 
 
 def relative_error(actual: Any, expected: Any) -> float:
-    """Returns max |a - b| / max |b| of one tensor (absolute where b is all zero); NaN is infinite."""
+    """Returns max |a - b| / max |b| of one tensor (absolute where b is zero); NaN is infinite."""
     a, b = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     if a.shape != b.shape:
         raise AssertionError(f"shapes differ: {a.shape} and {b.shape}")

@@ -45,8 +45,8 @@ OPTIM = {
     # torch.optim.NAdam keeps its product of momenta in torch's default dtype: a float64 run under
     # the float32 default is 2e-9 off. It has to be above the gate, or the row proves nothing.
     "nadam under a float32 default": (1e-12, 1e-7),
-    # Learning rates, over the largest. torch multiplies ratios where ours is a closed form (measured
-    # 1e-13 at worst, the cosine beyond T_max); in float32 a cosine is good to 2e-7 of the whole.
+    # Learning rates, over the largest. torch multiplies ratios where ours is a closed form: 1e-13
+    # at worst, the cosine beyond T_max; in float32 a cosine is good to 2e-7 of the whole.
     "schedule": {"float64": 1e-11, "float32": 1e-6},
     # State after 50 steps, per tensor and relative to its largest entry.
     "state": 1e-13,

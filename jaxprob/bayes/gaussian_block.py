@@ -14,8 +14,8 @@ so that the entries below the diagonal are ratios: the noise of a stochastic gra
 with the posterior's own width instead of adding a fixed variance to every weight (with plain
 L_ij = R_ij and Adam at 0.01 a layer of 66 weights is drowned by it).
 
-Packing of the triangle: v[P:] followed by the reverse of v, reshaped to P x P, holds each entry of v
-exactly once in its lower triangle. It needs no gather or scatter.
+Packing of the triangle: v[P:] followed by the reverse of v, reshaped to P x P, holds each entry of
+v exactly once in its lower triangle. It needs no gather or scatter.
 
 Twin: `torch_ref/bayes/gaussian_block.py`. Source for the KL: Kingma & Welling, "Auto-Encoding
 Variational Bayes" (2013), appendix B, generalised to a full factor.

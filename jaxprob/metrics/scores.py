@@ -62,7 +62,8 @@ def nll(predictive: distrax.Distribution, y: ArrayLike, per_row: bool = False) -
     Raises:
       ValueError: Targets of another shape.
     """
-    rows = -predictive.log_prob(check_targets("nll", predictive, y))
+    y = check_targets("nll", predictive, y)
+    rows = -jnp.asarray(predictive.log_prob(y))
     return rows if per_row else jnp.mean(rows)
 
 
@@ -129,8 +130,8 @@ def _crps_of_samples(samples: Array, y: Array) -> Array:
             f"[S, *y.shape] = (S, {', '.join(map(str, y.shape))})."
         )
     # Pairwise distances one sample at a time: no sort, which is slow under XLA on CPU.
-    distance = jax.lax.map(lambda x: jnp.mean(jnp.abs(samples - x), axis=0), samples)
-    return jnp.mean(jnp.abs(samples - y), axis=0) - 0.5 * jnp.mean(distance, axis=0)
+    distance = jax.lax.map(lambda x: jnp.mean(jnp.abs(samples - x[None]), axis=0), samples)
+    return jnp.mean(jnp.abs(samples - y[None]), axis=0) - 0.5 * jnp.mean(distance, axis=0)
 
 
 def brier(probs: ArrayLike, labels: ArrayLike, per_row: bool = False) -> Array:

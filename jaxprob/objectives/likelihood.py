@@ -63,7 +63,8 @@ def weighted_mean(values: Array, batch: Batch) -> Array:
             f'batch["weight"] has shape {weight.shape}; expected one weight for each row, '
             f"{values.shape[-1:]}."
         )
-    return jnp.mean(jnp.sum(values * weight, axis=-1) / jnp.sum(weight))
+    shares = (weight / jnp.sum(weight)).reshape((1,) * (values.ndim - 1) + (-1,))
+    return jnp.mean(jnp.sum(values * shares, axis=-1))
 
 
 def negative_log_likelihood(model: nn.Module) -> LossFn:

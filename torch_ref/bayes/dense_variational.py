@@ -16,6 +16,8 @@ from torch_ref.objectives import GaussianPrior
 
 __all__ = ["BayesianMLP", "DenseVariational", "VariationalLayers"]
 
+STANDARD_PRIOR = GaussianPrior()
+
 
 class DenseVariational(GaussianBlock):
     """A dense layer with a Gaussian posterior over (bias, kernel), the kernel input-major.
@@ -33,7 +35,7 @@ class DenseVariational(GaussianBlock):
         in_features: int,
         features: int,
         covariance: str = "full",
-        prior: GaussianPrior = GaussianPrior(),
+        prior: GaussianPrior = STANDARD_PRIOR,
         init_scale: float = 0.05,
     ):
         loc = torch.zeros((in_features + 1) * features)
@@ -74,7 +76,7 @@ class BayesianMLP(nn.Module):
         features: int = 1,
         activation: Callable[[Tensor], Tensor] = torch.sigmoid,
         covariance: str = "full",
-        prior: GaussianPrior = GaussianPrior(),
+        prior: GaussianPrior = STANDARD_PRIOR,
         init_scale: float = 0.05,
     ):
         super().__init__()

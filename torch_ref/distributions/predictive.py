@@ -21,7 +21,7 @@ class Predictive(Distribution):
       components: The prediction of each draw, batch shape `[S, *batch]`.
     """
 
-    arg_constraints = {}
+    arg_constraints = {}  # pyright: ignore[reportAssignmentType]  # torch declares a property
 
     def __init__(self, components: Distribution):
         self.components = components

@@ -47,9 +47,8 @@ def multivariate_normal(
     n = mean.shape[-1]
     if cov.shape[-2:] != (n, n):
         raise ValueError(f"cov must have shape [..., {n}, {n}], got {list(cov.shape)}")
-    if shape is None:
-        shape = torch.broadcast_shapes(mean.shape[:-1], cov.shape[:-2])
-    z = normal(key, (*shape, n), dtype or mean.dtype)
+    batch = torch.broadcast_shapes(mean.shape[:-1], cov.shape[:-2]) if shape is None else shape
+    z = normal(key, (*batch, n), dtype or mean.dtype)
     return mean + (torch.linalg.cholesky(cov) @ z.unsqueeze(-1)).squeeze(-1)
 
 
