@@ -11,7 +11,7 @@ from jaxtyping import Float
 from jaxprob.distributions import Distribution
 from jaxprob.heads import NormalHead
 from jaxprob.nn import MLP
-from jaxprob.types import Array
+from jaxprob.types import AnyArray, Array
 
 __all__ = ["GaussianRegressor"]
 
@@ -36,7 +36,7 @@ class GaussianRegressor(nn.Module):
     target_std: float = 1.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B D"]) -> Distribution:
+    def __call__(self, x: Float[AnyArray, "*B D"]) -> Distribution:
         """Maps inputs `[*B, D_in]` to a distribution over targets `[*B, D]`."""
         h = MLP(self.hidden, self.activation, name="backbone")(x)
         return NormalHead(

@@ -15,11 +15,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
-__all__ = ["Array", "ArrayLike", "Batch", "Key", "LossFn", "Metrics", "Params"]
+__all__ = ["AnyArray", "Array", "ArrayLike", "Batch", "Key", "LossFn", "Metrics", "Params"]
 
 Array = jax.Array
+
+AnyArray = jax.Array | np.ndarray
+"""What a module accepts: inputs may come straight from NumPy."""
 
 Key = jax.Array
 """A typed key from `jax.random.key`, shape `[]`."""

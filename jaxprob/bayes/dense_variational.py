@@ -154,8 +154,13 @@ class VariationalLayers:
     def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
         """Draws weights: the params tree with each layer's `loc` replaced by `[S, P]` draws."""
         flat = flatten_dict(params)
-        draws = {}
-        layers = sorted(path[:-1] for path in flat if path[-1] == "loc")
+        layers = sorted(path[:-1] for path in flat if path[-1] in ("raw_scale", "raw_tril"))
+        # what is not variational is the same in every draw
+        draws = {
+            path: jnp.broadcast_to(leaf, (num_draws, *leaf.shape))
+            for path, leaf in flat.items()
+            if path[:-1] not in layers
+        }
         for path, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
             block = {
                 name: flat[(*path, name)]

@@ -10,9 +10,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprob.distributions import Predictive
-from jaxprob.distributions.constraints import real
+from jaxprob.distributions.constraints import finite
 from jaxprob.distributions.validation import check_values
 from jaxprob.types import Array, ArrayLike, Params
 
@@ -41,7 +42,7 @@ def predict(model: nn.Module, draws: Params, x: ArrayLike) -> Predictive:
             f"sizes {sorted(sizes)}. For a single set of params add the axis: "
             "jax.tree.map(lambda w: w[None], params)."
         )
-    check_values("predict", "x", x, real)
+    check_values("predict", "x", x, finite)
     return _predict(_hashable(model), draws, jnp.asarray(x))
 
 
@@ -52,9 +53,11 @@ def _predict(model: nn.Module, draws: Params, x: Array) -> Predictive:
 
 
 def _hashable(value: Any) -> Any:
-    """The same module with lists as tuples: `nn.Sequential([...])` cannot be a jit key as it is."""
+    """The same module with lists and arrays as tuples: neither can be part of a jit key."""
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return tuple(_hashable(item) for item in value)
+    if isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, jax.core.Tracer):
+        return _hashable(value.tolist())
     if not isinstance(value, nn.Module):
         return value
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}

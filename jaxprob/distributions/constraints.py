@@ -14,7 +14,15 @@ import numpy as np
 
 from jaxprob.types import Array, ArrayLike
 
-__all__ = ["Constraint", "lower_cholesky", "positive", "real", "real_vector"]
+__all__ = [
+    "Constraint",
+    "finite",
+    "lower_cholesky",
+    "positive",
+    "probability",
+    "real",
+    "real_vector",
+]
 
 
 class Constraint(NamedTuple):
@@ -59,6 +67,16 @@ real = Constraint(
     "Look for the NaN upstream: a division by zero, log of a negative number, or bad data.",
 )
 real_vector = real._replace(name="a vector of real numbers (no NaN)")
+finite = Constraint(
+    "finite",
+    lambda value, xp: _not_nan(value, xp) & (xp.abs(value) < xp.inf),
+    "Drop those rows or impute the values.",
+)
+probability = Constraint(
+    "a probability between 0 and 1",
+    lambda value, xp: (value >= 0) & (value <= 1),
+    "Write 0.9 for the 90 % quantile.",
+)
 positive = Constraint(
     "positive (> 0)",
     lambda value, xp: value > 0,

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.quantiles import monotone_quantile
-from jaxprob.distributions.validation import align
+from jaxprob.distributions.validation import align, check_values
 from jaxprob.types import Array, ArrayLike, Key
 
 __all__ = ["MixtureSameFamily", "move_batch_axis"]
@@ -111,6 +112,7 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         """Returns the quantile of each marginal; shape of `q` broadcast with batch and event."""
         if self.event_shape != ():
             return self.marginal().quantile(q)
+        check_values("MixtureSameFamily.quantile", "q", q, constraints.probability)
         components = self.components_distribution
         q = jnp.asarray(q, self._mixture_log_probs.dtype)
         q = jnp.broadcast_to(q, jnp.broadcast_shapes(q.shape, self.batch_shape))

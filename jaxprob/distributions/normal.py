@@ -14,7 +14,7 @@ from jax.scipy.special import log_ndtr, ndtr, ndtri
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.validation import align, as_parameters
+from jaxprob.distributions.validation import align, as_parameters, check_values
 from jaxprob.types import Array, ArrayLike
 
 __all__ = ["Normal"]
@@ -46,10 +46,11 @@ class Normal(Distribution, distrax.Normal):
         """Returns log P(X <= value), accurate in both tails."""
         z = self._standardize(value)
         # log_ndtr loses its digits above 0, where log1p of the small upper tail keeps them.
-        return jnp.where(z > 0, jnp.log1p(-ndtr(-jnp.abs(z))), log_ndtr(jnp.minimum(z, 0.0)))
+        return jnp.where(z > 0, jnp.log1p(-ndtr(-jnp.abs(z))), log_ndtr(jnp.where(z > 0, 0.0, z)))
 
     def quantile(self, q: ArrayLike) -> Array:
         """Returns loc + scale * Phi^-1(q)."""
+        check_values("Normal.quantile", "q", q, constraints.probability)
         return self.from_standard_normal(ndtri(jnp.asarray(q, self._loc.dtype)))
 
     def from_standard_normal(self, z: ArrayLike) -> Array:

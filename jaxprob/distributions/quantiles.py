@@ -44,6 +44,11 @@ def monotone_quantile(
       `cdf` and `survival_function` close over.
     """
     low_tail = q <= 0.5
+    # At q = 0 or 1 the bracket is infinite and is the answer; a finite stand-in keeps NaN out of
+    # the search and of the gradient.
+    bounded = jnp.isfinite(lower) & jnp.isfinite(upper)
+    end = lower
+    lower, upper = jnp.where(bounded, lower, 0.0), jnp.where(bounded, upper, 0.0)
 
     def excess(x: Array) -> Array:  # rises through 0 at the root; 1 - q is exact for q >= 1/2
         return jnp.where(low_tail, cdf(x) - q, (1.0 - q) - survival_function(x))
@@ -66,12 +71,12 @@ def monotone_quantile(
         return step + 1, jnp.where(below, middle, low), jnp.where(below, high, middle)
 
     _, low, high = jax.lax.while_loop(unfinished, halve, start)
-    root = jnp.where(jnp.isfinite(low) & jnp.isfinite(high), low + 0.5 * (high - low), low)
-    root = jax.lax.stop_gradient(root)
+    root = jax.lax.stop_gradient(low + 0.5 * (high - low))
     slope = jax.lax.stop_gradient(density(root))
     # In a gap of a mixture the density underflows to 0: the root is then any point of the gap.
     usable = slope > jnp.finfo(q.dtype).tiny
     step = jnp.where(usable, excess(root) / jnp.where(usable, slope, 1.0), 0.0)
     # Only derivatives are wanted from the step where rounding would make it leave the bracket.
     inside = jnp.abs(jax.lax.stop_gradient(step)) <= high - low
-    return root - jnp.where(inside, step, step - jax.lax.stop_gradient(step))
+    value = root - jnp.where(inside, step, step - jax.lax.stop_gradient(step))
+    return jnp.where(bounded, value, jax.lax.stop_gradient(end))

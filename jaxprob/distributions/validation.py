@@ -54,6 +54,12 @@ def checked(fn: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args, **kwargs):
         with set_xla_metadata(jaxprob_checked="1"):
             error, out = compiled(*args, **kwargs)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(error)):
+            raise ValueError(
+                "checked: its errors are raised outside of compiled code, so it must stand "
+                "outermost: write checked(jax.vmap(fn)) rather than jax.vmap(checked(fn)), and so "
+                "for jit and grad."
+            )
         message = error.get()
         if message is not None:
             raise ValueError(message.removesuffix(" (`check` failed)"))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxprob.distributions import Independent, Normal
-from jaxprob.types import Array
+from jaxprob.types import AnyArray
 
 __all__ = ["SCALE_FLOOR", "NormalHead"]
 
@@ -37,7 +37,7 @@ class NormalHead(nn.Module):
     target_std: float = 1.0
 
     @nn.compact
-    def __call__(self, h: Float[Array, "*B H"]) -> Independent:
+    def __call__(self, h: Float[AnyArray, "*B H"]) -> Independent:
         """Maps features `[*B, H]` to a distribution over targets `[*B, D]`."""
         if self.homoscedastic:
             loc = nn.Dense(self.features, name="out")(h)

@@ -123,8 +123,12 @@ def _module_path(path: tuple[str, ...], module: "torch.nn.Module") -> tuple[str,
 
     out: tuple[str, ...] = ()
     for part in path:
-        if part.startswith("layers_") and _is(module, out, torch.nn.Sequential):
-            part = part.removeprefix("layers_")
+        # also inside the name of a group of weights, "layers_1/hidden_0"
+        plain = "/".join(piece.removeprefix("layers_") for piece in part.split("/"))
+        if not _is(module, (*out, part), torch.nn.Module) and _is(
+            module, (*out, plain), torch.nn.Module
+        ):
+            part = plain
         out = (*out, part)
     return out
 

@@ -47,6 +47,8 @@ def check_targets(metric: str, predictive: distrax.Distribution, y: ArrayLike) -
         raise ValueError(
             f"{metric}: y has shape {y.shape}, but the predictions have shape {expected}.{hint}"
         )
+    if y.size == 0:
+        raise ValueError(f"{metric}: y has shape {y.shape}, no rows; expected at least one.")
     check_values(metric, "y", y, constraints.real)
     return y
 
@@ -110,6 +112,7 @@ def _mean_absolute(m: Array, s: Array) -> Array:
     return 2 * s * density + m * (2 * ndtr(z) - 1)
 
 
+@jax.jit
 def _crps_of_normal_mixture(mixture: MixtureSameFamily, y: Array) -> Array:
     weights = mixture.mixture_distribution.probs  # [*B, K]
     loc, scale = mixture.components_distribution.loc, mixture.components_distribution.scale
@@ -123,6 +126,7 @@ def _crps_of_normal_mixture(mixture: MixtureSameFamily, y: Array) -> Array:
     return to_target - 0.5 * between
 
 
+@jax.jit
 def _crps_of_samples(samples: Array, y: Array) -> Array:
     if samples.shape[1:] != y.shape:
         raise ValueError(

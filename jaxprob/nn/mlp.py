@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 from jaxtyping import Float
 
-from jaxprob.types import Array
+from jaxprob.types import AnyArray, Array
 
 __all__ = ["MLP"]
 
@@ -26,7 +26,7 @@ class MLP(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B H"]:
+    def __call__(self, x: Float[AnyArray, "*B D"]) -> Float[Array, "*B H"]:
         """Maps features `[*B, D]` to features `[*B, hidden[-1]]`."""
         for i, width in enumerate(self.hidden):
             x = self.activation(nn.Dense(width, name=f"hidden_{i}")(x))

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxprob.types import Array
+from jaxprob.types import AnyArray, Array
 
 __all__ = ["Standardize"]
 
@@ -39,7 +39,7 @@ class Standardize(nn.Module):
         return cls(tuple(map(float, mean)), tuple(map(float, std)))
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    def __call__(self, x: Float[AnyArray, "*B D"]) -> Float[Array, "*B D"]:
         """Maps `[*B, D]` in data units to `[*B, D]` with mean 0 and variance 1."""
         shape = (1,) * (x.ndim - 1) + (-1,)
         mean, std = (jnp.asarray(v, x.dtype).reshape(shape) for v in (self.mean, self.std))

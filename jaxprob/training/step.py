@@ -55,7 +55,9 @@ def apply_gradient(
     # A jitted loss is traced once for each shape of a batch, however often the loop around it is.
     loss_fn = jax.jit(loss_fn, inline=True)
     (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch, key)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    # some transformations (plateau schedules) also look at the value of the loss
+    extended = optax.with_extra_args_support(optimizer)
+    updates, opt_state = extended.update(gradient, state.opt_state, state.params, value=loss)
     params = optax.apply_updates(state.params, updates)
     # One number that is finite exactly when all are (short of an overflow of their sum).
     total = sum((jnp.sum(leaf) for leaf in jax.tree.leaves((gradient, params))), start=loss)
@@ -77,11 +79,11 @@ def make_step(
     Returns:
       `step(state, batch, key) -> (state, metrics)`; start from `TrainState.create(params,
       optimizer)`. The old state is donated: use the returned one. A step whose loss, gradient or
-      new params are not finite leaves the state as it was.
+      new params are not finite leaves the state as it was and has `metrics["finite"]` False.
     """
 
     def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
-        state, metrics, _ = apply_gradient(loss_fn, optimizer, state, batch, key)
-        return state, metrics
+        state, metrics, finite = apply_gradient(loss_fn, optimizer, state, batch, key)
+        return state, {**metrics, "finite": finite}
 
     return jax.jit(step, donate_argnums=0)

@@ -36,6 +36,8 @@ class GaussianPosterior(nn.Module):
         init_scale: float = 0.05,
     ):
         super().__init__()
+        if covariance not in ("diagonal", "layer", "full"):
+            raise ValueError(f"covariance must be diagonal, layer or full; got {covariance!r}.")
         self._model = [model]  # in a list, so that its parameters are not parameters of q
         self.prior_spec = GaussianPrior() if prior is None else prior
         self.groups: dict[str, list[str]] = {}

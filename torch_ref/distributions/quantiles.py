@@ -28,11 +28,13 @@ def monotone_quantile(
       upper: A point at or above the root.
     """
     with torch.no_grad():
-        low, high = lower.clone(), upper.clone()
+        bounded = lower.isfinite() & upper.isfinite()  # the bracket of q = 0 or 1 is the answer
+        low = torch.where(bounded, lower, torch.zeros_like(lower))
+        high = torch.where(bounded, upper, torch.zeros_like(upper))
         for _ in range(200):
             middle = low + 0.5 * (high - low)
             if bool(((middle == low) | (middle == high)).all()):
                 break
             too_low = torch.where(q <= 0.5, cdf(middle) < q, survival_function(middle) > 1.0 - q)
             low, high = torch.where(too_low, middle, low), torch.where(too_low, high, middle)
-        return low + 0.5 * (high - low)
+        return torch.where(bounded, low + 0.5 * (high - low), lower)

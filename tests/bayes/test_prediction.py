@@ -1,0 +1,175 @@
+"""`predict` against a loop over draws, and variational layers against `nn.Dense`."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from jaxprob import bayes
+from jaxprob.bayes import gaussian_block
+from jaxprob.distributions import MultivariateNormal
+from jaxprob.heads import NormalHead
+from jaxprob.objectives import GaussianPrior
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+X = jnp.asarray(RNG.normal(size=(4, 2)))
+S = 3
+LISTED = nn.Sequential([nn.Dense(3), nn.tanh, nn.Sequential([NormalHead(2)])])
+
+
+def random_params(shapes, leading=()):
+    """Values in general position for a tree of shapes, float64."""
+    return jax.tree.map(lambda w: jnp.asarray(0.6 * RNG.normal(size=(*leading, *w.shape))), shapes)
+
+
+def shapes_of(model, x=X):
+    return jax.eval_shape(model.init, KEY, x)["params"]
+
+
+def draw_of(draws, s):
+    return jax.tree.map(lambda w: w[s], draws)
+
+
+def test_prediction_is_the_mixture_over_a_loop_of_draws():
+    draws = random_params(shapes_of(LISTED), (S,))
+    predictive = bayes.predict(LISTED, draws, X)
+    each = [LISTED.apply({"params": draw_of(draws, s)}, X).distribution for s in range(S)]
+    loc, scale = np.stack([d.loc for d in each]), np.stack([d.scale for d in each])
+    assert predictive.num_draws == S
+    np.testing.assert_allclose(predictive.components.distribution.loc, loc, rtol=1e-12)
+    np.testing.assert_allclose(predictive.components.distribution.scale, scale, rtol=1e-12)
+    np.testing.assert_allclose(predictive.mean(), loc.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(predictive.aleatoric, (scale**2).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(predictive.epistemic, loc.var(axis=0), rtol=1e-9)
+    y = RNG.normal(size=(4, 2))
+    log_prob = scipy.stats.norm.logpdf(y, loc, scale).sum(axis=-1)
+    expected = scipy.special.logsumexp(log_prob, axis=0) - np.log(S)
+    np.testing.assert_allclose(predictive.log_prob(y), expected, rtol=1e-12)
+
+
+def test_a_second_prediction_is_not_traced_again():
+    traces = []
+
+    class Counted(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            traces.append(x.shape)
+            return NormalHead(1)(x)
+
+    model = nn.Sequential([Counted()])
+    shapes = shapes_of(model)
+    traces.clear()
+    bayes.predict(model, random_params(shapes, (S,)), X)
+    bayes.predict(nn.Sequential([Counted()]), random_params(shapes, (S,)), X + 1)
+    assert traces == [X.shape]
+
+
+def test_draws_need_a_common_leading_axis():
+    shapes = shapes_of(LISTED)
+    with pytest.raises(ValueError, match=r"leading axis S of draws; got .*\(2,\), \(3,\)"):
+        bayes.predict(LISTED, random_params(shapes), X)
+    with pytest.raises(ValueError, match=r"leading axis S of draws; got leading sizes \[\(0,\)\]"):
+        bayes.predict(LISTED, random_params(shapes, (0,)), X)
+    with pytest.raises(ValueError, match=r"single set of params add the axis: jax.tree.map"):
+        bayes.predict(nn.Sequential([]), {"w": jnp.zeros(())}, X)
+
+
+def test_a_nan_in_the_inputs_is_shown():
+    draws = random_params(shapes_of(LISTED), (S,))
+    message = r"predict: x must be finite; 1 of 8 .*index \(2, 1\): nan"
+    with pytest.raises(ValueError, match=message):
+        bayes.predict(LISTED, draws, X.at[2, 1].set(jnp.nan))
+
+
+# Variational layers
+
+MLP = bayes.BayesianMLP((3,), features=2, prior=GaussianPrior(0.7, 0.1, ("loc", "scale")))
+
+
+def dense_outputs(weights, x=X):
+    """The network of `MLP`, made of `nn.Dense`, under one vector of weights for each layer."""
+    h = x
+    for i, (name, width) in enumerate({"dense_0": 3, "dense_1": 4}.items()):
+        bias, kernel = weights[name][:width], weights[name][width:].reshape(h.shape[-1], width)
+        h = nn.Dense(width).apply({"params": {"kernel": kernel, "bias": bias}}, h)
+        h = nn.sigmoid(h) if i == 0 else h
+    return h[:, :2], np.log1p(np.exp(h[:, 2:])) + 1e-4
+
+
+def assert_predicts(distribution, weights):
+    normal = distribution.distribution
+    loc, scale = dense_outputs(weights)
+    np.testing.assert_allclose(normal.loc, loc, rtol=1e-10)
+    np.testing.assert_allclose(normal.scale, scale, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("covariance", "count"), [("full", 152 + 189), ("diagonal", 2 * 16 + 2 * 18)]
+)
+def test_numbers_of_parameters_of_the_reference_model(covariance, count):
+    params = shapes_of(bayes.BayesianMLP((8,), covariance=covariance), X[:, :1])
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+    assert set(params) == {"dense_0", "dense_1"}
+
+
+def test_without_a_key_the_means_are_the_weights():
+    params = random_params(shapes_of(MLP))
+    weights = {name: params[name]["loc"] for name in ("dense_0", "dense_1")}
+    assert_predicts(MLP.apply({"params": params}, X), weights)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_draws_of_variational_layers_are_weights_of_dense_layers(covariance):
+    model = MLP.clone(covariance=covariance)
+    layers, params = bayes.VariationalLayers(model), random_params(shapes_of(MLP))
+    if covariance == "diagonal":
+        params = random_params(shapes_of(model))
+    draws = layers.sample(params, KEY, S)
+    predictive = bayes.predict(model, draws, X)
+    keys = jax.random.split(KEY, 2)
+    for s in range(S):
+        weights = {name: draws[name]["loc"][s] for name in ("dense_0", "dense_1")}
+        assert_predicts(jax.tree.map(lambda leaf, s=s: leaf[s], predictive.components), weights)
+    for name, key in zip(("dense_0", "dense_1"), keys, strict=True):
+        # Each draw is loc + L eps.
+        eps = jax.random.normal(key, draws[name]["loc"].shape, jnp.float64)
+        factor = np.asarray(gaussian_block.scale_tril(params[name]))
+        expected = np.asarray(params[name]["loc"]) + np.asarray(eps) @ factor.T
+        np.testing.assert_allclose(draws[name]["loc"], expected, rtol=1e-10)
+
+
+def test_the_elbo_of_variational_layers():
+    layers, params = bayes.VariationalLayers(MLP), random_params(shapes_of(MLP))
+    kl = 0.0
+    for layer in params.values():
+        size = layer["loc"].size
+        prior = np.exp(layer["prior_log_scale"]) * np.eye(size)
+        posterior = MultivariateNormal(layer["loc"], gaussian_block.scale_tril(layer))
+        kl += posterior.kl_divergence(MultivariateNormal(layer["prior_loc"], prior))
+    y = RNG.normal(size=(4, 2))
+    loss_fn = jax.jit(bayes.negative_elbo(MLP, num_data=40, num_samples=S))
+    loss, metrics = loss_fn(params, {"x": X, "y": y}, KEY)
+    one_draw = jax.jit(lambda key: MLP.apply({"params": params}, X, key, mutable="kl")[0])
+    log_prob = [one_draw(key).log_prob(y) for key in jax.random.split(KEY, S)]
+    np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-10)
+    np.testing.assert_allclose(metrics["nll"], -np.mean(log_prob), rtol=1e-10)
+    np.testing.assert_allclose(loss, metrics["nll"] + kl / 40, rtol=1e-10)
+    np.testing.assert_allclose(jax.jit(layers.kl)(params, X), kl, rtol=1e-10)
+
+
+def test_bad_layers():
+    with pytest.raises(ValueError, match="covariance must be 'full' or 'diagonal'; got 'layer'"):
+        shapes_of(bayes.DenseVariational(2, covariance="layer"))
+
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x, key=None):
+            return NormalHead(1)(x)
+
+    batch = {"x": X, "y": X[:, :1]}
+    with pytest.raises(ValueError, match="Plain has no variational layer: .* GaussianPosterior"):
+        bayes.negative_elbo(Plain(), 4)(random_params(shapes_of(Plain())), batch, KEY)
