@@ -123,7 +123,7 @@ def test_kl_is_the_expectation_of_the_log_ratio(sampled):
 
 def test_draws_and_log_prob_are_those_of_the_covariance(sampled):
     q, params, (draws, log_q, _, _) = sampled
-    groups, log_prob = flat(q, draws), 0.0
+    groups, log_prob, noise = flat(q, draws), 0.0, []
     assert set(groups) == set(params["posterior"])
     for name, normal in normals(params).items():
         mean, covariance = np.asarray(normal.loc), np.asarray(normal.covariance())
@@ -133,9 +133,12 @@ def test_draws_and_log_prob_are_those_of_the_covariance(sampled):
         assert np.all(np.abs(np.cov(groups[name].T) - covariance) < 4.5 * error)
         if q.covariance != "diagonal":  # there is a correlation to be found
             assert np.max(np.abs(covariance - np.diag(variance)) / error) > 20
+        noise.append(np.linalg.solve(normal.scale_tril, (groups[name] - mean).T))
         oracle = scipy.stats.multivariate_normal(mean, covariance)
         log_prob += oracle.logpdf(groups[name][:50])
     np.testing.assert_allclose(log_q[:50], log_prob, rtol=1e-9)
+    # The noise of all ten weights is independent, between groups too.
+    np.testing.assert_allclose(np.cov(np.concatenate(noise)), np.eye(10), atol=5 / DRAWS**0.5)
 
 
 class Convolution(nn.Module):

@@ -87,8 +87,10 @@ def ece_by_brute_force(probs, labels, num_bins):
 
 @pytest.mark.parametrize("num_bins", [1, 4, 15])
 def test_ece_is_its_definition(num_bins):
-    rng = np.random.default_rng(2)
-    probs, labels = rng.dirichlet(np.ones(4), size=300), rng.integers(4, size=300)
+    probs = np.random.default_rng(2).dirichlet(np.ones(4), size=300)
+    # Right in every second bin, so that gaps of neighbouring bins would cancel.
+    right = (probs.max(axis=1) * num_bins).astype(int) % 2
+    labels = (probs.argmax(axis=1) + 1 - right) % 4
     truth = ece_by_brute_force(probs, labels, num_bins)
     assert truth > 0.05
     np.testing.assert_allclose(expected_calibration_error(probs, labels, num_bins), truth)
@@ -100,13 +102,13 @@ def test_ece_is_its_definition(num_bins):
 
 
 def test_ece_by_hand():
-    # Bin (1/2, 3/4]: confidences 0.6 and 0.7, one right: |1 - 1.3|. Bin (3/4, 1]: 0.8 and 1.0, one
-    # right: |1 - 1.8|. Together (0.3 + 0.8) / 4.
+    # Bin (1/2, 3/4]: confidences 0.6 and 0.7, both right: |2 - 1.3|. Bin (3/4, 1]: 0.8 and 1.0,
+    # both wrong: |0 - 1.8|. Together (0.7 + 1.8) / 4.
     probs = np.array([[0.6, 0.4], [0.3, 0.7], [0.8, 0.2], [0.0, 1.0]])
-    np.testing.assert_allclose(
-        expected_calibration_error(probs, np.array([0, 0, 1, 1]), 4), 1.1 / 4
-    )
-    # In one bin two wrongs make a right: confidences 0.6 and 0.7 with both right in the mean.
+    labels = np.array([0, 1, 1, 0])
+    np.testing.assert_allclose(expected_calibration_error(probs, labels, 4), 2.5 / 4)
+    # In one bin they cancel: |2 - 3.1|.
+    np.testing.assert_allclose(expected_calibration_error(probs, labels, 1), 1.1 / 4)
     certain = np.eye(2)[[0, 1, 1]]
     np.testing.assert_allclose(expected_calibration_error(certain, np.array([0, 1, 1])), 0.0)
     np.testing.assert_allclose(expected_calibration_error(certain, np.array([1, 0, 0])), 1.0)
