@@ -1,5 +1,21 @@
 """Between Flax params and PyTorch modules."""
 
-from jaxprob.interop.transfer import from_torch, to_torch
+from jaxprob.interop.files import load, load_for_torch, save
+from jaxprob.interop.layouts import Rule, same
+from jaxprob.interop.modules import register
+from jaxprob.interop.optimizer_state import optimizer_from_torch, optimizer_to_torch
+from jaxprob.interop.transfer import from_torch, gradients_from_torch, to_torch
 
-__all__ = ["from_torch", "to_torch"]
+__all__ = [
+    "Rule",
+    "from_torch",
+    "gradients_from_torch",
+    "load",
+    "load_for_torch",
+    "optimizer_from_torch",
+    "optimizer_to_torch",
+    "register",
+    "same",
+    "save",
+    "to_torch",
+]

@@ -1,45 +1,46 @@
 """Strict two-way copying of weights between a params pytree and a PyTorch module.
 
-Names correspond by path: `a/b/kernel` in Flax is `a.b.weight` in PyTorch, transposed, where `a.b`
-is a `torch.nn.Linear`; `layers_3` of a Linen `Sequential` is `3` of a torch one; all other
+Names correspond by path: `a/b/kernel` in Flax is `a.b.weight` in PyTorch, in the layout of the
+layer at `a.b` (see `layouts`); `layers_3` of a Linen `Sequential` is `3` of a torch one; all other
 parameters keep name and layout. Every name must be used exactly once on both sides, every shape and
 dtype must agree, and all that does not is listed in one message. Arrays are copied, never shared.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxprob.interop.correspondence import Link, Path, Tree, correspond
+from jaxprob.interop.modules import describe
 from jaxprob.types import Params
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["from_torch", "to_torch"]
+__all__ = ["from_torch", "gradients_from_torch", "to_torch"]
 
 
-class Link(NamedTuple):
-    """One parameter on both sides.
-
-    Attributes:
-      path: Path in the params pytree.
-      name: Name in the module's `named_parameters`.
-      transposed: Whether one is the transpose of the other.
-    """
-
-    path: tuple[str, ...]
-    name: str
-    transposed: bool
-
-
-def to_torch(params: Params, module: "torch.nn.Module") -> "torch.nn.Module":
+def to_torch(
+    params: Params,
+    module: "torch.nn.Module",
+    *,
+    rename: Mapping[str, str] | None = None,
+    transpose_kernel: bool | Mapping[str, bool] | None = None,
+) -> "torch.nn.Module":
     """Copies params into a module.
 
     Args:
-      params: Nested dict of arrays.
+      params: Nested dict of arrays; or variables `{"params": ..., "batch_stats": ...}`, whose
+        running statistics become the module's buffers.
       module: Module with the same architecture; its parameters are overwritten.
+      rename: Flax path or prefix -> torch path or prefix, where they differ:
+        `{"Dense_0": "fc1", "encoder/Dense_0": "encoder.fc1"}`. A layer of a stacked torch RNN is
+        addressed as "rnn.l0", "rnn.l0_reverse", ...
+      transpose_kernel: The argument that Linen's `ConvTranspose` layers were made with, for all or
+        by path in the module. It is only needed where input and output channels are equal in
+        number; otherwise the shapes tell. Default: Linen's, False.
 
     Returns:
       The same module.
@@ -49,26 +50,32 @@ def to_torch(params: Params, module: "torch.nn.Module") -> "torch.nn.Module":
     """
     import torch
 
-    flat = flatten_dict(params)
-    targets = dict(module.named_parameters())
-    values = {}
-    for link in _links("to_torch", flat, module):
-        value = np.array(flat[link.path])
-        value = value.T if link.transposed else value
-        values[link.name] = torch.from_numpy(np.array(value, order="C"))
+    tree = Tree.of(params)
+    links = correspond("to_torch", tree, describe(module), rename, transpose_kernel)
+    targets = module.state_dict(keep_vars=True)
+    values = convert_to_torch(links, tree, {n: tuple(t.shape) for n, t in targets.items()})
     with torch.no_grad():
         for name, value in values.items():
-            targets[name].copy_(value)
+            targets[name].copy_(as_tensor(value))
     return module
 
 
-def from_torch(module: "torch.nn.Module", example: Params) -> Params:
+def from_torch(
+    module: "torch.nn.Module",
+    example: Params,
+    *,
+    rename: Mapping[str, str] | None = None,
+    transpose_kernel: bool | Mapping[str, bool] | None = None,
+) -> Params:
     """Copies a module's parameters into a params pytree.
 
     Args:
       module: The module.
       example: Pytree with the wanted structure, shapes and dtypes (arrays, or what
-        `jax.eval_shape` returns); its values are not used.
+        `jax.eval_shape` returns); its values are not used. Variables `{"params": ...,
+        "batch_stats": ...}` take the running statistics too.
+      rename: See `to_torch`.
+      transpose_kernel: See `to_torch`.
 
     Returns:
       A new pytree of JAX arrays.
@@ -76,65 +83,87 @@ def from_torch(module: "torch.nn.Module", example: Params) -> Params:
     Raises:
       ValueError: Names, shapes or dtypes that do not correspond, all listed.
     """
-    flat = flatten_dict(example)
-    sources = dict(module.named_parameters())
+    tree = Tree.of(example)
+    links = correspond("from_torch", tree, describe(module), rename, transpose_kernel)
+    sources = module.state_dict(keep_vars=True)
+    return tree.rebuild(convert_to_flax(links, tree, lambda name: as_array(sources[name])))
+
+
+def gradients_from_torch(
+    module: "torch.nn.Module",
+    example: Params,
+    *,
+    rename: Mapping[str, str] | None = None,
+    transpose_kernel: bool | Mapping[str, bool] | None = None,
+) -> Params:
+    """Returns the `.grad` of every parameter, in the structure and layout of the params.
+
+    It is not `from_torch` of the gradients: where PyTorch has two biases that Flax adds into one,
+    the gradient of the one is not the sum of the two. A parameter without a gradient gives zeros.
+
+    Args:
+      module: The module, after `backward()`.
+      example: Params, as for `from_torch`; of variables only "params" are returned.
+      rename: See `to_torch`.
+      transpose_kernel: See `to_torch`.
+    """
+    tree = Tree.of(example)
+    links = correspond("gradients_from_torch", tree, describe(module), rename, transpose_kernel)
+    sources = module.state_dict(keep_vars=True)
+
+    def gradient(name: str) -> np.ndarray:
+        tensor = sources[name]
+        return as_array(tensor.new_zeros(tensor.shape) if tensor.grad is None else tensor.grad)
+
+    trainable = [link for link in links if link.flax[0][0] == "params"]
+    values = convert_to_flax(trainable, tree, gradient, gradients=True)
+    return Tree({path: None for path in values}, bare=True).rebuild(values)
+
+
+def convert_to_torch(
+    links: list[Link], tree: Tree, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Returns all tensors by name, as arrays that own their memory."""
     values = {}
-    for link in _links("from_torch", flat, module):
-        value = sources[link.name].detach().cpu().numpy().copy()
-        values[link.path] = jnp.array(value.T if link.transposed else value)
-    return unflatten_dict(values)
+    for link in links:
+        arrays = [np.asarray(tree.leaves[path]) for path in link.flax]
+        wanted = [shapes[name] for name in link.torch]
+        for name, value in zip(link.torch, link.rule.to_torch(arrays, wanted), strict=True):
+            values[name] = np.array(value, order="C")
+    return values
 
 
-def _links(action: str, flat: dict[tuple[str, ...], Any], module: "torch.nn.Module") -> list[Link]:
-    """Pairs every path with a parameter, or raises with all that do not correspond."""
+def convert_to_flax(
+    links: list[Link],
+    tree: Tree,
+    value_of: Callable[[str], np.ndarray],
+    gradients: bool = False,
+) -> dict[Path, Any]:
+    """Returns all leaves by path, as JAX arrays."""
+    values = {}
+    for link in links:
+        convert = (gradients and link.rule.gradient_to_flax) or link.rule.to_flax
+        wanted = [tuple(tree.leaves[path].shape) for path in link.flax]
+        converted = convert([value_of(name) for name in link.torch], wanted)
+        for path, value in zip(link.flax, converted, strict=True):
+            values[path] = jnp.array(value)
+    return values
+
+
+def as_array(tensor: "torch.Tensor") -> np.ndarray:
+    """A copy in NumPy; bfloat16 through its bits, which NumPy lacks."""
     import torch
 
-    unused = dict(module.named_parameters())
-    links, problems = [], []
-    for path, leaf in flat.items():
-        owner_path = _module_path(path[:-1], module)
-        transposed = path[-1] == "kernel" and _is(module, owner_path, torch.nn.Linear)
-        name = ".".join((*owner_path, "weight" if transposed else path[-1]))
-        parameter = unused.pop(name, None)
-        if parameter is None:
-            problems.append(f"{'/'.join(path)} (Flax) has no counterpart {name!r} in the module")
-            continue
-        links.append(Link(path, name, transposed))
-        shape = tuple(leaf.shape[::-1] if transposed else leaf.shape)
-        wanted = f"{shape} {np.dtype(leaf.dtype)}"
-        found = f"{tuple(parameter.shape)} {str(parameter.dtype).removeprefix('torch.')}"
-        if wanted != found:
-            problems.append(
-                f"{'/'.join(path)} (Flax) is {wanted} in PyTorch's layout, but {name} is {found}"
-            )
-    problems += [f"{name} (PyTorch) has no counterpart in the params" for name in sorted(unused)]
-    if problems:
-        listed = "\n  ".join(problems)
-        raise ValueError(
-            f"{action}: {len(problems)} parameters do not correspond; nothing was copied.\n  "
-            f"{listed}\nGive both models the same architecture, attribute names and dtype."
-        )
-    return links
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(jnp.bfloat16).copy()
+    return tensor.numpy().copy()
 
 
-def _module_path(path: tuple[str, ...], module: "torch.nn.Module") -> tuple[str, ...]:
-    """Linen's `layers_3` is `3` inside a torch Sequential."""
+def as_tensor(array: np.ndarray) -> "torch.Tensor":
+    """A tensor over an array that nobody else holds."""
     import torch
 
-    out: tuple[str, ...] = ()
-    for part in path:
-        # also inside the name of a group of weights, "layers_1/hidden_0"
-        plain = "/".join(piece.removeprefix("layers_") for piece in part.split("/"))
-        if not _is(module, (*out, part), torch.nn.Module) and _is(
-            module, (*out, plain), torch.nn.Module
-        ):
-            part = plain
-        out = (*out, part)
-    return out
-
-
-def _is(module: "torch.nn.Module", path: tuple[str, ...], kind: type) -> bool:
-    try:
-        return isinstance(module.get_submodule(".".join(path)), kind)
-    except AttributeError:
-        return False
+    if array.dtype == jnp.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -159,7 +159,7 @@ def test_all_faults_come_in_one_message_and_nothing_is_written(direction):
         to_torch(params, module) if direction == "to_torch" else from_torch(module, params)
     message = str(caught.value)
     for fault in (
-        "backbone/hidden_0/kernel (Flax) has no counterpart 'backbone.hidden_0.weight'",
+        "backbone/hidden_0/kernel (Flax) has no counterpart 'backbone.hidden_0.kernel'",
         "backbone.hidden_1.bias (PyTorch) has no counterpart in the params",
         "head/extra (Flax) has no counterpart 'head.extra' in the module",
         "head/out/kernel (Flax) is (4, 2) float32 in PyTorch's layout, but head.out.weight is "
