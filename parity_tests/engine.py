@@ -8,7 +8,6 @@ Both draw their randomness from the same key inside their own framework; nothing
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from flax.traverse_util import flatten_dict
 
 import torch_ref.random as torch_random
 from jaxprob import interop, training
+from jaxprob.interop.pytest_plugin import add_row
 from torch_ref import training as torch_training
 
 SEED = 20261121
@@ -125,8 +125,7 @@ def record(
     """
     worst_name = max(errors, key=lambda name: errors[name])
     error = errors[worst_name]
-    line = {"row": row, "quantity": f"{kind}: {worst_name}", "dtype": dtype, "error": error}
-    record_property("parity_row", json.dumps({**line, "tolerance": tolerance}))
+    add_row(record_property, row, f"{kind}: {worst_name}", dtype, error, tolerance)
     assert error <= tolerance, (
         f"{row}: {kind} of {worst_name} ({dtype}) differ by {error:.2e}, more than {tolerance:.0e}"
     )
@@ -194,10 +193,7 @@ def compare_gradients(
         grad_fn = jax.jit(jax.grad(lambda *args: case.jax_loss(*args)[0]))
         gradient = grad_fn(params, batch, jax.random.key(SEED + 1))
         case.torch_loss(module)(twin_batch, torch_random.key(SEED + 1))[0].backward()
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter.copy_(parameter.grad)
-        twin = interop.from_torch(module, params)
+        twin = interop.gradients_from_torch(module, params)
     return worst(_flat(gradient), _flat(twin))
 
 

@@ -45,7 +45,8 @@ def descriptions(draw: Callable) -> Description:
     elif domain == "sequence":
         shape = (draw(st.integers(1, 4)), draw(st.sampled_from([2, 4])))
     else:
-        shape = (*(draw(st.integers(3, 5)) for _ in range(SPATIAL[domain])), draw(st.integers(1, 4)))
+        sizes = (draw(st.integers(3, 5)) for _ in range(SPATIAL[domain]))
+        shape = (*sizes, draw(st.integers(1, 4)))
     layers = []
     now, where = shape, domain
     if domain == "tokens":

@@ -232,7 +232,7 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 def _require_x64(path: str | os.PathLike, tensors: dict[str, np.ndarray]) -> None:
     wide = [name for name, array in tensors.items() if array.dtype.name in ("float64", "int64")]
-    if wide and not jax.config.read("jax_enable_x64"):
+    if wide and not jax.config.jax_enable_x64:
         raise ValueError(
             f"load: {path} holds 64-bit arrays ({wide[0]}, ...), which JAX would cut to 32 bits. "
             'Call jax.config.update("jax_enable_x64", True) first.'

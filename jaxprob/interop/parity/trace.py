@@ -1,0 +1,183 @@
+"""Intermediate activations of both models, layer by layer, in the order of execution."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprob.interop.parity.outputs import aligned, relative_error, to_numpy
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Call", "Matched", "linen_calls", "match", "torch_calls", "transpose_kernels"]
+
+
+class Call(NamedTuple):
+    """One call of one layer.
+
+    Attributes:
+      path: Path in the PyTorch module.
+      layer: The Linen module or torch module.
+      inputs: Array inputs, channels as on that side.
+      output: First array output.
+      kwargs: Keyword arguments.
+      raw: Positional arguments as they were.
+    """
+
+    path: str
+    layer: Any
+    inputs: list[np.ndarray]
+    output: np.ndarray
+    kwargs: Mapping[str, Any]
+    raw: tuple
+
+
+class Matched(NamedTuple):
+    """A call on both sides, with its errors."""
+
+    ours: Call
+    twin: Call
+    input_error: float
+    output_error: float
+
+
+def carries_in(dtype: str) -> Callable:
+    """An interceptor: recurrent cells start in the dtype of the check.
+
+    Linen makes the first carry in `param_dtype`, whatever the params are, and its scan then refuses
+    the second.
+    """
+
+    def interceptor(next_fn, args, kwargs, context):
+        layer = context.module
+        is_run = isinstance(layer, nn.RNN) and context.method_name == "__call__"
+        if not is_run or len(args) > 1 or kwargs.get("initial_carry") is not None:
+            return next_fn(*args, **kwargs)
+        shape = args[0].shape
+        time = 0 if layer.time_major else args[0].ndim - (layer.cell.num_feature_axes + 1)
+        carry = layer.cell.initialize_carry(jax.random.key(0), shape[:time] + shape[time + 1 :])
+        carry = jax.tree.map(lambda c: c.astype(dtype), carry)
+        return next_fn(*args, **{**kwargs, "initial_carry": carry})
+
+    return interceptor
+
+
+def transpose_kernels(calls: list[Call]) -> dict[str, bool]:
+    """What the transposed convolutions of a Linen model were made with, by torch path."""
+    return {
+        call.path: bool(call.layer.transpose_kernel)
+        for call in calls
+        if isinstance(call.layer, nn.ConvTranspose)
+    }
+
+
+def linen_calls(run: Callable[[], Any], path_of: Callable[[tuple[str, ...]], str]) -> list[Call]:
+    """Runs a Linen model and records the calls of its submodules, inner ones first.
+
+    Args:
+      run: Applies the model.
+      path_of: Linen path -> path in the PyTorch module.
+    """
+    calls: list[Call] = []
+
+    def interceptor(next_fn, args, kwargs, context):
+        output = next_fn(*args, **kwargs)
+        if context.method_name == "__call__":
+            kwargs = dict(kwargs)
+            calls.append(
+                Call(
+                    path_of(tuple(context.module.path)),
+                    context.module,
+                    _arrays(args),
+                    _first(output),
+                    kwargs,
+                    args,
+                )
+            )
+        return output
+
+    with nn.intercept_methods(interceptor):
+        run()
+    return calls
+
+
+def torch_calls(run: Callable[[], Any], module: "torch.nn.Module") -> list[Call]:
+    """Runs a PyTorch module and records the calls of its submodules, inner ones first."""
+    calls: list[Call] = []
+
+    def hook_for(path: str) -> Callable:
+        def hook(layer, args, kwargs, output):
+            calls.append(Call(path, layer, _arrays(args), _first(output), dict(kwargs), args))
+
+        return hook
+
+    handles = [
+        part.register_forward_hook(hook_for(path), with_kwargs=True)
+        for path, part in module.named_modules()
+    ]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _arrays(values: Any) -> list[np.ndarray]:
+    return [_array(value) for value in values if _is_array(value)]
+
+
+def _is_array(value: Any) -> bool:
+    if isinstance(value, jax.Array):
+        return not jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and not isinstance(
+            value, jax.core.Tracer
+        )
+    return isinstance(value, np.ndarray) or hasattr(value, "detach")
+
+
+def _array(value: Any) -> np.ndarray:
+    return to_numpy(value) if hasattr(value, "detach") else np.asarray(value)
+
+
+def _first(output: Any) -> np.ndarray:
+    """The main array of an output: of a recurrent layer the sequence, not the carry."""
+    if _is_array(output):
+        return _array(output)
+    if isinstance(output, list | tuple):
+        for part in output:
+            if _is_array(part):
+                return _array(part)
+    return np.empty(0)
+
+
+def match(ours: list[Call], twins: list[Call]) -> list[Matched]:
+    """Pairs the calls by path and count, in JAX's order of completion."""
+    waiting: dict[str, list[Call]] = {}
+    for call in twins:
+        waiting.setdefault(call.path, []).append(call)
+    matched = []
+    for call in ours:
+        if not call.path or not waiting.get(call.path):
+            continue  # the whole model, or a layer that only Flax has
+        twin = waiting[call.path].pop(0)
+        if not call.output.size or not twin.output.size:
+            continue
+        matched.append(
+            Matched(
+                call,
+                twin,
+                _error(call.inputs[:1], twin.inputs[:1]),
+                relative_error(call.output, aligned(call.output, twin.output)),
+            )
+        )
+    return matched
+
+
+def _error(ours: list[np.ndarray], twins: list[np.ndarray]) -> float:
+    return max(
+        (relative_error(a, aligned(a, b)) for a, b in zip(ours, twins, strict=False)), default=0.0
+    )

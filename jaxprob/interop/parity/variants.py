@@ -1,0 +1,366 @@
+"""Corrected copies of a PyTorch layer: the one that gives Flax's output names the suspect.
+
+Each variant changes one thing that ports get wrong. It runs on the input of the layer in PyTorch;
+if its output is Flax's, the gap is closed and the cause is known.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jaxprob.interop.layouts import GATES
+from jaxprob.interop.modules import kind_of
+from jaxprob.interop.parity.trace import Call
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Variant", "variants"]
+
+
+class Variant(NamedTuple):
+    """A layer with one thing changed.
+
+    Attributes:
+      suspect: Short name of the cause.
+      explanation: What each side does, and the fix.
+      run: Positional and keyword arguments of the call -> output.
+    """
+
+    suspect: str
+    explanation: str
+    run: Callable
+
+
+def variants(twin: Call, ours: Any = None) -> Iterator[Variant]:
+    """Yields the variants of a layer.
+
+    Args:
+      twin: The call in PyTorch.
+      ours: The Linen module, where there is one.
+    """
+    import torch
+
+    layer = twin.layer
+    kind = kind_of(layer) or type(layer).__name__
+    if hasattr(layer, "eps"):
+        yield from _epsilons(layer, ours)
+    if kind == "BatchNorm":
+        yield _mode(layer)
+    if isinstance(layer, torch.nn.modules.dropout._DropoutNd):
+        yield _dropout(layer)
+    if kind == "Linear" and layer.weight.shape[0] == layer.weight.shape[1]:
+        yield _with_weights(
+            layer,
+            {"weight": layer.weight.T},
+            "kernel not transposed",
+            "The Flax kernel is the PyTorch weight itself; it must be its transpose (a square one "
+            "passes every shape check). Use interop.from_torch.",
+        )
+    if getattr(layer, "bias", None) is not None and hasattr(layer, "weight"):
+        yield _with_weights(
+            layer,
+            {"bias": torch.zeros_like(layer.bias)},
+            "bias",
+            "Flax does not add the bias that PyTorch adds.",
+        )
+    if kind.startswith("ConvTranspose"):
+        yield from _conv_transpose(layer)
+    elif kind.startswith("Conv"):
+        yield from _conv(layer)
+    if kind == "Embedding":
+        yield from _embedding(layer)
+    if kind.removesuffix("Cell") in GATES:
+        yield from _recurrent(layer, kind.removesuffix("Cell"))
+    if kind == "MultiheadAttention":
+        yield from _attention(layer, twin)
+    yield from _without_weights(layer)
+
+
+def _changed(layer: Any, **attributes: Any) -> Any:
+    other = copy.deepcopy(layer)
+    for name, value in attributes.items():
+        setattr(other, name, value)
+    return other
+
+
+def _with_weights(layer: Any, weights: dict, suspect: str, explanation: str) -> Variant:
+    import torch
+
+    other = copy.deepcopy(layer)
+    with torch.no_grad():
+        for name, value in weights.items():
+            getattr(other, name).copy_(value.detach())
+    return Variant(suspect, explanation, other)
+
+
+def _epsilons(layer: Any, ours: Any) -> Iterator[Variant]:
+    import torch
+
+    own = getattr(ours, "epsilon", getattr(ours, "eps", None))
+    present = torch.finfo(next(layer.parameters()).dtype).eps if layer.eps is None else layer.eps
+    for eps in dict.fromkeys([own, 1e-6, 1e-5, 1e-8, 1e-3, 1e-12]):
+        if eps is not None and eps != present:
+            yield Variant(
+                "epsilon",
+                f"Flax uses epsilon={eps:g}, PyTorch eps={present:g}; give both the same.",
+                _changed(layer, eps=eps),
+            )
+
+
+def _mode(layer: Any) -> Variant:
+    now, other = ("train", "eval") if layer.training else ("eval", "train")
+    return Variant(
+        "train or eval mode",
+        f"PyTorch's layer is in {now} mode, Flax's works like {other} mode; set "
+        "use_running_average (or call .train() / .eval()) alike.",
+        copy.deepcopy(layer).train(not layer.training),
+    )
+
+
+def _dropout(layer: Any) -> Variant:
+    return Variant(
+        "dropout",
+        "Dropout is active in PyTorch and not in Flax; call .eval(), or draw both masks from one "
+        "key with torch_ref.random.",
+        lambda x: x,
+    )
+
+
+def _conv(layer: Any) -> Iterator[Variant]:
+    import torch
+
+    spatial = layer.weight.ndim - 2
+    functional = getattr(torch.nn.functional, f"conv{spatial}d")
+    yield _with_weights(
+        layer,
+        {"weight": layer.weight.flip(tuple(range(2, 2 + spatial)))},
+        "flipped kernel",
+        "One side convolves, the other correlates: the taps are in reverse order.",
+    )
+    if spatial == 2 and layer.weight.shape[2] == layer.weight.shape[3]:
+        yield _with_weights(
+            layer,
+            {"weight": layer.weight.transpose(2, 3)},
+            "kernel axes swapped",
+            "Height and width of the kernel are swapped.",
+        )
+    pads = layer.padding if isinstance(layer.padding, tuple) else (0,) * spatial
+    spans = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+
+    def shifted(low: tuple[int, ...], high: tuple[int, ...]) -> Callable:
+        def run(x: Any) -> Any:
+            both = [p for pair in zip(reversed(low), reversed(high), strict=True) for p in pair]
+            return functional(
+                torch.nn.functional.pad(x, both),
+                layer.weight,
+                layer.bias,
+                layer.stride,
+                0,
+                layer.dilation,
+                layer.groups,
+            )
+
+        return run
+
+    choices = [range(span + 1) for span in spans]
+    if int(np.prod([len(c) ** 2 for c in choices])) > 700:
+        # large kernels: the same shift along every axis
+        choices = [range(max(spans) + 1)]
+    for low, high in itertools.product(itertools.product(*choices), repeat=2):
+        low, high = (low * spatial)[:spatial], (high * spatial)[:spatial]
+        if (low, high) != (tuple(pads), tuple(pads)):
+            yield Variant(
+                "padding",
+                f"Flax pads {tuple(zip(low, high, strict=True))}, PyTorch "
+                f"{tuple((p, p) for p in pads)} (low, high of each axis). 'SAME' pads more at the "
+                "end with a stride; give Flax explicit pairs.",
+                shifted(low, high),
+            )
+
+
+def _conv_transpose(layer: Any) -> Iterator[Variant]:
+    import torch
+
+    weight = layer.weight
+    spatial = weight.ndim - 2
+    functional = getattr(torch.nn.functional, f"conv_transpose{spatial}d")
+    axes = tuple(range(2, 2 + spatial))
+    if weight.shape[0] == weight.shape[1]:
+        words = (
+            "A kernel with equal numbers of channels fits both values of transpose_kernel: input "
+            "and output channels are swapped and the taps reversed. Say which it is in to_torch / "
+            "from_torch."
+        )
+        turned = weight.transpose(0, 1).flip(axes)
+        yield _with_weights(layer, {"weight": turned}, "transpose_kernel", words)
+    yield _with_weights(
+        layer,
+        {"weight": weight.flip(axes)},
+        "flipped kernel",
+        "The taps of the kernel are in reverse order.",
+    )
+
+    def cropped(offset: tuple[int, ...]) -> Callable:
+        def run(x: Any) -> Any:
+            # everything that the layer could give, then the window that Flax takes
+            full = functional(x, weight, layer.bias, layer.stride, 0, 0, layer.groups,
+                              layer.dilation)  # fmt: skip
+            size = layer(x).shape[2:]
+            reach = [p + o for p, o in zip(size, offset, strict=True)]
+            beyond = [max(0, r - f) for r, f in zip(reach, full.shape[2:], strict=True)]
+            pad = [v for b in reversed(beyond) for v in (0, b)]
+            full = torch.nn.functional.pad(full, pad)
+            if layer.bias is not None and any(beyond):
+                bare = functional(x, weight, None, layer.stride, 0, 0, layer.groups, layer.dilation)
+                bare = torch.nn.functional.pad(bare, pad)
+                full = bare + layer.bias.reshape(-1, *(1,) * spatial)
+            window = (slice(None), slice(None)) + tuple(
+                slice(o, r) for o, r in zip(offset, reach, strict=True)
+            )
+            return full[window]
+
+        return run
+
+    spans = [range(d * (k - 1) + 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    for offset in itertools.product(*spans):
+        if offset != tuple(layer.padding):
+            yield Variant(
+                "padding",
+                f"Flax's window starts at {offset} of the full result, PyTorch's at "
+                f"{tuple(layer.padding)}. 'SAME' is aligned otherwise; give Flax the pairs "
+                "(d(k-1)-p, d(k-1)-p+output_padding).",
+                cropped(offset),
+            )
+
+
+def _embedding(layer: Any) -> Iterator[Variant]:
+    root = layer.embedding_dim**0.5
+    for factor, words in ((root, "times"), (1 / root, "divided by")):
+        yield Variant(
+            "embedding scale",
+            f"Flax's embedding is {words} sqrt(embedding_dim), PyTorch's is not.",
+            lambda x, f=factor: layer(x) * f,
+        )
+
+
+def _recurrent(layer: Any, cell: str) -> Iterator[Variant]:
+    gates = GATES[cell]
+    names = [name for name, _ in layer.named_parameters()]
+    for order in itertools.permutations(range(len(gates))):
+        if order == tuple(range(len(gates))):
+            continue
+        weights = {}
+        for name in names:
+            parts = getattr(layer, name).chunk(len(gates))
+            weights[name] = _stacked([parts[i] for i in order])
+        listed = ", ".join(gates[i] for i in order)
+        yield _with_weights(
+            layer,
+            weights,
+            "gate order",
+            f"Flax reads the gates as {listed}; PyTorch stacks {', '.join(gates)}.",
+        )
+    if cell == "GRU":
+        yield _candidate_bias(layer, names)
+
+
+def _stacked(parts: list[Any]) -> Any:
+    import torch
+
+    return torch.cat(parts)
+
+
+def _candidate_bias(layer: Any, names: list[str]) -> Variant:
+    weights = {}
+    for name in names:
+        if name.startswith("bias_ih"):
+            other = f"bias_hh{name.removeprefix('bias_ih')}"
+            inner, outer = (getattr(layer, n).detach().clone() for n in (name, other))
+            candidate = 2 * (inner.shape[0] // 3)
+            inner[candidate:] += outer[candidate:]
+            outer[candidate:] = 0
+            weights |= {name: inner, other: outer}
+    return _with_weights(
+        layer,
+        weights,
+        "candidate bias",
+        "The reset gate of PyTorch's GRU multiplies the bias b_hn; Flax has it outside, added to "
+        "b_in. Keep the two apart (hn/bias).",
+    )
+
+
+def _attention(layer: Any, twin: Call) -> Iterator[Variant]:
+    import torch
+
+    for name in ("attn_mask", "key_padding_mask"):
+        mask = twin.kwargs.get(name)
+        if mask is None:
+            continue
+        if mask.dtype == torch.bool:
+            yield Variant(
+                "mask sense",
+                "In Flax a mask says what to keep, in PyTorch (bool) what to leave out; invert it.",
+                lambda *args, m=mask, n=name, **kwargs: layer(*args, **{**kwargs, n: ~m})[0],
+            )
+        yield Variant(
+            "mask missing",
+            f"PyTorch is given {name}, Flax no mask.",
+            lambda *args, n=name, **kwargs: layer(*args, **{**kwargs, n: None})[0],
+        )
+    size = layer.embed_dim
+    parts = {"in_proj_weight": layer.in_proj_weight}
+    if layer.in_proj_bias is not None:
+        parts["in_proj_bias"] = layer.in_proj_bias
+    for order, listed in (((1, 0, 2), "key, query, value"), ((0, 2, 1), "query, value, key")):
+        swapped = {
+            name: torch.cat([tensor[i * size : (i + 1) * size] for i in order])
+            for name, tensor in parts.items()
+        }
+        yield _with_weights(
+            layer, swapped, "projection order", f"Flax reads the stacked projections as {listed}."
+        )
+    scaled = {name: tensor.clone() for name, tensor in parts.items()}
+    for tensor in scaled.values():
+        tensor.data[:size] *= (size // layer.num_heads) ** 0.5
+    yield _with_weights(
+        layer, scaled, "attention scale", "Flax does not divide the scores by sqrt(head size)."
+    )
+
+
+def _without_weights(layer: Any) -> Iterator[Variant]:
+    """Activations, pooling, flattening: layers that Flax has as functions."""
+    import torch
+
+    nt = torch.nn
+    if isinstance(layer, nt.Flatten):
+        yield Variant(
+            "flatten order",
+            "Flax flattens channels last, PyTorch channels first: the next layer's inputs are "
+            "permuted. Use jaxprob.nn.Flatten.",
+            lambda x: layer(x.movedim(1, -1)),
+        )
+    if isinstance(layer, nt.AvgPool1d | nt.AvgPool2d | nt.AvgPool3d):
+        yield Variant(
+            "average over the padding",
+            "One side counts the zeros of the padding in its averages (count_include_pad).",
+            _changed(layer, count_include_pad=not layer.count_include_pad),
+        )
+    if isinstance(layer, nt.GELU):
+        other = "none" if layer.approximate == "tanh" else "tanh"
+        yield Variant(
+            "gelu form",
+            f"Flax's gelu is the {'erf' if other == 'none' else 'tanh'} form (its default is "
+            "tanh), PyTorch's the other; write partial(nn.gelu, approximate=False).",
+            nt.GELU(approximate=other),
+        )
+    if isinstance(layer, nt.Softmax | nt.LogSoftmax):
+        for dim in (-1, 1, 0):
+            yield Variant(
+                "softmax axis",
+                f"Flax normalises over axis {dim}, PyTorch over {layer.dim}.",
+                _changed(layer, dim=dim),
+            )
