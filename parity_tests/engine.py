@@ -254,9 +254,8 @@ def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], 
     with torch_dtype(dtype):
         inputs, twins = _to_jax(case.inputs, dtype), _to_torch(case.inputs, dtype)
         key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
-        ours = jax.jit(case.jax_fn)(inputs, key)
         if not case.differentiable:
-            twin = case.torch_fn(twins, twin_key)
+            ours, twin = jax.jit(case.jax_fn)(inputs, key), case.torch_fn(twins, twin_key)
             return worst(ours, {name: v.numpy() for name, v in twin.items()}), {}
         floats = [
             name for name, value in inputs.items() if jnp.issubdtype(value.dtype, jnp.floating)
@@ -264,13 +263,16 @@ def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], 
         for name in floats:
             twins[name].requires_grad_(True)
         twin = case.torch_fn(twins, twin_key)
-        values = worst(ours, {name: v.detach().numpy() for name, v in twin.items()})
         sum(v.sum() for v in twin.values()).backward()
 
         def total(part):
-            return sum(jnp.sum(v) for v in case.jax_fn({**inputs, **part}, key).values())
+            ours = case.jax_fn({**inputs, **part}, key)
+            return sum(jnp.sum(v) for v in ours.values()), ours
 
-        gradient = jax.jit(jax.grad(total))({name: inputs[name] for name in floats})
+        # values and gradients from one program: most of a row's time is its compilation
+        value_and_grad = jax.jit(jax.value_and_grad(total, has_aux=True))
+        (_, ours), gradient = value_and_grad({name: inputs[name] for name in floats})
+        values = worst(ours, {name: v.detach().numpy() for name, v in twin.items()})
         unused = {name for name in floats if twins[name].grad is None}
         grads = {
             name: np.zeros(twins[name].shape) if name in unused else twins[name].grad.numpy()

@@ -12,7 +12,8 @@ from parity_tests.engine import (
 )
 from parity_tests.tolerances import MODELS as MODELS_BOUNDS
 
-DTYPES = ("float64", "float32")
+# Float64 is the gate; the second tier is run by .ci/run.
+DTYPES = ("float64", pytest.param("float32", marks=pytest.mark.slow))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -9,14 +9,21 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+BANDS = ("compiling", "90 % interval")
 VARIANTS = {
     "bayesian_regression.py": [
-        ["--posterior", "layer"],
-        ["--posterior", "full", "--dataset", "quintic"],
-        ["--posterior", "ensemble"],
-        ["--posterior", "diagonal", "--dataset", "diabetes"],
-    ]
+        (["--posterior", "layer"], BANDS),
+        (["--posterior", "full", "--dataset", "quintic"], BANDS),
+        (["--posterior", "ensemble"], BANDS),
+        (["--posterior", "diagonal", "--dataset", "diabetes"], BANDS),
+    ],
+    "train_in_both.py": [(["--dtype", "float64"], ("largest relative difference", "e-1"))],
+    "bring_your_own_torch.py": [([], ("in norm: epsilon", "No disagreement was found"))],
 }
+"""Arguments of each run, and what it must print."""
+
+FOLDERS = {"bring_your_own_torch.py": "mended.html"}
+"""Examples that write a folder, with a file in it; the others write a picture."""
 
 
 def run(path: pathlib.Path, *arguments: str) -> str:
@@ -40,14 +47,16 @@ def test_help(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [(name, args) for name in VARIANTS for args in VARIANTS[name]]
+    ("name", "arguments", "printed"),
+    [(name, *variant) for name in VARIANTS for variant in VARIANTS[name]],
 )
-def test_runs_and_draws(name, arguments, tmp_path):
-    picture = tmp_path / "new" / "picture.png"
-    out = run(ROOT / "examples" / name, *arguments, "--steps", "30", "--out", str(picture))
-    assert "compiling" in out
-    assert "90 % interval" in out
-    assert picture.stat().st_size > 10_000
+def test_runs_and_writes(name, arguments, printed, tmp_path):
+    target = tmp_path / "new" / ("folder" if name in FOLDERS else "picture.png")
+    out = run(ROOT / "examples" / name, *arguments, "--steps", "30", "--out", str(target))
+    for text in printed:
+        assert text in out
+    written = target / FOLDERS[name] if name in FOLDERS else target
+    assert written.stat().st_size > 3_000
 
 
 def test_every_example_has_variants():

@@ -1,6 +1,35 @@
-"""Linen layers without probability."""
+"""Linen layers without probability.
 
+`MLP` and `Standardize` are plain Linen. All others are PyTorch's layers: names, layouts, defaults
+and first distributions of their parameters are those of `torch.nn`, so that `a/b/weight` here is
+`a.b.weight` of a state_dict, bit for bit. Activations are channels-last, `[*B, spatial..., C]`.
+"""
+
+from jaxprob.nn.attention import MultiheadAttention
+from jaxprob.nn.conv import Conv, ConvTranspose
+from jaxprob.nn.embedding import Embedding
+from jaxprob.nn.linear import Linear
 from jaxprob.nn.mlp import MLP
+from jaxprob.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from jaxprob.nn.recurrent import GRU, LSTM, RNN
+from jaxprob.nn.shaping import Dropout, Flatten
 from jaxprob.nn.standardize import Standardize
 
-__all__ = ["MLP", "Standardize"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "MLP",
+    "RNN",
+    "BatchNorm",
+    "Conv",
+    "ConvTranspose",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GroupNorm",
+    "LayerNorm",
+    "Linear",
+    "MultiheadAttention",
+    "RMSNorm",
+    "Standardize",
+]
