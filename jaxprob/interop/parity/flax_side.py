@@ -206,12 +206,13 @@ def untransposed(
     """
     found = []
     for link in links:
-        if len(link.flax) > 1 or len(link.torch) > 1:
+        if len(link.flax) != 1 or len(link.torch) != 1:
             continue
-        leaf, own = given[_name(link.flax[0])], state[link.torch[0]]
+        (path,), (name,) = link.flax, link.torch
+        leaf, own = given[_name(path)], state[name]
         (right,) = link.rule.to_torch([leaf], [own.shape])
         if leaf.shape == own.shape and np.array_equal(leaf, own) and not np.array_equal(right, own):
-            found.append((link.layer, _name(link.flax[0])))
+            found.append((link.layer, _name(path)))
     return found
 
 
