@@ -4,28 +4,27 @@ The rows of `cases/nn.py` compare our layers with twins by the same hand; here b
 with the layer that users have, its weights loaded by name.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from flax.traverse_util import flatten_dict
 
 import torch_ref.nn as twins
-from parity_tests.cases.nn import FUNCTIONS, LAYERS, MORE
-from parity_tests.engine import FunctionCase, compare_function, record, relative_error
+from parity_tests.cases.nn import FUNCTIONS, LAYERS, MORE, SETTINGS
+from parity_tests.engine import compare_function, record, relative_error
 from parity_tests.layers import Layer
 from parity_tests.tolerances import MODELS
 from torch_ref import random
 
-pytestmark = pytest.mark.slow  # about a program for every setting, twice
-
-VALUE, GRADIENT = MODELS["value"]["float64"], MODELS["gradient"]["float64"]
-ROWS = {layer.name: layer for layer in (*LAYERS, *MORE)}
-CASES = {case.name: case for case in FUNCTIONS}
+VALUE, GRADIENT = MODELS["value"], MODELS["gradient"]
+ROWS = {layer.name: layer for layer in (*LAYERS, *SETTINGS, *MORE)}
 
 # Against torch.nn directly; the others take the way through their twins, and are slow.
 ONE_OF_EACH = (
@@ -35,7 +34,7 @@ ONE_OF_EACH = (
     "embedding",
     "norm layer",
     "norm RMS",
-    "norm group 3 of 1 axes",
+    "norm group, 3 groups, 1 axes",
     "norm batch train, 3 axes",
     "gru, 2 layers, both ways, initial, lengths",
     "attention masked heads",
@@ -45,6 +44,13 @@ ONE_OF_EACH = (
 
 def values_of(layer: Layer, convert: Callable) -> dict:
     return {name: convert(value) for name, value in (layer.weights | layer.arguments).items()}
+
+
+@functools.cache
+def ours(name: str) -> list[np.ndarray]:
+    """Outputs of our layer, which several tests compare with."""
+    layer = ROWS[name]
+    return [np.asarray(out) for out in jax.jit(layer.run_ours)(values_of(layer, jnp.asarray))]
 
 
 def errors(actual, expected) -> dict[str, float]:
@@ -61,9 +67,8 @@ def test_names_and_layouts_are_torchs(name):
         lambda key: layer.ours.init(key, *arguments, **layer.options), jax.random.key(0)
     )
     flat = flatten_dict(variables.get("params", {}) | variables.get("batch_stats", {}))
-    ours = {".".join(path): leaf.shape for path, leaf in flat.items()}
-    wanted = {name: value.shape for name, value in layer.weights.items()}
-    assert ours == wanted
+    found = {".".join(path): leaf.shape for path, leaf in flat.items()}
+    assert found == {name: value.shape for name, value in layer.weights.items()}
     twin = {name: tuple(value.shape) for name, value in layer.twin.state_dict().items()}
     assert twin == {name: tuple(value.shape) for name, value in layer.plain.state_dict().items()}
 
@@ -73,33 +78,32 @@ def test_twin_is_torchs_layer(name):
     layer = ROWS[name]
     values = values_of(layer, torch.tensor)
     with torch.no_grad():
-        assert max(errors(layer.run_twin(values), layer.run_plain(values)).values()) <= VALUE
+        assert (
+            max(errors(layer.run_twin(values), layer.run_plain(values)).values())
+            <= VALUE["float64"]
+        )
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        *ONE_OF_EACH,
-        *(
-            pytest.param(row.name, marks=pytest.mark.slow)
-            for row in LAYERS
-            if row.name not in ONE_OF_EACH
-        ),
-    ],
+    "name", [n if n in ONE_OF_EACH else pytest.param(n, marks=pytest.mark.slow) for n in ROWS]
 )
 def test_ours_is_torchs_layer(name, record_property):
     layer = ROWS[name]
-    ours = jax.jit(layer.run_ours)(values_of(layer, jnp.asarray))
-    found = errors(ours, layer.run_plain(values_of(layer, torch.tensor)))
-    record(record_property, f"torch.nn: {name}", "values", found, "float64", VALUE)
+    found = errors(ours(name), layer.run_plain(values_of(layer, torch.tensor)))
+    record(record_property, f"torch.nn: {name}", "values", found, "float64", VALUE["float64"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("layer", MORE, ids=lambda layer: layer.name)
-def test_more_settings(layer, record_property):
-    values, gradients = compare_function(layer.case(), "float64")
-    record(record_property, layer.name, "values", values, "float64", VALUE)
-    record(record_property, layer.name, "gradients", gradients, "float64", GRADIENT)
+@pytest.mark.parametrize(
+    ("layer", "dtype"),
+    [(layer, "float64") for layer in SETTINGS]
+    + [pytest.param(layer, "float32", marks=pytest.mark.slow) for layer in SETTINGS]
+    + [pytest.param(layer, "float64", marks=pytest.mark.slow) for layer in MORE],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_settings(layer, dtype, record_property):
+    values, gradients = compare_function(layer.case(), dtype)
+    record(record_property, layer.name, "values", values, dtype, VALUE[dtype])
+    record(record_property, layer.name, "gradients", gradients, dtype, GRADIENT[dtype])
 
 
 def test_state_dict_without_a_batch_counter_loads():
@@ -182,17 +186,17 @@ VALUE_MUTATIONS = {
 }
 
 
-def _worst(name: str, torch_fn: Callable) -> float:
-    case = CASES[name]
-    broken = FunctionCase(name, case.jax_fn, torch_fn, case.inputs, differentiable=False)
-    return max(compare_function(broken, "float64")[0].values())
+def worst_output(name: str, twin_outputs: list[torch.Tensor]) -> float:
+    return max(errors(ours(name), [out.detach() for out in twin_outputs]).values())
 
 
 @pytest.mark.parametrize("mutation", VALUE_MUTATIONS)
 def test_wrong_arrays_are_caught(mutation):
     name, mutate = VALUE_MUTATIONS[mutation]
-    twin = CASES[name].torch_fn
-    assert _worst(name, lambda values, key: twin(mutate(values), key)) > VALUE
+    layer = ROWS[name]
+    values = values_of(layer, torch.tensor)
+    assert worst_output(name, layer.run_twin(values)) <= VALUE["float64"]
+    assert worst_output(name, layer.run_twin(mutate(values))) > VALUE["float64"]
 
 
 def _padded(twin: torch.nn.Module, *pads: int) -> torch.nn.Module:
@@ -218,27 +222,28 @@ TWIN_MUTATIONS = {
 @pytest.mark.parametrize("mutation", TWIN_MUTATIONS)
 def test_wrong_layers_are_caught(mutation):
     name, twin = TWIN_MUTATIONS[mutation]
-    assert _worst(name, replace(ROWS[name], twin=twin).case().torch_fn) > VALUE
+    layer = replace(ROWS[name], twin=twin)
+    assert worst_output(name, layer.run_twin(values_of(layer, torch.tensor))) > VALUE["float64"]
 
 
 def test_biased_running_variance_is_caught():
     name = "norm batch train, rows"
-    case = CASES[name]
-
-    def biased(values, key):
-        outputs = case.torch_fn(values, key)
-        kept = 0.9 * values["running_var"]
-        count = len(values["x"])
-        outputs["output 2"] = kept + (outputs["output 2"] - kept) * (count - 1) / count
-        return outputs
-
-    assert _worst(name, biased) > VALUE
+    layer = ROWS[name]
+    values = values_of(layer, torch.tensor)
+    y, mean, variance = layer.run_twin(values)
+    kept, count = 0.9 * values["running_var"], len(values["x"])
+    biased = kept + (variance - kept) * (count - 1) / count
+    assert worst_output(name, [y, mean, biased]) > VALUE["float64"]
 
 
 def test_other_dropout_key_is_caught():
-    name = "dropout 0.3, train True"
-    twin = CASES[name].torch_fn
-    assert _worst(name, lambda values, key: twin(values, random.fold_in(key, 1))) > VALUE
+    (case,) = (case for case in FUNCTIONS if case.name == "dropout 0.3, train True")
+    broken = replace(
+        case,
+        torch_fn=lambda values, key: case.torch_fn(values, random.fold_in(key, 1)),
+        differentiable=False,
+    )
+    assert max(compare_function(broken, "float64")[0].values()) > VALUE["float64"]
 
 
 def test_missing_weight_is_caught():

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Float
@@ -165,10 +166,10 @@ class ConvTranspose(nn.Module):
         return _convolve(x, weight, bias, (1,) * len(kernel), pads, stride, dilation, groups)
 
 
-def _parameters(module, x, shape: tuple[int, ...], features: int) -> tuple[Array, Array | None]:
+def _parameters(module, x, shape: tuple[int, ...], features: int) -> tuple[Array, AnyArray | None]:
     """Weight and bias; for PyTorch the fan-in is all of a weight's shape but its first axis."""
     init, dtype = fan_in_uniform(math.prod(shape[1:])), param_dtype(x)
-    weight = module.param("weight", init, shape, dtype)
+    weight = jnp.asarray(module.param("weight", init, shape, dtype))
     return weight, module.param("bias", init, (features,), dtype) if module.bias else None
 
 

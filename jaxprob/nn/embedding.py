@@ -50,7 +50,7 @@ class Embedding(nn.Module):
         indices = jnp.asarray(indices, int)
         # a negative index would count from the end
         indices = jnp.where(indices < 0, size, indices)
-        return weight.at[indices].get(mode="fill", fill_value=jnp.nan)
+        return jnp.asarray(weight).at[indices].get(mode="fill", fill_value=jnp.nan)
 
 
 def _in_table(size: int) -> Constraint:

@@ -137,7 +137,9 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "running_mean", jnp.zeros, channels, dtype)
         running_var = self.variable("batch_stats", "running_var", jnp.ones, channels, dtype)
         if not train:
-            mean, variance = (align(v.value, x.ndim) for v in (running_mean, running_var))
+            mean, variance = (
+                align(jnp.asarray(v.value), x.ndim) for v in (running_mean, running_var)
+            )
             return _scaled((_wide(x) - mean) / jnp.sqrt(variance + self.eps), x, weight, bias)
         count = x.size // x.shape[-1]
         if count < 2:
@@ -157,8 +159,10 @@ class BatchNorm(nn.Module):
 def _affine(module: nn.Module, x, with_bias: bool) -> tuple[Array, Array | None]:
     """Weight of ones and bias of zeros, `[C]` each."""
     shape, dtype = x.shape[-1:], param_dtype(x)
-    weight = module.param("weight", nn.initializers.ones, shape, dtype)
-    return weight, module.param("bias", nn.initializers.zeros, shape, dtype) if with_bias else None
+    weight = jnp.asarray(module.param("weight", nn.initializers.ones, shape, dtype))
+    if not with_bias:
+        return weight, None
+    return weight, jnp.asarray(module.param("bias", nn.initializers.zeros, shape, dtype))
 
 
 def _wide(x) -> Array:

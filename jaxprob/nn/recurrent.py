@@ -205,7 +205,7 @@ def _run(
     return outputs, tuple(jnp.stack(states) for states in zip(*finals, strict=True))
 
 
-def _parameters(module, suffix: str, gates: int, x) -> tuple[Array | None, ...]:
+def _parameters(module, suffix: str, gates: int, x) -> tuple[AnyArray | None, ...]:
     """Weights and biases of one layer and direction, all drawn from U(+-1/sqrt(H))."""
     hidden, dtype = module.hidden_size, param_dtype(x)
     init, rows = fan_in_uniform(hidden), gates * hidden
@@ -219,7 +219,7 @@ def _parameters(module, suffix: str, gates: int, x) -> tuple[Array | None, ...]:
 
 
 def _scan(
-    cell: Cell, x, weights: tuple, start: State, valid: Array | None, reverse: bool
+    cell: Cell, x, weights: tuple, start: tuple[AnyArray, ...], valid: Array | None, reverse: bool
 ) -> tuple[Array, State]:
     """One direction of one layer: `[B, T, D]` to outputs `[B, T, H]` and the final state.
 

@@ -1,7 +1,8 @@
 """Rows of the layers in PyTorch's layout.
 
 Every setting stands here three times: our layer, its twin, and the layer of `torch.nn` that users
-have, called as its manual says.
+have, called as its manual says. `LAYERS` are rows like all others; `SETTINGS` and `MORE` are for
+`test_nn.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,16 @@ def _conv_transpose(
 def _norm(name: str, ours, twin, plain, call_plain=_directly, x=(5, 3, 6), **options) -> Layer:
     arrays = {"x": 2.0 + _normal(*x)}
     return Layer(f"norm {name}", ours, twin, plain, call_plain, arrays, options)
+
+
+def _group_norm(groups: int, size: Sequence[int]) -> Layer:
+    ours, twin, plain = (
+        nn.GroupNorm(groups),
+        twins.GroupNorm(6, groups),
+        torch.nn.GroupNorm(groups, 6),
+    )
+    name = f"group, {groups} groups, {len(size)} axes"
+    return _norm(name, ours, twin, plain, _channels_first, (3, *size, 6))
 
 
 def _batch_norm(name: str, size: Sequence[int], train: bool, **arguments) -> Layer:
@@ -201,19 +212,53 @@ TRANSPOSES = (
 
 LAYERS = [
     _linear("of rows", (5, 3)),
-    _linear("of sequences, no bias", (2, 3, 5), bias=False),
-    _conv("1d", (3, 4), (9,), (3,), stride=2, padding=1),
     _conv("1d same, even kernel", (3, 4), (9,), (4,), padding="same", dilation=3),
-    _conv("2d", (3, 4), (6, 6), (3, 3), padding=1),
     _conv("2d, stride 2 on an even size", (3, 4), (6, 6), (3, 3), stride=2, padding=1),
-    _conv("2d, groups", (4, 6), (6, 5), (3, 3), padding=1, groups=2),
     _conv(
         "2d, axes differ", (3, 4), (7, 9), (3, 2), stride=(2, 1), padding=(0, 2), dilation=(2, 3)
     ),
-    _conv("3d", (2, 3), (4, 5, 6), (2, 3, 1), padding=(1, 0, 1)),
     _conv(
         "3d, stride, dilation, groups", (4, 2), (5, 5, 7), (2, 2, 3), stride=2, dilation=2, groups=2
     ),
+    _conv_transpose(
+        "2d, axes differ, groups",
+        (6, 3),
+        (4, 3),
+        (3, 2),
+        stride=(2, 3),
+        padding=(1, 0),
+        output_padding=(1, 2),
+        groups=3,
+    ),
+    Layer(
+        "embedding",
+        nn.Embedding(7, 3),
+        twins.Embedding(7, 3),
+        torch.nn.Embedding(7, 3),
+        _directly,
+        {"indices": np.array([[0, 6, 3, 3], [1, 0, 0, 2]])},
+    ),
+    _norm("layer", nn.LayerNorm(), twins.LayerNorm(6), torch.nn.LayerNorm(6)),
+    _norm("RMS", nn.RMSNorm(), twins.RMSNorm(6), torch.nn.RMSNorm(6)),
+    _group_norm(3, (5,)),
+    _batch_norm("train, rows", (), True),
+    _batch_norm("train, 3 axes", (2, 3, 2), True),
+    _batch_norm("evaluate, 2 axes", (3, 2), False),
+    _recurrent("RNN", 1, True, ["initial", "lengths"], nonlinearity="relu", bias=False),
+    _recurrent("GRU", 2, True, ["initial", "lengths"]),
+    _recurrent("LSTM", 2, True, ["initial", "lengths"]),
+    _attention("to itself", {"query": _normal(BATCH, 4, 6)}),
+    _attention("masked heads", _crossed(BATCH, 2, 4, 5)),
+    _flatten(2, 4),
+]
+
+# More settings, in float64 alone.
+SETTINGS = [
+    _linear("of sequences, no bias", (2, 3, 5), bias=False),
+    _conv("1d", (3, 4), (9,), (3,), stride=2, padding=1),
+    _conv("2d", (3, 4), (6, 6), (3, 3), padding=1),
+    _conv("2d, groups", (4, 6), (6, 5), (3, 3), padding=1, groups=2),
+    _conv("3d", (2, 3), (4, 5, 6), (2, 3, 1), padding=(1, 0, 1)),
     *(
         _conv_transpose(
             f"2d k{k} s{s} p{p} op{extra} d{d}",
@@ -228,59 +273,20 @@ LAYERS = [
         for k, s, p, extra, d in TRANSPOSES
     ),
     _conv_transpose("1d, groups", (4, 6), (5,), (3,), stride=2, groups=2),
-    _conv_transpose(
-        "2d, axes differ, groups",
-        (6, 3),
-        (4, 3),
-        (3, 2),
-        stride=(2, 3),
-        padding=(1, 0),
-        output_padding=(1, 2),
-        groups=3,
-    ),
     _conv_transpose("2d, much padding, no bias", (3, 2), (6, 6), (3, 3), padding=3, bias=False),
     _conv_transpose("3d", (2, 3), (3, 2, 3), (2, 3, 2), stride=2, padding=1, output_padding=1),
-    Layer(
-        "embedding",
-        nn.Embedding(7, 3),
-        twins.Embedding(7, 3),
-        torch.nn.Embedding(7, 3),
-        _directly,
-        {"indices": np.array([[0, 6, 3, 3], [1, 0, 0, 2]])},
-    ),
-    _norm("layer", nn.LayerNorm(), twins.LayerNorm(6), torch.nn.LayerNorm(6)),
     _norm(
         "layer, eps, no bias",
         nn.LayerNorm(0.1, bias=False),
         twins.LayerNorm(6, 0.1, bias=False),
         torch.nn.LayerNorm(6, 0.1, bias=False),
     ),
-    _norm("RMS", nn.RMSNorm(), twins.RMSNorm(6), torch.nn.RMSNorm(6)),
-    *(
-        _norm(
-            f"group {groups} of {len(size)} axes",
-            nn.GroupNorm(groups),
-            twins.GroupNorm(6, groups),
-            torch.nn.GroupNorm(groups, 6),
-            _channels_first,
-            (3, *size, 6),
-        )
-        for groups, size in ((2, ()), (3, (5,)), (1, (3, 2)), (6, (3, 2)))
-    ),
-    _batch_norm("train, rows", (), True),
+    *(_group_norm(groups, size) for groups, size in ((2, ()), (1, (3, 2)), (6, (3, 2)))),
     _batch_norm("train, 1 axis", (4,), True, momentum=0.3, eps=0.01),
-    _batch_norm("train, 3 axes", (2, 3, 2), True),
-    _batch_norm("evaluate, 2 axes", (3, 2), False),
-    _recurrent("RNN", 1, True, ["initial", "lengths"], nonlinearity="relu", bias=False),
-    _recurrent("GRU", 2, True, ["initial", "lengths"]),
+    _attention("across, no bias", {"query": _normal(2, 4, 6), "key": _normal(2, 5, 6)}, bias=False),
     _recurrent("GRU", 3, False),
     _recurrent("LSTM", 1, False, ["initial"], bias=False),
-    _recurrent("LSTM", 2, True, ["initial", "lengths"]),
-    _attention("to itself", {"query": _normal(BATCH, 4, 6)}),
-    _attention("across, no bias", {"query": _normal(2, 4, 6), "key": _normal(2, 5, 6)}, bias=False),
-    _attention("masked heads", _crossed(BATCH, 2, 4, 5)),
     _flatten(4),
-    _flatten(2, 4),
 ]
 
 # More of the same, for the slow proof.

@@ -1,7 +1,6 @@
 """Parameters that need no compilation."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -11,6 +10,4 @@ def drawn(layer, *arguments, **options):
         lambda key: layer.init(key, *arguments, **options), jax.random.key(0)
     )
     rng = np.random.default_rng(3)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(0.0, 0.5, leaf.shape), leaf.dtype), variables
-    )
+    return jax.tree.map(lambda leaf: rng.normal(0.0, 0.5, leaf.shape).astype(leaf.dtype), variables)
