@@ -31,7 +31,7 @@ def test_model_gradients(case, dtype, record_property):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("rmsprop", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", MODELS, ids=lambda case: case.name)
 def test_model_training(case, optimizer, dtype, record_property):
     errors = compare_training(case, optimizer, dtype)

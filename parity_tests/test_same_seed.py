@@ -144,6 +144,7 @@ def test_a_vae_trains_alike_in_float32(record_property):
            tolerances.SAME_SEED["float32 loss"])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run():
     params, _, twin, _ = both("float64", steps=2, torch_seed=SEED + 5)
     assert max(errors(params, twin).values()) > 0.1

@@ -20,7 +20,7 @@ VARIANTS = {
     "train_in_both.py": [(["--dtype", "float64"], ("largest relative difference", "e-1"))],
     "bring_your_own_torch.py": [([], ("in norm: epsilon", "No disagreement was found"))],
 }
-"""Arguments of each run, and what it must print."""
+"""Arguments of each run, and what it must print; the runs after the first are slow proofs."""
 
 FOLDERS = {"bring_your_own_torch.py": "mended.html"}
 """Examples that write a folder, with a file in it; the others write a picture."""
@@ -48,7 +48,11 @@ def test_help(path):
 
 @pytest.mark.parametrize(
     ("name", "arguments", "printed"),
-    [(name, *variant) for name in VARIANTS for variant in VARIANTS[name]],
+    [
+        pytest.param(name, *variant, marks=[pytest.mark.slow] if i else [])
+        for name in VARIANTS
+        for i, variant in enumerate(VARIANTS[name])
+    ],
 )
 def test_runs_and_writes(name, arguments, printed, tmp_path):
     target = tmp_path / "new" / ("folder" if name in FOLDERS else "picture.png")
