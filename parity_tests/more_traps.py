@@ -61,7 +61,7 @@ CASES = (
     Case(CONVNET, "average pool", ("conv3",), "average|padding", known=True),
     Case(CONVNET, "mean for max", ("conv3",), "pool"),
     Case(UNET, "transposed padding", ("up",), "padding", known=True),
-    Case(UNET, "concatenation", ("up", "dec"), "concat|order"),
+    Case(UNET, "concatenation", ("up", "dec"), "concat"),
     Case(UNET, "align corners", ("mid", "refine"), "align|interpol|resiz|upsampl"),
     # Text
     Case(RNN, "forget bias", ("lstm",), "forget"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import optax
 
 from jaxprob import optim
@@ -133,6 +134,20 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
             optax.adam(lr, b1=b1, b2=b2, eps=0.0, eps_root=eps),
         )
         yield "betas", "Flax has betas (0.9, 0.999).", optim.adam(lr, eps=eps, weight_decay=decay)
+        for other in ((0.9, b) for b in (0.9, 0.95, 0.98, 0.99, 0.9999)):
+            if name in ("Adam", "AdamW") and other != (b1, b2):
+                own = optim.adamw if name == "AdamW" else optim.adam
+                yield (
+                    "betas",
+                    f"Flax has betas {other}.",
+                    own(lr, betas=other, eps=eps, weight_decay=decay),
+                )
+        if decay and name == "AdamW":
+            yield (
+                "biases not decayed",
+                "Flax decays matrices only (a mask), PyTorch every parameter of the group.",
+                optax.adamw(lr, b1=b1, b2=b2, eps=eps, weight_decay=decay, mask=_matrices),
+            )
         for other in (1e-8, 1e-7, 1e-6, 1e-5, 1e-3):
             if other != eps:
                 yield (
@@ -207,6 +222,10 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
     for factor in (10.0, 0.1, 2.0, 0.5):
         for algorithm in _same_algorithm(name, group, lr * factor):
             yield "learning rate", f"Flax has lr={lr * factor:g}.", algorithm
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 def _same_algorithm(name: str, group: dict, lr: float) -> Iterator[Any]:

@@ -10,6 +10,7 @@ __all__ = [
     "Pair",
     "aligned",
     "cast",
+    "gradient_errors",
     "is_distribution",
     "pairs",
     "probe",
@@ -49,6 +50,30 @@ def relative_error(ours: Any, twin: Any) -> float:
     scale = float(np.max(finite)) if finite.size else 0.0
     error = difference / (scale or 1.0)
     return error if np.isfinite(error) else float("inf")
+
+
+ZERO = {"float64": 1e-12, "float32": 1e-6}
+"""A gradient this much smaller than the largest is the rounding of a zero."""
+
+
+def gradient_errors(
+    ours: Mapping[str, np.ndarray], twin: Mapping[str, np.ndarray], dtype: str
+) -> dict[str, float]:
+    """Relative error of every gradient.
+
+    Some are zero by their formula, as that of the bias of the keys under a softmax. What rounding
+    leaves of them on either side is compared with the largest gradient, not with itself.
+    """
+    largest = max((float(np.max(np.abs(g), initial=0.0)) for g in twin.values()), default=0.0)
+    errors = {}
+    for name, a in ours.items():
+        b = twin[name]
+        size = max(float(np.max(np.abs(g), initial=0.0)) for g in (a, b))
+        if a.shape == b.shape and size <= ZERO[dtype] * largest:
+            errors[name] = float(np.max(np.abs(a - b), initial=0.0)) / (largest or 1.0)
+        else:
+            errors[name] = relative_error(a, b)
+    return errors
 
 
 def is_distribution(value: Any) -> bool:

@@ -46,7 +46,10 @@ class TorchSide:
             for name, value in batch.items()
         }
         self.inputs = [
-            self.batch[name].movedim(-1, 1) if name in channels_first else self.batch[name]
+            # contiguous as a user's own batch is, or x.view(B, -1) in the module raises
+            self.batch[name].movedim(-1, 1).contiguous()
+            if name in channels_first
+            else self.batch[name]
             for name in inputs
         ]
         self.kwargs: dict[str, Any] = {}
