@@ -3,8 +3,9 @@
 import re
 
 import pytest
+import torch
 
-from jaxprob import interop
+from jaxprob import interop, optim
 from parity_tests.more_traps import CASES, build_case
 from parity_tests.more_traps_text import STOCK
 
@@ -69,6 +70,15 @@ def agree(family):
 def test_the_gradient_of_a_bias_under_a_softmax_is_no_false_alarm():
     """The keys' bias has no effect: its gradient is rounding, which differs by its own size."""
     agree(STOCK)
+    case = next(c for c in CASES if c.family is STOCK)
+    pair = build_case(case, 1, mistake=False)
+    with torch.no_grad():
+        pair.torch_module.attn.in_proj_bias.zero_()  # as PyTorch starts it
+    report = interop.check_parity(
+        pair.flax_model, pair.torch_module, pair.batch, **pair.options,
+        optimizer=(optim.adam(1e-2), lambda p: torch.optim.Adam(p, 1e-2)), steps=20,
+    )  # fmt: skip
+    report.require(value=1e-13, grad=1e-11, trajectory=1e-11)
 
 
 @pytest.mark.slow

@@ -113,14 +113,14 @@ def _compare(
         loss_error = relative_error(loss, twin_loss)
         comparisons.append(Comparison("value", "loss", loss_error, ()))
     if shapes_agree:
-        gradient, twin_gradient = ours.gradient(), ours.from_twin_gradients(twin)
+        gradient, twin_gradient = ours.gradient(), ours.from_twin_gradients(twin.gradients())
         comparisons += [
             Comparison("grad", name, error, gradient[name].shape)
             for name, error in gradient_errors(gradient, twin_gradient, dtype).items()
         ]
     if steps and shapes_agree:
         assert optimizer is not None
-        trajectory, losses = compare_steps(ours, twin, optimizer, steps)
+        trajectory, losses = compare_steps(ours, twin, optimizer, steps, dtype)
         comparisons += trajectory
     comparisons += [
         Comparison("value", f"weights of {layer} as given", float("inf"), ())

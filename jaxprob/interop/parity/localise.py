@@ -341,7 +341,7 @@ def _in_the_loss(ours: FlaxSide, twin: TorchSide, jax_output, torch_output, dtyp
 
 
 def _in_the_gradient(ours: FlaxSide, twin: TorchSide, wrong: list[Comparison]) -> Finding:
-    gradient, other = ours.gradient(), ours.from_twin_gradients(twin)
+    gradient, other = ours.gradient(), ours.from_twin_gradients(twin.gradients())
     frozen = {n for n, p in twin.module.named_parameters() if not p.requires_grad}
     worst = max(wrong, key=lambda c: c.error)
     layer = ours.layer_of(worst.name)

@@ -111,8 +111,17 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
     if name in ("Adam", "AdamW", "NAdam", "RAdam", "Adamax"):
         amsgrad = group.get("amsgrad", False)
         plain = optim.adam(lr, betas=(b1, b2), eps=eps)
-        yield "weight decay", "Flax decays no weights.", plain
+        if name not in ("Adam", "AdamW"):
+            yield "another algorithm", f"Flax runs Adam, PyTorch {name}.", plain
+        if amsgrad:
+            own = optim.adamw if name == "AdamW" else optim.adam
+            yield (
+                "amsgrad",
+                "PyTorch keeps the maximum of the second moment, Flax does not.",
+                own(lr, betas=(b1, b2), eps=eps, weight_decay=decay),
+            )
         if decay:
+            yield "weight decay", "Flax decays no weights.", plain
             yield (
                 "decoupled weight decay",
                 "Flax decays the weights themselves (AdamW), PyTorch adds the L2 gradient.",

@@ -15,6 +15,7 @@ __all__ = [
     "pairs",
     "probe",
     "relative_error",
+    "rounding_of_zero",
     "stand_in",
     "takes_key",
 ]
@@ -56,13 +57,22 @@ ZERO = {"float64": 1e-12, "float32": 1e-6}
 """A gradient this much smaller than the largest is the rounding of a zero."""
 
 
+def rounding_of_zero(gradients: Mapping[str, np.ndarray], dtype: str) -> set[str]:
+    """Names of gradients that are zero by their formula, up to rounding, but not zero.
+
+    Such is that of the bias of the keys under a softmax.
+    """
+    sizes = {name: float(np.max(np.abs(g), initial=0.0)) for name, g in gradients.items()}
+    largest = max(sizes.values(), default=0.0)
+    return {name for name, size in sizes.items() if 0 < size <= ZERO[dtype] * largest}
+
+
 def gradient_errors(
     ours: Mapping[str, np.ndarray], twin: Mapping[str, np.ndarray], dtype: str
 ) -> dict[str, float]:
     """Relative error of every gradient.
 
-    Some are zero by their formula, as that of the bias of the keys under a softmax. What rounding
-    leaves of them on either side is compared with the largest gradient, not with itself.
+    What rounding leaves of a zero is compared with the largest gradient, not with itself.
     """
     largest = max((float(np.max(np.abs(g), initial=0.0)) for g in twin.values()), default=0.0)
     errors = {}

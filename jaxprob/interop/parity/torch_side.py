@@ -138,13 +138,17 @@ class TorchSide:
         """The gradient of every tensor by name, zero where there is none."""
         self.reset()
         self.loss_value(self()).backward()
+        gradients = self.present_gradients()
+        self.reset()
+        return gradients
+
+    def present_gradients(self) -> dict[str, np.ndarray]:
+        """What `backward` left, zero where it left nothing."""
         named = self.module.state_dict(keep_vars=True)
-        gradients = {
+        return {
             name: as_array(tensor.new_zeros(tensor.shape) if tensor.grad is None else tensor.grad)
             for name, tensor in named.items()
         }
-        self.reset()
-        return gradients
 
     def state(self) -> dict[str, np.ndarray]:
         """The present weights and statistics by name."""
