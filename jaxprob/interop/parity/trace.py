@@ -208,8 +208,12 @@ def _joined(ours: list[Call], torch_paths: Mapping[str, Any]) -> Iterator[Call]:
         runs = seen.setdefault(found[1], {})
         runs[call.path] = call
         if len(runs) == len(names[found[1]]):
-            top = max(int(_DIRECTION.fullmatch(path)[2]) for path in runs)
-            last = [runs[path] for path in sorted(runs) if f".l{top}" in path]
+            top = max(int(path.rsplit(".l", 1)[1].removesuffix("_reverse")) for path in runs)
+            last = [
+                runs[path]
+                for path in sorted(runs)
+                if path.endswith((f".l{top}", f".l{top}_reverse"))
+            ]
             first = runs[min(runs)]
             if len({part.output.shape[:-1] for part in last}) == 1:
                 output = np.concatenate([part.output for part in last], axis=-1)
