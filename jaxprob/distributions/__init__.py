@@ -1,6 +1,6 @@
 """Distributions: distrax's interface, checked, safe under `vmap` and `jit`, with quantiles."""
 
-from jaxprob.distributions import constraints
+from jaxprob.distributions import bijections, constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.bernoulli import Bernoulli
 from jaxprob.distributions.beta import Beta
@@ -71,6 +71,7 @@ __all__ = [
     "VonMises",
     "Weibull",
     "ZeroInflated",
+    "bijections",
     "checked",
     "constraints",
     "monte_carlo_kl",

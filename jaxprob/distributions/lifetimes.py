@@ -103,7 +103,7 @@ class Weibull(_Positive):
     def _log_density(self, x: Array, scale: Array, concentration: Array) -> Array:
         constant = jnp.log(concentration) - jnp.log(scale)
         zero = x == 0.0
-        log_ratio = jnp.log(jnp.where(zero, 1.0, x)) - jnp.log(scale)
+        log_ratio = _log_ratio(jnp.where(zero, scale, x), scale)
         inner = (concentration - 1.0) * log_ratio - jnp.exp(concentration * log_ratio)
         at_zero = jnp.where(
             concentration == 1.0, 0.0, jnp.where(concentration > 1.0, -jnp.inf, jnp.inf)
@@ -112,7 +112,7 @@ class Weibull(_Positive):
 
     def _tails(self, x: Array, scale: Array, concentration: Array) -> Tails:
         zero = x == 0.0
-        log_ratio = jnp.log(jnp.where(zero, 1.0, x)) - jnp.log(scale)
+        log_ratio = _log_ratio(jnp.where(zero, scale, x), scale)
         return Tails(jnp.where(zero, 0.0, -jnp.exp(concentration * log_ratio)), False)
 
     def _quantile(self, lower: Array, upper: Array, scale: Array, concentration: Array) -> Array:
@@ -146,17 +146,37 @@ class Weibull(_Positive):
         return np.euler_gamma * (1.0 - 1.0 / k) + jnp.log(self._scale) - jnp.log(k) + 1.0
 
 
+def _log_ratio(x: Array, scale: Array) -> Array:
+    """Returns log(x / scale), also where the ratio is not representable."""
+    ratio = x / scale
+    limits = jnp.finfo(ratio.dtype)
+    usable = (ratio > limits.tiny) & (ratio < limits.max)
+    apart = jnp.log(jnp.where(usable, 1.0, x)) - jnp.log(scale)
+    return jnp.where(usable, jnp.log(jnp.where(usable, ratio, 1.0)), apart)
+
+
+# zeta(j) - 1 for j = 2, 3, ...
+_ZETAS = (
+    0.644934066848226436, 0.202056903159594285, 0.0823232337111381915, 0.0369277551433699263,
+    0.0173430619844491397, 0.00834927738192282684, 0.00407735619794433938, 0.00200839282608221442,
+    0.000994575127818085337, 0.000494188604119464559, 0.000246086553308048299,
+    0.000122713347578489147, 0.0000612481350587048293, 0.0000305882363070204936,
+    0.0000152822594086518717, 7.63719763789976227e-6, 3.81729326499983986e-6,
+    1.90821271655393893e-6, 9.53962033872796113e-7, 4.76932986787806463e-7, 2.3845050272773299e-7,
+    1.19219925965311073e-7, 5.96081890512594796e-8, 2.98035035146522802e-8, 1.49015548283650412e-8,
+    7.45071178983542949e-9, 3.72533402478845705e-9, 1.86265972351304901e-9,
+)  # fmt: skip
+
+
 def _log_gamma_curvature(w: Array) -> Array:
     """Returns log Gamma(1 + 2 w) - 2 log Gamma(1 + w), which is about zeta(2) w^2."""
-    # Taylor's series of log Gamma(1 + w) less its linear part: sum (-1)^j zeta(j) w^j / j
-    near = w < 0.02
+    near = w < 0.25
     v = jnp.where(near, w, 0.0)
-    zetas = (1.6449340668482264, 1.2020569031595942, 1.0823232337111382, 1.0369277551433699,
-             1.0173430619844491, 1.0083492773819228, 1.0040773561979443)  # fmt: skip
-    series, power = jnp.zeros_like(v), v
-    for j, zeta in enumerate(zetas, start=2):
-        power = power * v
-        series = series + (-1) ** j * zeta * (2.0**j - 2.0) / j * power
+    # log Gamma(1 + v) = -log(1 + v) + (1 - gamma) v + sum_(j>1) (-1)^j (zeta(j) - 1) v^j / j
+    series = jnp.zeros_like(v)
+    for j, zeta in reversed(list(enumerate(_ZETAS, start=2))):
+        series = series * v + (-1) ** j * zeta * (2.0**j - 2.0) / j
+    series = series * v**2 - jnp.log1p(-((v / (1.0 + v)) ** 2))
     far = jnp.where(near, 1.0, w)
     return jnp.where(near, series, log_gamma(1.0 + 2.0 * far) - 2.0 * log_gamma(1.0 + far))
 

@@ -143,11 +143,13 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
             ends = components.quantile(q[..., None])
         ends = ends.astype(q.dtype)
         bracket = (jnp.min(ends, axis=-1), jnp.max(ends, axis=-1))
+
+        def tails(x: Array) -> tuple[Array, Array]:
+            return self.cdf(x), self.survival_function(x)
+
         if self.support.discrete:
-            return smallest_integer(q, tail, self.cdf, self.survival_function, *bracket)
-        return monotone_quantile(
-            q, self.cdf, self.survival_function, self.prob, *bracket, tail=tail, gaps=True
-        )
+            return smallest_integer(q, tail, tails, *bracket)
+        return monotone_quantile(q, tails, self.prob, *bracket, tail=tail, gaps=True)
 
     def _float_dtype(self) -> Any:
         return self._mixture_log_probs.dtype

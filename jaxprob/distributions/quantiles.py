@@ -27,8 +27,7 @@ ROUNDING = 16
 
 def monotone_quantile(
     q: Array,
-    cdf: Callable[[Array], Array],
-    survival_function: Callable[[Array], Array],
+    tails: Callable[[Array], tuple[Array, Array]],
     density: Callable[[Array], Array],
     lower: Array,
     upper: Array,
@@ -39,8 +38,7 @@ def monotone_quantile(
 
     Args:
       q: Probabilities, of the shape of the result.
-      cdf: x -> P(X <= x), elementwise over that shape.
-      survival_function: x -> P(X > x).
+      tails: x -> (P(X <= x), P(X > x)), elementwise over that shape.
       density: x -> p(x), the derivative of the cdf.
       lower: A point at or below the root, of the same shape; may be -inf.
       upper: A point at or above the root, of the same shape; may be inf.
@@ -50,17 +48,18 @@ def monotone_quantile(
 
     Returns:
       The root, to the last few bits of the dtype, with derivatives of any order towards `q` and
-      whatever `cdf` and `survival_function` close over (0 inside a flat stretch).
+      whatever `tails` closes over (0 inside a flat stretch).
     """
     tail = 1.0 - q if tail is None else tail
     low_tail = q <= 0.5
     wanted = jnp.where(low_tail, q, tail)
 
     def tail_and_slope(x: Array) -> tuple[Array, Array]:
-        return jnp.where(low_tail, cdf(x), survival_function(x)), density(x)
+        return jnp.where(low_tail, *tails(x)), density(x)
 
     def excess(x: Array) -> Array:  # rises through 0 at the root
-        return jnp.where(low_tail, cdf(x) - q, tail - survival_function(x))
+        below, above = tails(x)
+        return jnp.where(low_tail, below - q, tail - above)
 
     def solve(_, start: Array) -> Array:
         del start
@@ -127,8 +126,7 @@ def _search(tail_and_slope, wanted: Array, low_tail: Array, lower: Array, upper:
 def smallest_integer(
     q: Array,
     tail: Array,
-    cdf: Callable[[Array], Array],
-    survival_function: Callable[[Array], Array],
+    tails: Callable[[Array], tuple[Array, Array]],
     lower: Array,
     upper: Array,
 ) -> Array:
@@ -140,8 +138,7 @@ def smallest_integer(
     Args:
       q: Probabilities, of the shape of the result.
       tail: 1 - q, to its own precision.
-      cdf: k -> P(X <= k), elementwise.
-      survival_function: k -> P(X > k).
+      tails: k -> (P(X <= k), P(X > k)), elementwise.
       lower: Smallest integer of the support, of the same shape.
       upper: Largest integer of the support, of the same shape; may be inf.
     """
@@ -149,9 +146,8 @@ def smallest_integer(
     slack = ROUNDING * jnp.finfo(q.dtype).eps
 
     def reached(k: Array) -> Array:
-        low = cdf(k) >= q * (1.0 - slack)
-        high = survival_function(k) <= tail * (1.0 + slack)
-        return jnp.where(q <= 0.5, low, high)
+        below, above = tails(k)
+        return jnp.where(q <= 0.5, below >= q * (1.0 - slack), above <= tail * (1.0 + slack))
 
     def halve(state):
         low, high = state

@@ -76,9 +76,7 @@ class RelaxedBernoulli(LogitsOrProbs):
         inside = jnp.where(edge, 0.5, x)
         z = temperature * (jnp.log(inside) - log1p(-inside)) - self._log_odds(odds)
         log_tail = jax.nn.log_sigmoid(-jnp.abs(z))
-        return Tails(
-            jnp.where(edge, -jnp.inf, log_tail), jnp.where(edge, x <= 0.0, z <= 0.0)
-        )
+        return Tails(jnp.where(edge, -jnp.inf, log_tail), jnp.where(edge, x <= 0.0, z <= 0.0))
 
     def _quantile(self, lower: Array, upper: Array, temperature: Array, odds: Array) -> Array:
         log_lower, log_upper = probability_logs(lower, upper)

@@ -81,13 +81,18 @@ def integrate_tail(log_ratio: Callable[[Array], Array], rate: Array, curvature: 
     def fall(s: Array) -> Array:
         return -log_ratio(s[..., None])[..., 0]
 
-    for _ in range(8):
-        value, slope = jax.jvp(fall, (length,), (jnp.ones_like(length),))
+    # The length is only a choice of nodes, so no gradient passes through it; a loop compiles once.
+    fall, held = jax.closure_convert(fall, length)
+    held = jax.lax.stop_gradient(held)
+
+    def improve(_, length: Array) -> Array:
+        value, slope = jax.jvp(lambda s: fall(s, *held), (length,), (jnp.ones_like(length),))
         usable = (value > 0) & (slope > 0) & jnp.isfinite(value) & jnp.isfinite(slope)
         value, slope = jnp.where(usable, value, 1.0), jnp.where(usable, slope, 1.0)
         step = jnp.where(usable, jnp.log(value) * value / (length * slope), 0.7)
-        length = length * jnp.exp(-jnp.clip(step, -5.0, 5.0))
-    length = jax.lax.stop_gradient(length)
+        return length * jnp.exp(-jnp.clip(step, -5.0, 5.0))
+
+    length = jax.lax.stop_gradient(jax.lax.fori_loop(0, 8, improve, length))
     nodes, weights = panels(length.dtype, length)
     return jnp.sum(weights * jnp.exp(log_ratio(nodes)), axis=-1)
 

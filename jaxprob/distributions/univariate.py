@@ -96,21 +96,19 @@ class Univariate(Distribution):
     def _quantile(self, lower: Array, upper: Array, *parameters: Array) -> Array:
         """The inverse by search, unless the family has it in closed form."""
 
-        def cdf(x: Array) -> Array:
-            return self._tails(x, *parameters).lower()
-
-        def survival_function(x: Array) -> Array:
-            return self._tails(x, *parameters).upper()
+        def tails(x: Array) -> tuple[Array, Array]:
+            either = self._tails(x, *parameters)
+            return either.lower(), either.upper()
 
         ends = [jnp.broadcast_to(jnp.asarray(e, lower.dtype), lower.shape)
                 for e in self._bounds(*parameters)]  # fmt: skip
         if self.support.discrete:
-            return smallest_integer(lower, upper, cdf, survival_function, *ends)
+            return smallest_integer(lower, upper, tails, *ends)
 
         def density(x: Array) -> Array:
             return jnp.exp(self._log_density(x, *parameters))
 
-        return monotone_quantile(lower, cdf, survival_function, density, *ends, tail=upper)
+        return monotone_quantile(lower, tails, density, *ends, tail=upper)
 
     # ---- what follows from them --------------------------------------------------------------
 
