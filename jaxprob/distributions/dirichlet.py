@@ -1,6 +1,7 @@
 """The Dirichlet distribution over vectors of probabilities.
 
-    log p(x) = sum_k (a_k - 1) log x_k - log B(a),   log B(a) = sum_k log Gamma(a_k) - log Gamma(a_0)
+    log p(x) = sum_k (a_k - 1) log x_k - log B(a)
+    log B(a) = sum_k log Gamma(a_k) - log Gamma(a_0)
 
 written as -sum_k D(a_k, a_0 x_k) + mu(a_0) - sum_k mu(a_k) + ..., a_0 = sum_k a_k.
 
@@ -97,7 +98,11 @@ class Dirichlet(Distribution, distrax.Dirichlet):
         at_zero = a - a * jnp.log(a / total) + scale_by_log(a - 1.0, jnp.where(zero, x, 1.0))
         terms = jnp.where(zero, at_zero, inner) - binet(a) + 0.5 * jnp.log(a) - HALF_LOG_TWO_PI
         of_total = binet(total) - 0.5 * jnp.log(total) + HALF_LOG_TWO_PI
-        log_prob = jnp.where(allowed, jnp.sum(terms, axis=-1) + of_total[..., 0], -jnp.inf)
+        # The form above counts on sum x = 1; towards x its slope shall be that of the density.
+        summed = jnp.sum(x, axis=-1)
+        of_sum = total[..., 0] * (summed - jax.lax.stop_gradient(summed))
+        log_prob = jnp.sum(terms, axis=-1) + of_total[..., 0] + of_sum
+        log_prob = jnp.where(allowed, log_prob, -jnp.inf)
         unknown = align(jnp.any(jnp.isnan(value), axis=-1), ndim - 1)
         return jnp.where(unknown, jnp.nan, log_prob)
 

@@ -16,10 +16,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import erf, erfinv, log_ndtr, ndtri
+from jax.scipy.special import erf, erfinv, ndtri
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log_gamma
+from jaxprob.distributions.special import log_gamma, log_ndtr, standardize
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
@@ -200,13 +200,13 @@ class LogNormal(_Positive):
     def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
         zero = x == 0.0
         log_x = jnp.log(jnp.where(zero, 1.0, x))
-        z = (log_x - loc) / scale
+        z = standardize(log_x, loc, scale)
         log_density = -0.5 * z**2 - jnp.log(scale) - log_x - 0.5 * math.log(2 * math.pi)
         return jnp.where(zero, -jnp.inf, log_density)
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         zero = x == 0.0
-        z = (jnp.log(jnp.where(zero, 1.0, x)) - loc) / scale
+        z = standardize(jnp.log(jnp.where(zero, 1.0, x)), loc, scale)
         return Tails(jnp.where(zero, -jnp.inf, log_ndtr(-jnp.abs(z))), zero | (z <= 0.0))
 
     def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
@@ -254,10 +254,14 @@ class HalfNormal(_Positive):
     scale = parameter("scale", "Scale `[*batch]`.")
 
     def _log_density(self, x: Array, scale: Array) -> Array:
-        return 0.5 * math.log(2 / math.pi) - jnp.log(scale) - 0.5 * (x / scale) ** 2
+        return (
+            0.5 * math.log(2 / math.pi)
+            - jnp.log(scale)
+            - 0.5 * standardize(x, jnp.zeros_like(scale), scale) ** 2
+        )
 
     def _tails(self, x: Array, scale: Array) -> Tails:
-        z = x / scale
+        z = standardize(x, jnp.zeros_like(scale), scale)
         small = z < 1.0
         lower = jnp.log(erf(jnp.where(small, z, 1.0) / math.sqrt(2)))
         upper = math.log(2) + log_ndtr(-jnp.where(small, 1.0, z))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log1p_square
+from jaxprob.distributions.special import log1p_square, standardize
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
@@ -38,10 +38,10 @@ class _LocationScale(Univariate):
     scale = parameter("scale", "Scale `[*batch]`.")
 
     def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
-        return self._standard_log_density((x - loc) / scale) - jnp.log(scale)
+        return self._standard_log_density(standardize(x, loc, scale)) - jnp.log(scale)
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
-        return self._standard_tails((x - loc) / scale)
+        return self._standard_tails(standardize(x, loc, scale))
 
     def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
         return loc + scale * self._standard_quantile(lower, upper)

@@ -44,7 +44,7 @@ class LowRankMultivariateNormal(Distribution):
 
     def __init__(self, loc: Numbers, cov_factor: Numbers, cov_diag: Numbers):
         super().__init__()
-        shapes = [jnp.shape(a) for a in (jnp.asarray(loc), jnp.asarray(cov_factor), jnp.asarray(cov_diag))]  # fmt: skip
+        shapes = [jnp.asarray(a).shape for a in (loc, cov_factor, cov_diag)]
         fits = len(shapes[0]) >= 1 and len(shapes[1]) >= 2 and len(shapes[2]) >= 1
         if not fits or not shapes[0][-1] == shapes[1][-2] == shapes[2][-1]:
             raise ValueError(

@@ -1,7 +1,7 @@
 """The multinomial distribution: counts of K classes among n draws.
 
     log p(x) = log n! - sum_k log x_k! + sum_k x_k log p_k
-             = -sum_k D(x_k, n p_k) + mu(n) - sum_k mu(x_k) + log(2 pi n) / 2 - sum_k log(2 pi x_k) / 2
+             = mu(n) + log(2 pi n) / 2 - sum_k (D(x_k, n p_k) + mu(x_k) + log(2 pi x_k) / 2)
 
 where the sums of mu and of the logarithms go over x_k > 0.
 
@@ -89,13 +89,18 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
         ndim = max(value.ndim, self._held.ndim)
         x = align(value, ndim).astype(self._held.dtype)
         x = jnp.where(allowed[..., None], x, 0.0)
-        log_probs = align(self.logits, ndim)
         n = jnp.where(allowed, align(self._total_count, ndim - 1), 0.0)
         empty = n == 0.0
         safe_n = jnp.where(empty, 1.0, n)
         means = safe_n[..., None] * align(self.probs, ndim)
-        log_means = jnp.log(safe_n)[..., None] + jnp.where(x > 0.0, log_probs, 0.0)
         some = x > 0.0
+        held = align(self._held, ndim)
+        if self._logits is None:  # the logarithm of an excluded class must not be taken
+            total = jnp.sum(held, axis=-1, keepdims=True)
+            log_probs = jnp.log(jnp.where(some, held, 1.0)) - jnp.log(total)
+        else:
+            log_probs = jnp.where(some, held, 0.0)
+        log_means = jnp.log(safe_n)[..., None] + log_probs
         counts = jnp.where(some, x, 1.0)
         factorial = binet(counts) + 0.5 * jnp.log(counts) + HALF_LOG_TWO_PI
         terms = -deviance(x, means, log_means) - jnp.where(some, factorial, 0.0)

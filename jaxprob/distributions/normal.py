@@ -10,9 +10,10 @@ import math
 
 import distrax
 import jax.numpy as jnp
-from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy.special import ndtr, ndtri
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.special import log_ndtr, standardize
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.univariate import Univariate
 from jaxprob.types import Array, ArrayLike, Numbers
@@ -38,11 +39,11 @@ class Normal(Univariate, distrax.Normal):
         self._set(loc=loc, scale=scale)
 
     def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
-        z = (x - loc) / scale
+        z = standardize(x, loc, scale)
         return -0.5 * z**2 - jnp.log(scale) - 0.5 * math.log(2 * math.pi)
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
-        z = (x - loc) / scale
+        z = standardize(x, loc, scale)
         return Tails(log_ndtr(-jnp.abs(z)), z <= 0.0)
 
     def cdf(self, value: Numbers) -> Array:
@@ -55,7 +56,7 @@ class Normal(Univariate, distrax.Normal):
 
     def _standardize(self, value: Numbers) -> Array:
         x, loc, scale = self._aligned(self._event(value))
-        return (x - loc) / scale
+        return standardize(x, loc, scale)
 
     def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
         small = lower < 0.5

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import i0e, i1e
+from jax.scipy.special import log_ndtr as _log_ndtr
 
 from jaxprob.types import Array
 
@@ -37,10 +38,12 @@ __all__ = [
     "log_beta",
     "log_gamma",
     "log_i0e",
+    "log_ndtr",
     "log_sum",
     "log_sum_weighted",
     "mean_resultant_gap",
     "scale_by_log",
+    "standardize",
 ]
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -150,6 +153,25 @@ def log1mexp(x: Array) -> Array:
     return jnp.where(
         near, jnp.log(-jnp.expm1(close)), jnp.log1p(-jnp.exp(jnp.where(near, -1.0, x)))
     )
+
+
+@jax.custom_jvp
+def standardize(x: Array, loc: Array, scale: Array) -> Array:
+    """Returns (x - loc) / scale, with slopes that need no square of the scale."""
+    return (x - loc) / scale
+
+
+@standardize.defjvp
+def _standardize_jvp(primals, tangents):
+    x, loc, scale = primals
+    dx, dloc, dscale = tangents
+    z = standardize(x, loc, scale)
+    return z, (dx - dloc - z * dscale) / scale
+
+
+def log_ndtr(z: Array) -> Array:
+    """Returns log P(Z <= z) for standard normal Z; 3 terms, as by default, leave 4e-9 at -20."""
+    return _log_ndtr(z, series_order=10)
 
 
 def log1p_square(z: Array) -> Array:

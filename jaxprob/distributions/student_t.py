@@ -23,6 +23,7 @@ from jaxprob.distributions.special import (
     log1p,
     log1p_minus,
     log1p_square,
+    standardize,
 )
 from jaxprob.distributions.tails import Tails, beta_tails
 from jaxprob.distributions.univariate import Univariate, parameter
@@ -55,7 +56,7 @@ class StudentT(Univariate):
     scale = parameter("scale", "Scale `[*batch]`.")
 
     def _log_density(self, x: Array, df: Array, loc: Array, scale: Array) -> Array:
-        z = (x - loc) / scale
+        z = standardize(x, loc, scale)
         ratio = jnp.abs(z) / jnp.sqrt(df)
         far = ratio > 0.7
         w = jnp.where(far, 0.0, z) ** 2 / df
@@ -65,7 +66,7 @@ class StudentT(Univariate):
         return _log_constant(df) - jnp.log(scale) + jnp.where(far, tail, near)
 
     def _tails(self, x: Array, df: Array, loc: Array, scale: Array) -> Tails:
-        z = (x - loc) / scale
+        z = standardize(x, loc, scale)
         ratio = z / jnp.sqrt(df)
         flip = jnp.abs(ratio) > 1.0
         inverse = 1.0 / jnp.where(flip, ratio, 1.0) ** 2

@@ -47,7 +47,8 @@ class ZeroInflated(Univariate):
         self._base = jax.tree.map(
             lambda leaf: jnp.broadcast_to(align(leaf, len(shape)), shape), base
         )
-        self._logits = jnp.broadcast_to(logits.astype(jnp.result_type(logits, *jax.tree.leaves(base))), shape)  # fmt: skip
+        dtype = jnp.result_type(logits, *jax.tree.leaves(base))
+        self._logits = jnp.broadcast_to(logits.astype(dtype), shape)
 
     @property
     def base(self) -> Univariate:

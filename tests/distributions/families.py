@@ -564,8 +564,9 @@ FAMILIES = {
 }
 for _name, _at in (("NegativeBinomial", 2), ("Binomial", 2), ("Geometric", 1), ("Bernoulli", 1)):
     _row = FAMILIES[_name]
+    _class = getattr(jd, _name)
     FAMILIES[f"{_name} of logits"] = _row._replace(
-        make=lambda *p, _class=getattr(jd, _name): _class(*p[:-1], logits=p[-1]),
+        make=lambda *p, _class=_class: _class(*p[:-1], logits=p[-1]),
         draw=case_with_logits(_row.draw, _at),
         log_prob=with_logits(_row.log_prob, _at),
         cdf=with_logits(_row.cdf, _at),
