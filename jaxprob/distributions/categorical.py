@@ -15,10 +15,15 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.odds import require_one
 from jaxprob.distributions.special import scale_by_log
-from jaxprob.distributions.validation import align, as_parameters, check_event
-from jaxprob.types import Array, ArrayLike, Key, Numbers
+from jaxprob.distributions.validation import (
+    align,
+    as_parameters,
+    check_event,
+    check_values,
+)
+from jaxprob.types import Array, Key, Numbers
 
-__all__ = ["Categorical", "ClassProbabilities", "OneHotCategorical"]
+__all__ = ["Categorical", "ClassProbabilities", "OneHotCategorical", "check_classes"]
 
 CLASS_CONSTRAINTS = {
     "logits": constraints.real._replace(
@@ -27,9 +32,23 @@ CLASS_CONSTRAINTS = {
         event_ndims=0,
     ),
     "probs": constraints.non_negative._replace(
-        fix="Probabilities are normalised, but none may be negative; or pass logits."
+        name="non-negative (>= 0) and finite",
+        test=lambda value, xp: (value >= 0) & (value < xp.inf),
+        fix="Probabilities are normalised, but none may be negative; or pass logits.",
     ),
 }
+
+
+def check_classes(owner: str, name: str, array: Array) -> None:
+    """Checks that no row of logits or probabilities excludes every class."""
+    none = 0.0 if name == "probs" else -jnp.inf
+    some = constraints.Constraint(
+        "possible for at least one class",
+        lambda value, xp: xp.any(value > none, axis=-1),
+        "A row excludes every class; look for a mask that hides all of them.",
+        event_ndims=1,
+    )
+    check_values(owner, name, array, some)
 
 
 class ClassProbabilities(Distribution):
@@ -48,6 +67,7 @@ class ClassProbabilities(Distribution):
         require_one(owner, logits, probs)
         name, value = ("probs", probs) if logits is None else ("logits", logits)
         (array,) = as_parameters(owner, self.arg_constraints, {name: 1}, **{name: value})  # pyright: ignore[reportArgumentType]
+        check_classes(owner, name, array)
         self._logits = None if logits is None else jax.nn.log_softmax(array, axis=-1)
         self._probs = None if probs is None else array
 
@@ -152,7 +172,7 @@ class Categorical(ClassProbabilities, distrax.Categorical):
         chosen = align(value, ndim)[..., None] == classes.astype(value.dtype)
         return jnp.broadcast_to(chosen, (*shape, self.num_categories)).astype(self._held.dtype)
 
-    def _up_to(self, value: ArrayLike) -> tuple[Array, Array]:
+    def _up_to(self, value: Numbers) -> tuple[Array, Array]:
         anything = constraints.real._replace(discrete=True)
         array = check_event("Categorical", value, self.batch_shape, (), anything)
         ndim = max(array.ndim, len(self.batch_shape))
@@ -160,19 +180,19 @@ class Categorical(ClassProbabilities, distrax.Categorical):
         array = jnp.floor(align(array, ndim).astype(self._held.dtype))[..., None]
         return classes.astype(array.dtype) <= array, align(self.probs, ndim + 1)
 
-    def cdf(self, value: ArrayLike) -> Array:
+    def cdf(self, value: Numbers) -> Array:
         """Returns P(X <= value)."""
         below, probs = self._up_to(value)
         return jnp.sum(jnp.where(below, probs, 0.0), axis=-1)
 
-    def log_cdf(self, value: ArrayLike) -> Array:
+    def log_cdf(self, value: Numbers) -> Array:
         """Returns log P(X <= value)."""
         lower, upper = self.cdf(value), self.survival_function(value)
         small = lower < 0.5
         far = jnp.log1p(-jnp.where(small, 0.0, upper))
         return jnp.where(small, jnp.log(jnp.where(small, lower, 1.0)), far)
 
-    def survival_function(self, value: ArrayLike) -> Array:
+    def survival_function(self, value: Numbers) -> Array:
         """Returns P(X > value)."""
         below, probs = self._up_to(value)
         return jnp.sum(jnp.where(below, 0.0, probs), axis=-1)
@@ -240,7 +260,7 @@ class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
         """Returns p(value)."""
         return jnp.exp(self.log_prob(value))
 
-    def cdf(self, value: ArrayLike) -> Array:
+    def cdf(self, value: Numbers) -> Array:
         """Vectors have no order here; see `marginal`."""
         raise NotImplementedError("OneHotCategorical has no cdf; its marginal() has.")
 

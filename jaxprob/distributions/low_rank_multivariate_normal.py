@@ -20,7 +20,7 @@ from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.multivariate_normal import MultivariateNormal, solve_lower
 from jaxprob.distributions.normal import Normal
 from jaxprob.distributions.univariate import parameter
-from jaxprob.distributions.validation import align, as_parameters
+from jaxprob.distributions.validation import align, as_parameters, shape_of
 from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["LowRankMultivariateNormal"]
@@ -44,7 +44,8 @@ class LowRankMultivariateNormal(Distribution):
 
     def __init__(self, loc: Numbers, cov_factor: Numbers, cov_diag: Numbers):
         super().__init__()
-        shapes = [jnp.asarray(a).shape for a in (loc, cov_factor, cov_diag)]
+        given = {"loc": loc, "cov_factor": cov_factor, "cov_diag": cov_diag}
+        shapes = [shape_of("LowRankMultivariateNormal", *pair) for pair in given.items()]
         fits = len(shapes[0]) >= 1 and len(shapes[1]) >= 2 and len(shapes[2]) >= 1
         if not fits or not shapes[0][-1] == shapes[1][-2] == shapes[2][-1]:
             raise ValueError(

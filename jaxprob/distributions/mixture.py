@@ -21,7 +21,7 @@ from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.quantiles import monotone_quantile, smallest_integer
 from jaxprob.distributions.special import log_sum, log_sum_weighted
 from jaxprob.distributions.validation import align, check_event
-from jaxprob.types import Array, ArrayLike, Key
+from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["MixtureSameFamily", "move_batch_axis"]
 
@@ -93,12 +93,12 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         kept = kept.reshape(kept.shape + (1,) * len(self.event_shape))
         return jnp.sum(jnp.where(kept, draws, 0), axis=-1 - len(self.event_shape))
 
-    def log_prob(self, value: ArrayLike) -> Array:
+    def log_prob(self, value: Numbers) -> Array:
         """Returns log p(value) `[*batch]` in nats."""
         value = self._event(value)
         return self._weigh(self.components_distribution.log_prob(self._expand(value)))
 
-    def log_cdf(self, value: ArrayLike) -> Array:
+    def log_cdf(self, value: Numbers) -> Array:
         """Returns log P(X <= value) `[*batch]`, accurate in both tails."""
         value = self._shaped(value)
         lower = self._weigh(self.components_distribution.log_cdf(self._expand(value)))
@@ -108,7 +108,7 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         near = upper < 0.5
         return jnp.where(near, jnp.log1p(-jnp.where(near, upper, 0.0)), lower)
 
-    def log_survival_function(self, value: ArrayLike) -> Array:
+    def log_survival_function(self, value: Numbers) -> Array:
         """Returns log P(X > value) `[*batch]`, accurate in both tails."""
         value = self._shaped(value)
         expanded = self._expand(value)
@@ -119,11 +119,11 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         near = lower < 0.5
         return jnp.where(near, jnp.log1p(-jnp.where(near, lower, 0.0)), upper)
 
-    def cdf(self, value: ArrayLike) -> Array:
+    def cdf(self, value: Numbers) -> Array:
         """Returns P(X <= value) `[*batch]`."""
         return self._average(self.components_distribution.cdf, value)
 
-    def survival_function(self, value: ArrayLike) -> Array:
+    def survival_function(self, value: Numbers) -> Array:
         """Returns P(X > value) `[*batch]`, without the cancellation of 1 - cdf."""
         return self._average(self.components_distribution.survival_function, value)
 
@@ -184,10 +184,10 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         weights = weights.reshape(weights.shape + (1,) * len(self.event_shape))
         return jnp.sum(weights * values, axis=-1 - len(self.event_shape))
 
-    def _shaped(self, value: ArrayLike) -> Array:
+    def _shaped(self, value: Numbers) -> Array:
         return check_event(self.name, value, self.batch_shape, self.event_shape)
 
-    def _average(self, probability: Callable[[Array], Array], value: ArrayLike) -> Array:
+    def _average(self, probability: Callable[[Array], Array], value: Numbers) -> Array:
         """sum_k w_k probability_k(value)."""
         of_components = probability(self._expand(self._shaped(value)))
         weights = align(self._weights(), of_components.ndim)

@@ -18,7 +18,11 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.binomial import Binomial
-from jaxprob.distributions.categorical import CLASS_CONSTRAINTS, ClassProbabilities
+from jaxprob.distributions.categorical import (
+    CLASS_CONSTRAINTS,
+    ClassProbabilities,
+    check_classes,
+)
 from jaxprob.distributions.odds import require_one
 from jaxprob.distributions.special import HALF_LOG_TWO_PI, binet, deviance
 from jaxprob.distributions.validation import align, as_parameters
@@ -47,6 +51,7 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
             "Multinomial", self.arg_constraints, {name: 1},
             total_count=total_count, **{name: value},  # pyright: ignore[reportArgumentType]
         )  # fmt: skip
+        check_classes("Multinomial", name, array)
         self._logits = None if logits is None else jax.nn.log_softmax(array, axis=-1)
         self._probs = None if probs is None else array
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.categorical import CLASS_CONSTRAINTS
+from jaxprob.distributions.categorical import CLASS_CONSTRAINTS, check_classes
 from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
 from jaxprob.distributions.special import log1p, log_sum
 from jaxprob.distributions.tails import Tails
@@ -112,6 +112,7 @@ class RelaxedOneHotCategorical(Distribution):
             "RelaxedOneHotCategorical", self.arg_constraints, {name: 1},
             temperature=temperature, **{name: value},  # pyright: ignore[reportArgumentType]
         )  # fmt: skip
+        check_classes("RelaxedOneHotCategorical", name, array)
         logits = array if probs is None else jnp.log(array)
         self._logits = jax.nn.log_softmax(logits, axis=-1)
 

@@ -21,7 +21,15 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.types import Array, ArrayLike, Numbers
 
-__all__ = ["align", "as_parameters", "check_event", "check_values", "checked", "unchecked"]
+__all__ = [
+    "align",
+    "as_parameters",
+    "check_event",
+    "check_values",
+    "checked",
+    "shape_of",
+    "unchecked",
+]
 
 # "eager": check concrete values; "checkify": stage checks of traced values too; "off": check none.
 _mode: contextvars.ContextVar[str] = contextvars.ContextVar("jaxprob_checks", default="eager")
@@ -243,6 +251,11 @@ def _from_list(owner: str, name: str, value: Any) -> ArrayLike:
             f"{owner}: {name} must be an array or a list of numbers of equal lengths; got "
             f"{value!r} ({error})."
         ) from None
+
+
+def shape_of(owner: str, name: str, value: Numbers) -> tuple[int, ...]:
+    """Returns the shape of a parameter that may still be a list."""
+    return jnp.shape(_from_list(owner, name, value))
 
 
 def align(array: Array, ndim: int) -> Array:

@@ -132,9 +132,6 @@ def complaint(words):
         assert word in str(caught.value), f"{word!r} is not in: {caught.value}"
 
 
-FOUND = "value", "break this", "first at"
-
-
 def test_there_are_enough_of_them():
     parameters = list(bad_parameters())
     assert len(parameters) + sum(map(len, OFF_SUPPORT.values())) >= 150
@@ -226,3 +223,12 @@ def test_logits_or_probs_but_not_both(name):
         make(**parameters, logits=parameters["probs"])
     with complaint(("either logits or probs", "none")):
         make(**{key: value for key, value in parameters.items() if key != "probs"})
+
+
+@pytest.mark.parametrize("name", ["Categorical", "OneHotCategorical", "Multinomial"])
+@pytest.mark.parametrize(("parameter", "excluded"), [("probs", 0.0), ("logits", -np.inf)])
+def test_a_row_without_any_class(name, parameter, excluded):
+    rows = np.array([[1.0, 1.0], [excluded, excluded]])
+    first = {"total_count": 1.0} if name == "Multinomial" else {}
+    with complaint((parameter, "at least one class", "1 of 2", "index (1,)", "mask")):
+        getattr(jd, name)(**first, **{parameter: rows})
