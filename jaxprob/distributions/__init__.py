@@ -6,6 +6,7 @@ from jaxprob.distributions.bernoulli import Bernoulli
 from jaxprob.distributions.beta import Beta
 from jaxprob.distributions.binomial import Binomial, NegativeBinomial
 from jaxprob.distributions.categorical import Categorical, OneHotCategorical
+from jaxprob.distributions.check import check_distribution
 from jaxprob.distributions.constraints import to_constrained, to_unconstrained
 from jaxprob.distributions.counts import Geometric, Poisson
 from jaxprob.distributions.deterministic import Deterministic
@@ -25,6 +26,7 @@ from jaxprob.distributions.predictive import Predictive
 from jaxprob.distributions.quantized import Quantized
 from jaxprob.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from jaxprob.distributions.student_t import StudentT
+from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.transformed import Transformed
 from jaxprob.distributions.uniform import Uniform
 from jaxprob.distributions.univariate import Univariate
@@ -65,6 +67,7 @@ __all__ = [
     "RelaxedBernoulli",
     "RelaxedOneHotCategorical",
     "StudentT",
+    "Tails",
     "Transformed",
     "Uniform",
     "Univariate",
@@ -72,6 +75,7 @@ __all__ = [
     "Weibull",
     "ZeroInflated",
     "bijections",
+    "check_distribution",
     "checked",
     "constraints",
     "monte_carlo_kl",

@@ -55,7 +55,10 @@ class Distribution(distrax.Distribution):
         """
         check_values(f"{self.name}.quantile", "q", q, constraints.probability)
         q = jnp.asarray(q, self._float_dtype())
-        return self._invert(q, 1.0 - q)
+        tail = 1.0 - q
+        if self.support.discrete:  # so that quantile(cdf(k)) = k although 1 - cdf(k) is rounded
+            tail = jnp.where(q < 1.0, tail + 4.0 * jnp.finfo(q.dtype).eps, tail)
+        return self._invert(q, tail)
 
     def inverse_survival_function(self, tail: ArrayLike) -> Array:
         """Returns the value that a draw exceeds with probability `tail`.

@@ -40,6 +40,9 @@ class _Bijection(distrax.Bijector):
         """Whether `other` is certainly the same map."""
         return type(other) is type(self) and not jax.tree.leaves(self.__dict__)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
 
 class Identity(_Bijection):
     """y = x."""
