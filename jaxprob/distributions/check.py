@@ -98,8 +98,8 @@ def check_distribution(
                 report.attempt("density", lambda: check(report, distribution, draws))
             report.attempt("support", lambda: _off_support(report, distribution, draws))
             report.attempt("jit", lambda: _jit(report, distribution, draws[:5]))
-            report.attempt("vmap", lambda: _vmap(report, distribution, draws[0]))
-            report.attempt("grad", lambda: _grad(report, distribution, draws[0]))
+            report.attempt("vmap", lambda: _vmap(report, distribution, np.asarray(draws[0])))
+            report.attempt("grad", lambda: _grad(report, distribution, np.asarray(draws[0])))
     result = CheckReport(report.name, tuple(report.findings))
     if raises:
         result.require()
@@ -244,7 +244,9 @@ def _vectors(report: _Report, d: Any, draws: np.ndarray) -> None:
         return
     support = getattr(d, "support", constraints.real_vector)
     free = constraints.to_unconstrained(support) if support.bijection else None
-    z, log_det = (jnp.asarray(draws), 0.0) if free is None else free.forward_and_log_det(draws)
+    z, log_det = (
+        (jnp.asarray(draws), 0.0) if free is None else free.forward_and_log_det(jnp.asarray(draws))
+    )
     if free is not None and free.event_ndims_in == 0:
         log_det = jnp.sum(log_det, axis=-1)
     z, log_p = np.asarray(z, float), np.asarray(d.log_prob(draws) - log_det, float)

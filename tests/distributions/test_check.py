@@ -41,7 +41,7 @@ class Half(jd.Normal):
 
 class Biased(jd.Normal):
     def _sample_n(self, key, n):
-        return super()._sample_n(key, n) + 0.05
+        return super()._sample_n(key, n) + 0.2
 
 
 class WrongVariance(jd.Normal):
@@ -78,7 +78,7 @@ class Cached(distrax.Distribution):
         return jnp.where(value < 0, -jnp.inf, jnp.log(self._rate) - self._rate * value)
 
     def _sample_n(self, key, n):
-        return jax.random.exponential(key, (n, *self.batch_shape)) / self._rate
+        return jax.random.exponential(key, (n, *self.batch_shape)) / self._rate[None]
 
 
 class OffSupport(jd.Exponential):
