@@ -11,19 +11,32 @@
 takes the mean over the batch, and is measured in nats.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-__all__ = ["AnyArray", "Array", "ArrayLike", "Batch", "Key", "LossFn", "Metrics", "Params"]
+__all__ = [
+    "AnyArray",
+    "Array",
+    "ArrayLike",
+    "Batch",
+    "Key",
+    "LossFn",
+    "Metrics",
+    "Numbers",
+    "Params",
+]
 
 Array = jax.Array
 
 AnyArray = jax.Array | np.ndarray
 """What a module accepts: inputs may come straight from NumPy."""
+
+Numbers = ArrayLike | Sequence[Any]
+"""What a parameter of a distribution may be given as: an array, a number, or lists of numbers."""
 
 Key = jax.Array
 """A typed key from `jax.random.key`, shape `[]`."""

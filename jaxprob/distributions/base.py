@@ -16,8 +16,8 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.validation import check_event
-from jaxprob.types import Array, ArrayLike, Key
+from jaxprob.distributions.validation import check_event, check_values, unchecked
+from jaxprob.types import Array, ArrayLike, Key, Numbers
 
 __all__ = ["Distribution"]
 
@@ -44,17 +44,32 @@ class Distribution(distrax.Distribution):
         raise NotImplementedError(f"{self.name} has no closed-form marginals.")
 
     def quantile(self, q: ArrayLike) -> Array:
-        """Returns the value that a draw stays below with probability `q`.
+        """Returns the value that a draw stays at or below with probability `q`.
 
         Args:
           q: Probabilities in [0, 1], any shape that broadcasts with `batch_shape + event_shape`.
 
         Returns:
-          Quantiles of the marginals, of the broadcast shape, in the units of the event.
+          Quantiles of the marginals, of the broadcast shape, in the units of the event. For counts
+          the smallest k with cdf(k) >= q.
         """
-        if self.event_shape == ():
-            raise NotImplementedError(f"{self.name} has no quantile function.")
-        return self.marginal().quantile(q)
+        check_values(f"{self.name}.quantile", "q", q, constraints.probability)
+        q = jnp.asarray(q, self._float_dtype())
+        tail = 1.0 - q
+        if self.support.discrete:  # so that quantile(cdf(k)) = k although 1 - cdf(k) is rounded
+            tail = jnp.where(q < 1.0, tail + 4.0 * jnp.finfo(q.dtype).eps, tail)
+        return self._invert(q, tail)
+
+    def inverse_survival_function(self, tail: ArrayLike) -> Array:
+        """Returns the value that a draw exceeds with probability `tail`.
+
+        It is `quantile(1 - tail)` with all the digits that a small tail has.
+        """
+        check_values(
+            f"{self.name}.inverse_survival_function", "tail", tail, constraints.probability
+        )
+        tail = jnp.asarray(tail, self._float_dtype())
+        return self._invert(1.0 - tail, tail)
 
     def interval(self, level: float | int) -> tuple[Array, Array]:
         """Returns the central interval that holds a draw with probability `level`.
@@ -73,8 +88,21 @@ class Distribution(distrax.Distribution):
                 f"interval: level must be a probability strictly between 0 and 1; got {level}. "
                 "Write 0.9 for a 90 % interval."
             )
-        tail = 0.5 * (1.0 - float(level))
-        return self.quantile(tail), self.quantile(1.0 - tail)
+        tail = 0.5 * (1.0 - float(level))  # in double precision, whatever the dtype
+        return self.quantile(tail), self.inverse_survival_function(tail)
+
+    def _invert(self, lower: Array, upper: Array) -> Array:
+        """Returns x with P(X <= x) = lower and P(X > x) = upper, which is 1 - lower."""
+        if self.event_shape == ():
+            raise NotImplementedError(f"{self.name} has no quantile function.")
+        return self.marginal()._invert(lower, upper)
+
+    def _float_dtype(self) -> Any:
+        """The float dtype of the parameters."""
+        return jnp.result_type(
+            *[leaf for leaf in jax.tree.leaves(self) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+            or [float]
+        )
 
     def prob_above(self, threshold: ArrayLike) -> Array:
         """Returns P(X > threshold) of each marginal, shape `batch_shape + event_shape`."""
@@ -87,9 +115,7 @@ class Distribution(distrax.Distribution):
         It turns nodes or draws of a standard normal into those of this distribution.
         """
         z = jnp.asarray(z)
-        # Beyond this, Phi(z) rounds to 1 and the quantile would be infinite.
-        edge = 5.0 if z.dtype == jnp.float32 else 8.0
-        return self.quantile(ndtr(jnp.clip(z, -edge, edge)))
+        return self._invert(ndtr(z), ndtr(-z))
 
     def median(self) -> Array:
         """Returns the median of each marginal."""
@@ -104,11 +130,42 @@ class Distribution(distrax.Distribution):
         if not self.reparameterized:
             raise NotImplementedError(
                 f"{self.name} has no reparameterised draw: the gradient through its sample would "
-                "be zero or wrong. Use a score-function estimator instead."
+                "be zero or wrong. Use a score-function estimator, or a relaxed distribution."
             )
         return self.sample(seed=seed, sample_shape=sample_shape)
 
-    def _event(self, value: ArrayLike) -> Array:
+    def kl_divergence(self, other_dist: distrax.Distribution, **kwargs: Any) -> Array:
+        """Returns KL(self || other) in nats, `[*batch]`, where it has a closed form.
+
+        Raises:
+          NotImplementedError: A pair without a closed form; the message names the estimator.
+        """
+        try:
+            return super().kl_divergence(other_dist, **kwargs)
+        except NotImplementedError as error:
+            raise NotImplementedError(
+                f"KL({self.name} || {getattr(other_dist, 'name', other_dist)}) has no closed form "
+                "here. Estimate it: jaxprob.distributions.monte_carlo_kl(p, q, key, num_samples)."
+            ) from error
+
+    def _sample_n_and_log_prob(self, key: Key, n: int) -> tuple[Array, Array]:
+        draws = self._sample_n(key, n)
+        with unchecked():
+            return draws, self.log_prob(draws)
+
+    def __getitem__(self, index: Any) -> "Distribution":
+        """Returns the distribution with its batch axes indexed."""
+        index = index if isinstance(index, tuple) else (index,)
+        batch = len(self.batch_shape)
+        if Ellipsis in [i for i in index if not hasattr(i, "shape")]:
+            at = index.index(Ellipsis)
+            missing = batch - sum(i is not None for i in index) + 1
+            index = index[:at] + (slice(None),) * missing + index[at + 1 :]
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+    __iter__ = None  # indexing alone would make a distribution iterable, without an end
+
+    def _event(self, value: Numbers) -> Array:
         """Checks the shape of `value` (and its values, when concrete) and returns it as array."""
         return check_event(self.name, value, self.batch_shape, self.event_shape, self.support)
 

@@ -15,13 +15,13 @@ from typing import Any
 import distrax
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import logsumexp
 
-from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.quantiles import monotone_quantile
-from jaxprob.distributions.validation import align, check_values
-from jaxprob.types import Array, ArrayLike, Key
+from jaxprob.distributions.constraints import Constraint
+from jaxprob.distributions.quantiles import monotone_quantile, smallest_integer
+from jaxprob.distributions.special import log_sum, log_sum_weighted
+from jaxprob.distributions.validation import align, check_event
+from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["MixtureSameFamily", "move_batch_axis"]
 
@@ -42,6 +42,11 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         mixture_distribution: distrax.Categorical,
         components_distribution: distrax.Distribution,
     ):
+        if not isinstance(mixture_distribution, distrax.Categorical):
+            raise ValueError(
+                "MixtureSameFamily: mixture_distribution must be a Categorical; got "
+                f"{type(mixture_distribution).__name__}."
+            )
         logits = mixture_distribution.logits
         if logits.shape != components_distribution.batch_shape:
             raise ValueError(
@@ -57,7 +62,7 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         return False
 
     @property
-    def support(self):
+    def support(self) -> Constraint:
         """The support of the components."""
         return getattr(self.components_distribution, "support", super().support)
 
@@ -88,48 +93,104 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         kept = kept.reshape(kept.shape + (1,) * len(self.event_shape))
         return jnp.sum(jnp.where(kept, draws, 0), axis=-1 - len(self.event_shape))
 
-    def log_prob(self, value: ArrayLike) -> Array:
+    def log_prob(self, value: Numbers) -> Array:
         """Returns log p(value) `[*batch]` in nats."""
-        expanded = self._expand(self._event(value))
-        log_prob = self.components_distribution.log_prob(expanded)
-        return logsumexp(log_prob + align(self._mixture_log_probs, log_prob.ndim), axis=-1)
+        value = self._event(value)
+        return self._weigh(self.components_distribution.log_prob(self._expand(value)))
 
-    def log_cdf(self, value: ArrayLike) -> Array:
-        """Returns log P(X <= value) `[*batch]`."""
-        expanded = self._expand(self._event(value))
-        log_cdf = self.components_distribution.log_cdf(expanded)
-        return logsumexp(log_cdf + align(self._mixture_log_probs, log_cdf.ndim), axis=-1)
+    def log_cdf(self, value: Numbers) -> Array:
+        """Returns log P(X <= value) `[*batch]`, accurate in both tails."""
+        value = self._shaped(value)
+        lower = self._weigh(self.components_distribution.log_cdf(self._expand(value)))
+        if self.event_shape != ():
+            return lower
+        upper = self.survival_function(value)
+        near = upper < 0.5
+        return jnp.where(near, jnp.log1p(-jnp.where(near, upper, 0.0)), lower)
 
-    def cdf(self, value: ArrayLike) -> Array:
+    def log_survival_function(self, value: Numbers) -> Array:
+        """Returns log P(X > value) `[*batch]`, accurate in both tails."""
+        value = self._shaped(value)
+        expanded = self._expand(value)
+        upper = self._weigh(self.components_distribution.log_survival_function(expanded))
+        if self.event_shape != ():
+            return upper
+        lower = self.cdf(value)
+        near = lower < 0.5
+        return jnp.where(near, jnp.log1p(-jnp.where(near, lower, 0.0)), upper)
+
+    def cdf(self, value: Numbers) -> Array:
         """Returns P(X <= value) `[*batch]`."""
         return self._average(self.components_distribution.cdf, value)
 
-    def survival_function(self, value: ArrayLike) -> Array:
+    def survival_function(self, value: Numbers) -> Array:
         """Returns P(X > value) `[*batch]`, without the cancellation of 1 - cdf."""
         return self._average(self.components_distribution.survival_function, value)
 
-    def quantile(self, q: ArrayLike) -> Array:
-        """Returns the quantile of each marginal; shape of `q` broadcast with batch and event."""
-        if self.event_shape != ():
-            return self.marginal().quantile(q)
-        check_values("MixtureSameFamily.quantile", "q", q, constraints.probability)
-        components = self.components_distribution
-        q = jnp.asarray(q, self._mixture_log_probs.dtype)
-        q = jnp.broadcast_to(q, jnp.broadcast_shapes(q.shape, self.batch_shape))
-        bounds = components.quantile(q[..., None])
-        return monotone_quantile(
-            q,
-            self.cdf,
-            self.survival_function,
-            self.prob,
-            lower=jnp.min(bounds, axis=-1),
-            upper=jnp.max(bounds, axis=-1),
-        )
+    def _invert(self, lower: Array, upper: Array) -> Array:
+        """The search of `quantiles`; in a gap between components, the middle of the gap."""
+        return _compiled_quantile(self, lower, upper)
 
-    def _average(self, probability: Callable[[Array], Array], value: ArrayLike) -> Array:
+    def _search(self, lower: Array, upper: Array) -> Array:
+        if self.event_shape != ():
+            return self.marginal()._invert(lower, upper)
+        shape = jnp.broadcast_shapes(lower.shape, self.batch_shape)
+        q, tail = (jnp.broadcast_to(align(p, len(shape)), shape) for p in (lower, upper))
+        components = self.components_distribution
+        if isinstance(components, Distribution):
+            ends = components._invert(q[..., None], tail[..., None])
+        else:
+            ends = components.quantile(q[..., None])
+        ends = ends.astype(q.dtype)
+        bracket = (jnp.min(ends, axis=-1), jnp.max(ends, axis=-1))
+
+        def tails(x: Array) -> tuple[Array, Array]:
+            return self.cdf(x), self.survival_function(x)
+
+        if self.support.discrete:
+            return smallest_integer(q, tail, tails, *bracket)
+        return monotone_quantile(q, tails, self.prob, *bracket, tail=tail, gaps=True)
+
+    def _float_dtype(self) -> Any:
+        return self._mixture_log_probs.dtype
+
+    def _weigh(self, logs: Array) -> Array:
+        """Returns log sum_k w_k exp(logs_k), with finite gradients at weights given as 0."""
+        probs = getattr(self.mixture_distribution, "_probs", None)
+        if probs is None:
+            return log_sum(logs + align(self._mixture_log_probs, logs.ndim))
+        weights = probs / jnp.sum(probs, axis=-1, keepdims=True)
+        return log_sum_weighted(logs, align(weights, logs.ndim))
+
+    def _weights(self) -> Array:
+        probs = getattr(self.mixture_distribution, "_probs", None)
+        if probs is None:
+            return jnp.exp(self._mixture_log_probs)
+        return probs / jnp.sum(probs, axis=-1, keepdims=True)
+
+    def mean(self) -> Array:
+        """Returns sum_k w_k mean_k."""
+        return self._average_event(self.components_distribution.mean())
+
+    def variance(self) -> Array:
+        """Returns sum_k w_k (variance_k + (mean_k - mean)^2)."""
+        means = self.components_distribution.mean()
+        axis = means.ndim - 1 - len(self.event_shape)
+        spread = (means - jnp.expand_dims(self.mean(), axis)) ** 2
+        return self._average_event(self.components_distribution.variance() + spread)
+
+    def _average_event(self, values: Array) -> Array:
+        weights = self._weights()
+        weights = weights.reshape(weights.shape + (1,) * len(self.event_shape))
+        return jnp.sum(weights * values, axis=-1 - len(self.event_shape))
+
+    def _shaped(self, value: Numbers) -> Array:
+        return check_event(self.name, value, self.batch_shape, self.event_shape)
+
+    def _average(self, probability: Callable[[Array], Array], value: Numbers) -> Array:
         """sum_k w_k probability_k(value)."""
-        of_components = probability(self._expand(self._event(value)))
-        weights = align(jnp.exp(self._mixture_log_probs), of_components.ndim)
+        of_components = probability(self._expand(self._shaped(value)))
+        weights = align(self._weights(), of_components.ndim)
         return jnp.sum(weights * of_components, axis=-1)
 
     def _expand(self, value: Array) -> Array:
@@ -141,6 +202,12 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
             "mixture_distribution": f"{self._mixture_log_probs.shape[-1]} components",
             "components_distribution": self.components_distribution,
         }
+
+
+@jax.jit
+def _compiled_quantile(mixture: MixtureSameFamily, lower: Array, upper: Array) -> Array:
+    """Compiled once for each shape, so that calls outside of `jit` are quick as well."""
+    return mixture._search(lower, upper)
 
 
 def move_batch_axis(

@@ -22,8 +22,8 @@ from tensorflow_probability.substrates.jax.distributions import RegisterKL
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.normal import Normal
-from jaxprob.distributions.validation import align, as_parameters
-from jaxprob.types import Array, ArrayLike, Key
+from jaxprob.distributions.validation import align, as_parameters, shape_of
+from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["MultivariateNormal"]
 
@@ -43,9 +43,10 @@ class MultivariateNormal(Distribution):
     arg_constraints = {"loc": constraints.real_vector, "scale_tril": constraints.lower_cholesky}
     reparameterized = True
 
-    def __init__(self, loc: ArrayLike, scale_tril: ArrayLike):
+    def __init__(self, loc: Numbers, scale_tril: Numbers):
         super().__init__()
-        size, factor = jnp.shape(loc), jnp.shape(scale_tril)
+        size = shape_of("MultivariateNormal", "loc", loc)
+        factor = shape_of("MultivariateNormal", "scale_tril", scale_tril)
         if len(size) < 1 or len(factor) < 2 or factor[-2:] != (size[-1], size[-1]):
             raise ValueError(
                 f"MultivariateNormal: loc has shape {size} and scale_tril {factor}; expected "
@@ -92,7 +93,7 @@ class MultivariateNormal(Distribution):
         eps = jax.random.normal(key, (n, *self._loc.shape), self._loc.dtype)
         return self._loc[None] + jnp.einsum("...ij,n...j->n...i", self._scale_tril, eps)
 
-    def log_prob(self, value: ArrayLike) -> Array:
+    def log_prob(self, value: Numbers) -> Array:
         """Returns log p(value) `[*batch]` in nats."""
         value = self._event(value)
         ndim = max(value.ndim, self._loc.ndim)

@@ -10,17 +10,18 @@ import math
 
 import distrax
 import jax.numpy as jnp
-from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy.special import ndtr, ndtri
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.validation import align, as_parameters, check_values
-from jaxprob.types import Array, ArrayLike
+from jaxprob.distributions.special import log_ndtr, standardize
+from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.univariate import Univariate
+from jaxprob.types import Array, ArrayLike, Numbers
 
 __all__ = ["Normal"]
 
 
-class Normal(Distribution, distrax.Normal):
+class Normal(Univariate, distrax.Normal):
     """Normal distribution over the real line.
 
     Args:
@@ -34,36 +35,39 @@ class Normal(Distribution, distrax.Normal):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     reparameterized = True
 
-    def __init__(self, loc: ArrayLike, scale: ArrayLike):
-        super().__init__(*as_parameters("Normal", self.arg_constraints, loc=loc, scale=scale))
+    def __init__(self, loc: Numbers, scale: Numbers):
+        self._set(loc=loc, scale=scale)
 
-    def log_prob(self, value: ArrayLike) -> Array:
-        """Returns log p(value), shape of `value` broadcast with the batch."""
-        z = self._standardize(value)
-        return -0.5 * z**2 - align(jnp.log(self._scale), z.ndim) - 0.5 * math.log(2 * math.pi)
+    def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
+        z = standardize(x, loc, scale)
+        return -0.5 * z**2 - jnp.log(scale) - 0.5 * math.log(2 * math.pi)
 
-    def log_cdf(self, value: ArrayLike) -> Array:
-        """Returns log P(X <= value), accurate in both tails."""
-        z = self._standardize(value)
-        # log_ndtr loses its digits above 0, where log1p of the small upper tail keeps them.
-        return jnp.where(z > 0, jnp.log1p(-ndtr(-jnp.abs(z))), log_ndtr(jnp.where(z > 0, 0.0, z)))
+    def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
+        z = standardize(x, loc, scale)
+        return Tails(log_ndtr(-jnp.abs(z)), z <= 0.0)
 
-    def quantile(self, q: ArrayLike) -> Array:
-        """Returns loc + scale * Phi^-1(q)."""
-        check_values("Normal.quantile", "q", q, constraints.probability)
-        return self.from_standard_normal(ndtri(jnp.asarray(q, self._loc.dtype)))
+    def cdf(self, value: Numbers) -> Array:
+        """Returns P(X <= value)."""
+        return ndtr(self._standardize(value))
+
+    def survival_function(self, value: Numbers) -> Array:
+        """Returns P(X > value)."""
+        return ndtr(-self._standardize(value))
+
+    def _standardize(self, value: Numbers) -> Array:
+        x, loc, scale = self._aligned(self._event(value))
+        return standardize(x, loc, scale)
+
+    def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
+        small = lower < 0.5
+        tail = ndtri(jnp.where(small, lower, upper))
+        return loc + scale * jnp.where(small, tail, -tail)
 
     def from_standard_normal(self, z: ArrayLike) -> Array:
         """Returns loc + scale z."""
-        z = jnp.asarray(z, self._loc.dtype)
-        ndim = max(z.ndim, self._loc.ndim)
-        return align(self._loc, ndim) + align(self._scale, ndim) * align(z, ndim)
-
-    def _standardize(self, value: ArrayLike) -> Array:
-        value = self._event(value)
-        ndim = max(value.ndim, self._loc.ndim)
-        return (align(value, ndim) - align(self._loc, ndim)) / align(self._scale, ndim)
+        z, loc, scale = self._aligned(jnp.asarray(z))
+        return loc + scale * z
 
     def median(self) -> Array:
         """Returns the median, which is the mean."""
-        return self.loc
+        return self._loc

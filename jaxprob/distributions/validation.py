@@ -19,9 +19,17 @@ from jax.experimental import checkify
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxprob.distributions.constraints import Constraint
-from jaxprob.types import Array, ArrayLike
+from jaxprob.types import Array, ArrayLike, Numbers
 
-__all__ = ["align", "as_parameters", "check_event", "check_values", "checked", "unchecked"]
+__all__ = [
+    "align",
+    "as_parameters",
+    "check_event",
+    "check_values",
+    "checked",
+    "shape_of",
+    "unchecked",
+]
 
 # "eager": check concrete values; "checkify": stage checks of traced values too; "off": check none.
 _mode: contextvars.ContextVar[str] = contextvars.ContextVar("jaxprob_checks", default="eager")
@@ -92,7 +100,7 @@ def check_values(owner: str, name: str, value: ArrayLike, constraint: Constraint
         index and value, and the fix.
     """
     mode = _mode.get()
-    traced = isinstance(value, jax.core.Tracer)
+    traced = any(isinstance(v, jax.core.Tracer) for v in (value, *constraint.bounds))
     if mode == "off" or (traced and mode != "checkify"):
         return
     if not traced:
@@ -101,6 +109,9 @@ def check_values(owner: str, name: str, value: ArrayLike, constraint: Constraint
         if ok.all():
             return
         index = tuple(int(i) for i in np.argwhere(~ok)[0])
+        array = np.broadcast_to(
+            array, ok.shape + array.shape[array.ndim - constraint.event_ndims :]
+        )
         raise ValueError(
             f"{owner}: {name} must be {constraint.name}; {int((~ok).sum())} of {ok.size} values "
             f"break this, the first at index {index}: {_shown(array[index])}. {constraint.fix}"
@@ -108,7 +119,9 @@ def check_values(owner: str, name: str, value: ArrayLike, constraint: Constraint
     ok = constraint.check(value)
     bad = ~ok.reshape(-1)
     first = jnp.argmax(bad)
-    event = value.shape[len(value.shape) - constraint.event_ndims :]
+    value = jnp.asarray(value)
+    event = value.shape[value.ndim - constraint.event_ndims :]
+    value = jnp.broadcast_to(align(value, ok.ndim + len(event)), ok.shape + event)
     # A vmapped check reports its own member's index; checkify formats the numbers at run time.
     checkify.check(
         ~jnp.any(bad),
@@ -124,7 +137,7 @@ def as_parameters(
     owner: str,
     constraints: dict[str, Constraint],
     event_ndims: dict[str, int] | None = None,
-    **parameters: ArrayLike,
+    **parameters: Numbers,
 ) -> tuple[Array, ...]:
     """Turns parameters into arrays of one float dtype and one batch shape, and checks them.
 
@@ -144,6 +157,7 @@ def as_parameters(
       ValueError: Wrong dtype, shapes that do not broadcast, or values outside the constraints.
     """
     event_ndims = event_ndims or {}
+    parameters = {name: _from_list(owner, name, value) for name, value in parameters.items()}
     for name, value in parameters.items():
         dtype = jnp.result_type(value)
         if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
@@ -180,7 +194,7 @@ def as_parameters(
 
 def check_event(
     owner: str,
-    value: ArrayLike,
+    value: Numbers,
     batch_shape: tuple[int, ...],
     event_shape: tuple[int, ...],
     support: Constraint | None = None,
@@ -200,7 +214,14 @@ def check_event(
     Raises:
       ValueError: Naming both shapes and the likely fix.
     """
+    value = _from_list(owner, "value", value)
     array = jnp.asarray(value)
+    real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    if not real and not (array.dtype == bool and support is not None and support.discrete):
+        raise ValueError(
+            f"{owner}: value must hold real numbers; got dtype {array.dtype}. Convert it first, "
+            "e.g. value.astype(jnp.float32)."
+        )
     trailing = array.shape[array.ndim - len(event_shape) :] if event_shape else ()
     fits = array.ndim >= len(event_shape) and trailing == event_shape
     if fits:
@@ -217,6 +238,24 @@ def check_event(
     if support is not None:
         check_values(owner, "value", value, support)
     return array
+
+
+def _from_list(owner: str, name: str, value: Any) -> ArrayLike:
+    """Lists and tuples of numbers become arrays; what cannot is named."""
+    if not isinstance(value, list | tuple):
+        return value
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{owner}: {name} must be an array or a list of numbers of equal lengths; got "
+            f"{value!r} ({error})."
+        ) from None
+
+
+def shape_of(owner: str, name: str, value: Numbers) -> tuple[int, ...]:
+    """Returns the shape of a parameter that may still be a list."""
+    return jnp.shape(_from_list(owner, name, value))
 
 
 def align(array: Array, ndim: int) -> Array:

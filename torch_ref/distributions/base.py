@@ -20,20 +20,49 @@ class Distribution(torch.distributions.Distribution):
             return self
         raise NotImplementedError(f"{type(self).__name__} has no closed-form marginals.")
 
-    def quantile(self, q: Tensor | float) -> Tensor:
-        """Returns the value that a draw stays below with probability `q`."""
+    def invert(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Returns x with P(X <= x) = lower and P(X > x) = upper = 1 - lower."""
         if len(self.event_shape) == 0:
-            return self.icdf(torch.as_tensor(q))
-        return self.marginal().quantile(q)
+            raise NotImplementedError(f"{type(self).__name__} has no quantile function.")
+        return self.marginal().invert(lower, upper)
+
+    def float_dtype(self) -> torch.dtype:
+        """The float dtype of the parameters."""
+        for name in self.arg_constraints:
+            value = getattr(self, name, None)
+            if isinstance(value, Tensor) and value.is_floating_point():
+                return value.dtype
+        return torch.get_default_dtype()
+
+    def quantile(self, q: Tensor | float) -> Tensor:
+        """Returns the value that a draw stays at or below with probability `q`."""
+        q = torch.as_tensor(q, dtype=self.float_dtype())
+        return self.invert(q, 1.0 - q)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Returns the quantile."""
+        return self.quantile(value)
+
+    def inverse_survival_function(self, tail: Tensor | float) -> Tensor:
+        """Returns the value that a draw exceeds with probability `tail`."""
+        tail = torch.as_tensor(tail, dtype=self.float_dtype())
+        return self.invert(1.0 - tail, tail)
 
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
         """Returns the ends of the central interval that holds a draw with probability `level`."""
         tail = 0.5 * (1.0 - level)
-        return self.quantile(tail), self.quantile(1.0 - tail)
+        return self.quantile(tail), self.inverse_survival_function(tail)
 
     def survival_function(self, value: Tensor) -> Tensor:
         """Returns P(X > value)."""
         return 1.0 - self.cdf(value)
+
+    def log_cdf(self, value: Tensor) -> Tensor:
+        """Returns log P(X <= value), accurate in both tails."""
+        lower, upper = self.cdf(value), self.survival_function(value)
+        small = lower < 0.5
+        near = torch.log1p(-torch.where(small, 0.0, upper))
+        return torch.where(small, torch.where(small, lower, 1.0).log(), near)
 
     def prob_above(self, threshold: Tensor | float) -> Tensor:
         """Returns P(X > threshold) of each marginal."""
@@ -42,6 +71,10 @@ class Distribution(torch.distributions.Distribution):
     def median(self) -> Tensor:
         """Returns the median of each marginal."""
         return self.quantile(0.5)
+
+    def kl_divergence(self, other: torch.distributions.Distribution) -> Tensor:
+        """Returns KL(self || other)."""
+        return torch.distributions.kl_divergence(self, other)
 
 
 def ndtr(z: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Twin of `jaxprob/distributions/independent.py`.
 """
 
 import torch
+from torch import Tensor
 
 from torch_ref.distributions.base import Distribution
 
@@ -11,8 +12,23 @@ __all__ = ["Independent"]
 
 
 class Independent(Distribution, torch.distributions.Independent):
-    """torch's Independent, with marginals."""
+    """torch's Independent, with marginals and joint tails."""
 
     def marginal(self) -> Distribution:
         """Returns the factors."""
         return self.base_dist.marginal()
+
+    def float_dtype(self) -> torch.dtype:
+        """The float dtype of the factors."""
+        return self.base_dist.float_dtype()
+
+    def _over_event(self, values: Tensor) -> Tensor:
+        return values.flatten(-self.reinterpreted_batch_ndims).prod(-1)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Returns P(X_i <= value_i for all i)."""
+        return self._over_event(self.base_dist.cdf(value))
+
+    def survival_function(self, value: Tensor) -> Tensor:
+        """Returns P(X_i > value_i for all i)."""
+        return self._over_event(self.base_dist.survival_function(value))

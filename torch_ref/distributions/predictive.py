@@ -48,14 +48,39 @@ class Predictive(Distribution):
         """Returns P(X > value) of scalar events."""
         return self.components.survival_function(value).mean(dim=0)
 
-    def icdf(self, value: Tensor) -> Tensor:
-        """Returns the quantile of scalar events."""
-        mean = self.components.mean
-        q = torch.as_tensor(value, dtype=mean.dtype).expand(self.batch_shape)
-        ends = self.components.quantile(q)
+    def float_dtype(self) -> torch.dtype:
+        """The float dtype of the components."""
+        return self.components.float_dtype()
+
+    def invert(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Returns the quantile of each marginal, by bisection; in a gap, its middle."""
+        if self.event_shape:
+            return self.marginal().invert(lower, upper)
+        shape = torch.broadcast_shapes(lower.shape, self.batch_shape)
+        q, tail = lower.expand(shape), upper.expand(shape)
+        # Draws lead, levels stand between them and the batch.
+        levels = len(shape) - len(self.batch_shape)
+        ends = self._spread(lambda c, x: c.invert(*x), (q, tail), levels)
         return monotone_quantile(
-            q, self.cdf, self.survival_function, ends.amin(dim=0), ends.amax(dim=0)
+            q,
+            lambda x: self._spread(lambda c, v: c.cdf(v), x, levels).mean(dim=0),
+            lambda x: self._spread(lambda c, v: c.survival_function(v), x, levels).mean(dim=0),
+            ends.amin(dim=0),
+            ends.amax(dim=0),
+            tail,
+            gaps=True,
         )
+
+    def _spread(self, function, values, levels: int) -> Tensor:
+        """function(component, values) for every draw; the draws come out in front."""
+        if levels == 0:
+            return function(self.components, values)
+        # Put the draws next to the batch for the components, and in front again afterwards.
+        if isinstance(values, tuple):
+            lifted = tuple(v.unsqueeze(levels) for v in values)
+        else:
+            lifted = values.unsqueeze(levels)
+        return function(self.components, lifted).movedim(levels, 0)
 
     @property
     def mean(self) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["monotone_quantile"]
+__all__ = ["monotone_quantile", "smallest_integer"]
 
 
 def monotone_quantile(
@@ -17,6 +17,8 @@ def monotone_quantile(
     survival_function: Callable[[Tensor], Tensor],
     lower: Tensor,
     upper: Tensor,
+    tail: Tensor | None = None,
+    gaps: bool = False,
 ) -> Tensor:
     """Solves cdf(x) = q inside a bracket; no gradient.
 
@@ -24,17 +26,82 @@ def monotone_quantile(
       q: Probabilities, of the shape of the result.
       cdf: x -> P(X <= x).
       survival_function: x -> P(X > x), used where q > 1/2 so that the upper tail keeps its digits.
-      lower: A point at or below the root.
-      upper: A point at or above the root.
+      lower: A point at or below the root; may be infinite.
+      upper: A point at or above the root; may be infinite.
+      tail: 1 - q where it is known to more digits.
+      gaps: Whether the cdf may have flat stretches; the root is then the middle of the stretch.
     """
+    tail = 1.0 - q if tail is None else tail
     with torch.no_grad():
-        bounded = lower.isfinite() & upper.isfinite()  # the bracket of q = 0 or 1 is the answer
-        low = torch.where(bounded, lower, torch.zeros_like(lower))
-        high = torch.where(bounded, upper, torch.zeros_like(upper))
-        for _ in range(200):
-            middle = low + 0.5 * (high - low)
-            if bool(((middle == low) | (middle == high)).all()):
-                break
-            too_low = torch.where(q <= 0.5, cdf(middle) < q, survival_function(middle) > 1.0 - q)
-            low, high = torch.where(too_low, middle, low), torch.where(too_low, high, middle)
-        return torch.where(bounded, low + 0.5 * (high - low), lower)
+        low_tail = q <= 0.5
+        wanted = torch.where(low_tail, q, tail)
+
+        def find(level: Tensor) -> Tensor:
+            low, high = _finite(lower, low_tail, level, cdf, survival_function, upper)
+            for _ in range(300):
+                middle = low + 0.5 * (high - low)
+                if bool(((middle == low) | (middle == high)).all()):
+                    break
+                too_low = torch.where(
+                    low_tail, cdf(middle) < level, survival_function(middle) > level
+                )
+                low, high = torch.where(too_low, middle, low), torch.where(too_low, high, middle)
+            return low + 0.5 * (high - low)
+
+        if gaps:
+            slack = 4 * torch.finfo(q.dtype).eps
+            root = 0.5 * find(wanted * (1.0 - slack)) + 0.5 * find(wanted * (1.0 + slack))
+        else:
+            root = find(wanted)
+        end = torch.where(low_tail, lower, upper)
+        return torch.where((wanted > 0.0) & (lower < upper), root, end)
+
+
+def _finite(lower, low_tail, level, cdf, survival_function, upper) -> tuple[Tensor, Tensor]:
+    """A finite bracket inside [lower, upper], found by doubling away from 0."""
+    known = level > 0.0
+    low = torch.where(lower.isfinite(), lower, -torch.ones_like(level))
+    high = torch.where(upper.isfinite(), upper, torch.ones_like(level))
+    low, high = torch.minimum(low, high), torch.maximum(low, high)
+    for _ in range(200):
+        short_low = torch.where(low_tail, cdf(low) > level, survival_function(low) < level)
+        short_high = torch.where(low_tail, cdf(high) < level, survival_function(high) > level)
+        short_low = short_low & ~lower.isfinite() & known
+        short_high = short_high & ~upper.isfinite() & known
+        if not bool((short_low | short_high).any()):
+            break
+        low, high = torch.where(short_low, 2.0 * low, low), torch.where(short_high, 2.0 * high, high)
+    return low, high
+
+
+def smallest_integer(
+    q: Tensor,
+    tail: Tensor,
+    cdf: Callable[[Tensor], Tensor],
+    survival_function: Callable[[Tensor], Tensor],
+    lower: Tensor,
+    upper: Tensor,
+) -> Tensor:
+    """Returns the smallest integer k in [lower, upper] with cdf(k) >= q, up to rounding."""
+    slack = 16 * torch.finfo(q.dtype).eps
+
+    def reached(k: Tensor) -> Tensor:
+        low = cdf(k) >= q * (1.0 - slack)
+        return torch.where(q <= 0.5, low, survival_function(k) <= tail * (1.0 + slack))
+
+    with torch.no_grad():
+        low = torch.where(lower.isfinite(), lower, torch.zeros_like(q)) - 1.0
+        low = torch.where(lower.isfinite(), low, -torch.ones_like(q))
+        step = torch.ones_like(q)
+        while bool((needs := reached(low) & ~lower.isfinite()).any()):
+            low, step = torch.where(needs, low - step, low), 2.0 * step
+        high, step = torch.where(lower.isfinite(), lower, torch.ones_like(q)), torch.ones_like(q)
+        while bool((needs := ~reached(high) & (high < upper)).any()):
+            high = torch.where(needs, torch.minimum(high + step, upper), high)
+            step = 2.0 * step
+        while bool((high - low > 1.0).any()):
+            middle = torch.floor(0.5 * (low + high))
+            enough = reached(middle)
+            low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+        end = torch.where(q <= 0.0, lower, torch.where(tail <= 0.0, upper, high))
+        return end

@@ -1,0 +1,71 @@
+"""The Bernoulli distribution: log p(1) = log p, log p(0) = log(1 - p).
+
+Twin: `torch_ref/distributions/bernoulli.py`.
+"""
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
+from jaxprob.distributions.tails import Tails
+from jaxprob.types import Array, Key, Numbers
+
+__all__ = ["Bernoulli"]
+
+
+class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
+    """Bernoulli distribution over 0 and 1.
+
+    Args:
+      logits: Log-odds of 1.
+      probs: Probability of 1; give one of the two.
+    """
+
+    arg_constraints = ODDS_CONSTRAINTS
+    _ends = (0.0, 1.0)
+
+    def __init__(self, logits: Numbers | None = None, probs: Numbers | None = None):
+        self._set_odds(logits, probs)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """0 and 1."""
+        return constraints.boolean
+
+    def _log_density(self, x: Array, odds: Array) -> Array:
+        success = self._times_log_success(x, odds)
+        return success + self._times_log_failure(1.0 - x, odds)
+
+    def _tails(self, x: Array, odds: Array) -> Tails:
+        log_zero = self._times_log_failure(jnp.ones_like(x), odds)
+        log_one = self._times_log_success(jnp.ones_like(x), odds)
+        zero_is_rare = log_zero < log_one
+        return Tails(jnp.where(zero_is_rare, log_zero, log_one), zero_is_rare)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        draws = jax.random.bernoulli(key, self.probs[None], (n, *self.batch_shape))
+        return draws.astype(jnp.int32)
+
+    def mean(self) -> Array:
+        """Returns p."""
+        return self.probs
+
+    def variance(self) -> Array:
+        """Returns p (1 - p)."""
+        return self.probs * self._failure_probs
+
+    def stddev(self) -> Array:
+        """Returns sqrt(p (1 - p))."""
+        return jnp.sqrt(self.variance())
+
+    def mode(self) -> Array:
+        """Returns 1 where p > 1/2, else 0."""
+        return (self.probs > 0.5).astype(jnp.int32)
+
+    def entropy(self) -> Array:
+        """Returns -p log p - (1 - p) log(1 - p)."""
+        (odds,) = self._parameters()
+        p, q = self.probs, self._failure_probs
+        return -self._times_log_success(p, odds) - self._times_log_failure(q, odds)

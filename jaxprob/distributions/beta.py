@@ -1,0 +1,121 @@
+"""The beta distribution.
+
+    log p(x) = (a - 1) log x + (b - 1) log(1 - x) - log B(a, b)
+
+written as -D(a, n x) - D(b, n (1 - x)) - mu(a) - mu(b) + mu(n) + log(a b / (2 pi n)) / 2
+- log(x (1 - x)) with n = a + b, in which large terms have been cancelled on paper.
+
+Twin: `torch_ref/distributions/beta.py`. Source: Johnson, Kotz & Balakrishnan, "Continuous
+Univariate Distributions" vol. 2, 2nd ed., ch. 25.
+"""
+
+import math
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.special import (
+    HALF_LOG_TWO_PI,
+    binet,
+    deviance,
+    digamma_minus_log,
+    log1p,
+    log_beta,
+    scale_by_log,
+)
+from jaxprob.distributions.tails import Tails, beta_tails
+from jaxprob.distributions.univariate import Univariate, parameter
+from jaxprob.types import Array, Key, Numbers
+
+__all__ = ["Beta"]
+
+
+class Beta(Univariate, distrax.Beta):
+    """Beta distribution over the unit interval.
+
+    Args:
+      concentration1: a (> 0), pulls towards 1; the mean is a / (a + b).
+      concentration0: b (> 0), pulls towards 0.
+    """
+
+    arg_constraints = {
+        "concentration1": constraints.positive,
+        "concentration0": constraints.positive,
+    }
+    reparameterized = True
+    _inside = 0.5
+    _ends = (0.0, 1.0)
+
+    def __init__(self, concentration1: Numbers, concentration0: Numbers):
+        self._set(concentration1=concentration1, concentration0=concentration0)
+
+    concentration1 = parameter("concentration1", "Concentration a `[*batch]`.")
+    concentration0 = parameter("concentration0", "Concentration b `[*batch]`.")
+    alpha = parameter("concentration1", "distrax's name of concentration1.")
+    beta = parameter("concentration0", "distrax's name of concentration0.")
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The unit interval, ends included."""
+        return constraints.unit_interval
+
+    def _log_density(self, x: Array, a: Array, b: Array) -> Array:
+        y = 1.0 - x
+        edge = (x == 0.0) | (y == 0.0)
+        total = a + b
+        x_in, y_in = jnp.where(edge, 0.5, x), jnp.where(edge, 0.5, y)
+        saddle = -deviance(a, total * x_in) - deviance(b, total * y_in)
+        smaller = binet(total) - binet(a) - binet(b) + 0.5 * jnp.log(a / (total) * b)
+        inner = saddle + smaller - HALF_LOG_TWO_PI - jnp.log(x_in) - log1p(-x_in)
+        # At 0 and 1: -inf, a constant or inf, with slopes that are log 0 rather than NaN.
+        powers = scale_by_log(a - 1.0, jnp.where(edge, x, 0.5))
+        powers = powers + scale_by_log(b - 1.0, jnp.where(edge, y, 0.5))
+        return jnp.where(edge, powers - log_beta(a, b), inner)
+
+    def _tails(self, x: Array, a: Array, b: Array) -> Tails:
+        a, b, x = jnp.broadcast_arrays(a, b, x)
+        return beta_tails(a, b, x)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        shape = (n, *self.batch_shape)
+        a, b = self._concentration1, self._concentration0
+        return jax.random.beta(
+            key, jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape), shape, a.dtype
+        )
+
+    def mean(self) -> Array:
+        """Returns a / (a + b)."""
+        return self._concentration1 / (self._concentration1 + self._concentration0)
+
+    def variance(self) -> Array:
+        """Returns a b / ((a + b)^2 (a + b + 1))."""
+        a, b = self._concentration1, self._concentration0
+        total = a + b
+        return (a / total) * (b / total) / (total + 1.0)
+
+    def mode(self) -> Array:
+        """Returns (a - 1) / (a + b - 2) where a or b exceeds 1 and none is below it.
+
+        Otherwise the end with the higher density, and 1/2 where both are alike.
+        """
+        a, b = self._concentration1, self._concentration0
+        above, below = jnp.maximum(a - 1.0, 0.0), jnp.maximum(b - 1.0, 0.0)
+        total = above + below
+        flat = total == 0.0
+        ends = jnp.where(a > b, 1.0, jnp.where(a < b, 0.0, 0.5))
+        return jnp.where(flat, ends, above / jnp.where(flat, 1.0, total))
+
+    def entropy(self) -> Array:
+        """Returns log B(a, b) - (a - 1) psi(a) - (b - 1) psi(b) + (a + b - 2) psi(a + b)."""
+        a, b = self._concentration1, self._concentration0
+        total = a + b
+        logs = 0.5 * jnp.log(a / total) + 0.5 * jnp.log(b / total) - 0.5 * jnp.log(total)
+        smaller = binet(a) + binet(b) - binet(total)
+        digammas = (
+            (total - 2.0) * digamma_minus_log(total)
+            - (a - 1.0) * digamma_minus_log(a)
+            - (b - 1.0) * digamma_minus_log(b)
+        )
+        return 0.5 * math.log(2 * math.pi) + logs + smaller + digammas

@@ -1,0 +1,142 @@
+"""The binomial distribution and its negative.
+
+    Binomial          log p(k) = log C(n, k) + k log p + (n - k) log(1 - p)
+    NegativeBinomial  log p(k) = log C(n + k - 1, k) + n log(1 - p) + k log p
+
+in Loader's form, where the large terms have been cancelled on paper (see `odds.py`).
+
+Twin: `torch_ref/distributions/binomial.py`. Source: Johnson, Kemp & Kotz, "Univariate Discrete
+Distributions", 3rd ed., ch. 3 and 5; C. Loader (2000).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
+from jaxprob.distributions.tails import Tails, beta_tails
+from jaxprob.distributions.univariate import parameter
+from jaxprob.types import Array, Key, Numbers
+
+__all__ = ["Binomial", "NegativeBinomial"]
+
+
+class Binomial(LogitsOrProbs):
+    """Binomial distribution: successes among `total_count` trials.
+
+    Args:
+      total_count: Number of trials n, an integer >= 0.
+      logits: Log-odds of a success.
+      probs: Probability of a success; give one of the two.
+    """
+
+    arg_constraints = {"total_count": constraints.non_negative_integer, **ODDS_CONSTRAINTS}
+
+    def __init__(
+        self, total_count: Numbers, logits: Numbers | None = None, probs: Numbers | None = None
+    ):
+        self._set_odds(logits, probs, total_count=total_count)
+
+    total_count = parameter("total_count", "Number of trials `[*batch]`.")
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The integers from 0 to total_count."""
+        return constraints.integer_interval(jnp.zeros_like(self._total_count), self._total_count)
+
+    def _bounds(self, *parameters: Array) -> tuple[Any, Any]:
+        return jnp.zeros_like(parameters[0]), parameters[0]
+
+    def _log_density(self, x: Array, total_count: Array, odds: Array) -> Array:
+        rest = total_count - x
+        edge = (x <= 0.0) | (rest <= 0.0)
+        k, j = jnp.where(edge, 1.0, x), jnp.where(edge, 1.0, rest)
+        inner = binomial_log_density(k, j, self._log_odds_terms(jnp.where(edge, 0.5, odds)))
+        only = self._times_log_success(jnp.where(edge, x, 0.0), odds)
+        only = only + self._times_log_failure(jnp.where(edge, rest, 0.0), odds)
+        return jnp.where(edge, only, inner)
+
+    def _tails(self, x: Array, total_count: Array, odds: Array) -> Tails:
+        x, total_count, odds = jnp.broadcast_arrays(x, total_count, odds)
+        p, q, *_ = self._log_odds_terms(odds)
+        rest = jnp.maximum(total_count - x, 0.5)  # 0 only where the caller knows the answer
+        return beta_tails(rest, x + 1.0, q, p)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        shape, dtype = (n, *self.batch_shape), self._total_count.dtype
+        return jax.random.binomial(key, self._total_count, self.probs, shape, dtype)
+
+    def mean(self) -> Array:
+        """Returns n p."""
+        return self._total_count * self.probs
+
+    def variance(self) -> Array:
+        """Returns n p (1 - p)."""
+        return self._total_count * self.probs * self._failure_probs
+
+    def mode(self) -> Array:
+        """Returns the largest integer up to (n + 1) p, at most n."""
+        return jnp.minimum(jnp.floor((self._total_count + 1.0) * self.probs), self._total_count)
+
+
+class NegativeBinomial(LogitsOrProbs):
+    """Negative binomial distribution: a Poisson whose rate is gamma distributed.
+
+    `probs` is the probability of what is counted, as in torch.distributions: the mean is
+    n p / (1 - p). SciPy's `nbinom` counts the other outcome: `nbinom(n, 1 - p)`.
+
+    Args:
+      total_count: Outcomes of the other kind at which counting stops, n > 0; need not be whole.
+      logits: Log-odds; the mean is total_count exp(logits).
+      probs: Probability; give one of the two.
+    """
+
+    arg_constraints = {"total_count": constraints.positive, **ODDS_CONSTRAINTS}
+    _ends = (0.0, float("inf"))
+
+    def __init__(
+        self, total_count: Numbers, logits: Numbers | None = None, probs: Numbers | None = None
+    ):
+        self._set_odds(logits, probs, total_count=total_count)
+
+    total_count = parameter("total_count", "Dispersion `[*batch]`.")
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The counts 0, 1, 2, ..."""
+        return constraints.non_negative_integer
+
+    def _log_density(self, x: Array, total_count: Array, odds: Array) -> Array:
+        zero = x == 0.0
+        k = jnp.where(zero, 1.0, x)
+        terms = self._log_odds_terms(jnp.where(zero, 0.5, odds))
+        inner = binomial_log_density(k, total_count, terms)
+        share = jnp.log(total_count / (total_count + k))
+        at_zero = self._times_log_failure(total_count, odds)
+        return jnp.where(zero, at_zero, inner + share)
+
+    def _tails(self, x: Array, total_count: Array, odds: Array) -> Tails:
+        x, total_count, odds = jnp.broadcast_arrays(x, total_count, odds)
+        p, q, *_ = self._log_odds_terms(odds)
+        return beta_tails(total_count, x + 1.0, q, p)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        gamma_key, poisson_key = jax.random.split(key)
+        shape, dtype = (n, *self.batch_shape), self._total_count.dtype
+        count = jnp.broadcast_to(self._total_count, shape)
+        rate = jax.random.gamma(gamma_key, count, shape, dtype) * jnp.exp(self.logits)[None]
+        return jax.random.poisson(poisson_key, rate, shape).astype(dtype)
+
+    def mean(self) -> Array:
+        """Returns n p / (1 - p)."""
+        return self._total_count * jnp.exp(self.logits)
+
+    def variance(self) -> Array:
+        """Returns n p / (1 - p)^2."""
+        return self.mean() / self._failure_probs
+
+    def mode(self) -> Array:
+        """Returns the largest integer up to (n - 1) p / (1 - p), at least 0."""
+        return jnp.floor(jnp.maximum(self._total_count - 1.0, 0.0) * jnp.exp(self.logits))

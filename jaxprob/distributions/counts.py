@@ -1,0 +1,119 @@
+"""Counts without an upper end and with one parameter.
+
+    Poisson    log p(k) = k log m - m - log k! = -D(k, m) - mu(k) - log(2 pi k) / 2
+    Geometric  log p(k) = k log(1 - p) + log p, k failures before the first success
+
+Twin: `torch_ref/distributions/counts.py`. Source: Johnson, Kemp & Kotz, "Univariate Discrete
+Distributions", 3rd ed., ch. 4 and 5; C. Loader (2000) for the first.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
+from jaxprob.distributions.special import HALF_LOG_TWO_PI, binet, deviance
+from jaxprob.distributions.tails import Tails, gamma_tails
+from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter
+from jaxprob.types import Array, Key, Numbers
+
+__all__ = ["Geometric", "Poisson"]
+
+
+class Poisson(Univariate):
+    """Poisson distribution of counts.
+
+    Args:
+      rate: Mean (>= 0).
+    """
+
+    arg_constraints = {"rate": constraints.non_negative}
+    _ends = (0.0, float("inf"))
+
+    def __init__(self, rate: Numbers):
+        self._set(rate=rate)
+
+    rate = parameter("rate", "Rate `[*batch]`.")
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The counts 0, 1, 2, ..."""
+        return constraints.non_negative_integer
+
+    def _log_density(self, x: Array, rate: Array) -> Array:
+        zero = x == 0.0
+        k = jnp.where(zero, 1.0, x)
+        inner = -deviance(k, rate) - binet(k) - 0.5 * jnp.log(k) - HALF_LOG_TWO_PI
+        return jnp.where(zero, -rate, inner)
+
+    def _tails(self, x: Array, rate: Array) -> Tails:
+        x, rate = jnp.broadcast_arrays(x, rate)
+        tails = gamma_tails(x + 1.0, rate)  # P(X <= k) = P(Gamma(k + 1) > rate)
+        return Tails(tails.log_tail, ~jnp.asarray(tails.is_lower))
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        draws = jax.random.poisson(key, self._rate, (n, *self.batch_shape))
+        return draws.astype(self._rate.dtype)
+
+    def mean(self) -> Array:
+        """Returns rate."""
+        return self._rate
+
+    def variance(self) -> Array:
+        """Returns rate."""
+        return self._rate
+
+    def mode(self) -> Array:
+        """Returns the largest integer up to rate."""
+        return jnp.floor(self._rate)
+
+
+class Geometric(LogitsOrProbs):
+    """Geometric distribution: failures before the first success.
+
+    Args:
+      logits: Log-odds of a success.
+      probs: Probability of a success; give one of the two.
+    """
+
+    arg_constraints = ODDS_CONSTRAINTS
+    _ends = (0.0, float("inf"))
+
+    def __init__(self, logits: Numbers | None = None, probs: Numbers | None = None):
+        self._set_odds(logits, probs)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The counts 0, 1, 2, ..."""
+        return constraints.non_negative_integer
+
+    def _log_density(self, x: Array, odds: Array) -> Array:
+        success = self._times_log_success(jnp.ones_like(x), odds)
+        return success + self._times_log_failure(x, odds)
+
+    def _tails(self, x: Array, odds: Array) -> Tails:
+        return Tails(self._times_log_failure(x + 1.0, odds), False)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        (odds,) = self._parameters()
+        log_u = jnp.log(draw_uniform(key, (n, *self.batch_shape), odds.dtype))
+        return jnp.floor(log_u / self._log_odds_terms(odds)[3][None])
+
+    def mean(self) -> Array:
+        """Returns (1 - p) / p."""
+        return jnp.exp(-self.logits)
+
+    def variance(self) -> Array:
+        """Returns (1 - p) / p^2."""
+        return jnp.exp(-self.logits) / self.probs
+
+    def mode(self) -> Array:
+        """Returns 0."""
+        return jnp.zeros_like(self.probs)
+
+    def entropy(self) -> Array:
+        """Returns (-p log p - (1 - p) log(1 - p)) / p."""
+        (odds,) = self._parameters()
+        p, q = self.probs, self._failure_probs
+        inner = self._times_log_success(p, odds) + self._times_log_failure(q, odds)
+        return -inner / p

@@ -1,0 +1,380 @@
+"""Kullback-Leibler divergences KL(p || q) in closed form, and an estimator for all other pairs.
+
+Importing this module registers the pairs, so that `p.kl_divergence(q)` finds them. Beyond the pairs
+of one family, E_p[log q] is known for every p whose mean and variance (q normal), mean (q
+exponential) or mean and E log X (q gamma) are, given the entropy of p:
+
+    KL(p || q) = -H(p) - E_p[log q(X)]
+
+Twin: `torch_ref/distributions/divergence.py`. Source: Gil, Alajaji & Linder, "Renyi divergence
+measures for commonly used univariate continuous distributions" (2013); Chyzak & Nielsen (2019) for
+Cauchy.
+"""
+
+import math
+from collections.abc import Callable
+
+import distrax
+import jax.numpy as jnp
+import numpy as np
+from tensorflow_probability.substrates.jax.distributions import RegisterKL
+
+from jaxprob.distributions.bernoulli import Bernoulli
+from jaxprob.distributions.beta import Beta
+from jaxprob.distributions.binomial import Binomial, NegativeBinomial
+from jaxprob.distributions.categorical import Categorical, ClassProbabilities, OneHotCategorical
+from jaxprob.distributions.counts import Geometric, Poisson
+from jaxprob.distributions.deterministic import Deterministic
+from jaxprob.distributions.dirichlet import Dirichlet
+from jaxprob.distributions.gamma import Gamma, InverseGamma, gamma_kl
+from jaxprob.distributions.lifetimes import Exponential, HalfNormal, LogNormal, Weibull
+from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
+from jaxprob.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
+from jaxprob.distributions.multinomial import Multinomial
+from jaxprob.distributions.multivariate_normal import MultivariateNormal
+from jaxprob.distributions.multivariate_normal_diag import MultivariateNormalDiag
+from jaxprob.distributions.normal import Normal
+from jaxprob.distributions.odds import LogitsOrProbs
+from jaxprob.distributions.special import (
+    binet,
+    binet_derivative,
+    deviance,
+    digamma_minus_log,
+    log1p_minus,
+    log_gamma,
+    log_i0e,
+    mean_resultant_gap,
+)
+from jaxprob.distributions.student_t import StudentT
+from jaxprob.distributions.uniform import Uniform
+from jaxprob.distributions.validation import align
+from jaxprob.distributions.von_mises import VonMises
+from jaxprob.types import Array, Key
+
+__all__ = ["monte_carlo_kl"]
+
+
+def monte_carlo_kl(
+    p: distrax.Distribution, q: distrax.Distribution, key: Key, num_samples: int = 1000
+) -> tuple[Array, Array]:
+    """Estimates KL(p || q) by averaging log p(x) - log q(x) over draws of p.
+
+    Args:
+      p: Distribution to draw from.
+      q: Distribution to compare with; its support must hold that of p.
+      key: Key of the draws.
+      num_samples: Number of draws, at least 2.
+
+    Returns:
+      The estimate and its standard error, both `[*batch]`, in nats.
+    """
+    if num_samples < 2:
+        raise ValueError(f"monte_carlo_kl: num_samples must be at least 2; got {num_samples}.")
+    draws, log_p = p.sample_and_log_prob(seed=key, sample_shape=(num_samples,))
+    ratio = log_p - q.log_prob(draws)
+    return jnp.mean(ratio, axis=0), jnp.std(ratio, axis=0, ddof=1) / math.sqrt(num_samples)
+
+
+def _register(p_class: type, q_class: type) -> Callable:
+    """Registers a formula whose arguments have batch axes aligned from the right."""
+
+    def decorate(formula: Callable) -> Callable:
+        def divergence(p, q, *_, **__) -> Array:
+            return formula(p, q)
+
+        RegisterKL(p_class, q_class)(divergence)
+        return formula
+
+    return decorate
+
+
+def _pair(p: Array, q: Array) -> tuple[Array, Array]:
+    ndim = max(p.ndim, q.ndim)
+    return align(p, ndim), align(q, ndim)
+
+
+def _aligned(p, q) -> list[Array]:
+    """The parameters of p and then of q, with the same number of axes."""
+    arrays = [*p._parameters(), *q._parameters()]
+    ndim = max(a.ndim for a in arrays)
+    return [align(a, ndim) for a in arrays]
+
+
+@_register(Normal, Normal)
+def _normal(p: Normal, q: Normal) -> Array:
+    loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
+    ratio = scale_p / scale_q
+    # (r^2 - 1) / 2 - log r, without cancellation near r = 1
+    spread = -0.5 * log1p_minus((ratio - 1.0) * (ratio + 1.0))
+    spread = jnp.where(ratio > 1e6, 0.5 * ratio**2 - jnp.log(jnp.maximum(ratio, 1.0)), spread)
+    return spread + 0.5 * ((loc_p - loc_q) / scale_q) ** 2
+
+
+@_register(Laplace, Laplace)
+def _laplace(p: Laplace, q: Laplace) -> Array:
+    loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
+    gap = jnp.abs(loc_p - loc_q)
+    mean_distance = gap + scale_p * jnp.exp(-gap / scale_p)
+    return mean_distance / scale_q - 1.0 + jnp.log(scale_q) - jnp.log(scale_p)
+
+
+@_register(Laplace, Normal)
+def _laplace_normal(p: Laplace, q: Normal) -> Array:
+    return _to_normal(p, q)
+
+
+@_register(Normal, Laplace)
+def _normal_laplace(p: Normal, q: Laplace) -> Array:
+    from jax.scipy.special import erf
+
+    loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
+    z = (loc_p - loc_q) / scale_p
+    density = math.sqrt(2 / math.pi) * jnp.exp(-0.5 * z**2)
+    distance = scale_p * (density + z * erf(z / math.sqrt(2)))
+    return distance / scale_q + jnp.log(2.0 * scale_q) - _with_ndim(p.entropy(), loc_q)
+
+
+@_register(Cauchy, Cauchy)
+def _cauchy(p: Cauchy, q: Cauchy) -> Array:
+    loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
+    gap, total = (loc_p - loc_q) / scale_q, scale_p / scale_q
+    # log(((s_p + s_q)^2 + gap^2) / (4 s_p s_q)), 1 split off
+    return jnp.log1p(((total - 1.0) ** 2 + gap**2) / (4.0 * total))
+
+
+@_register(Gumbel, Gumbel)
+def _gumbel(p: Gumbel, q: Gumbel) -> Array:
+    loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
+    ratio, gap = scale_p / scale_q, (loc_p - loc_q) / scale_q
+    expected = jnp.exp(log_gamma(1.0 + ratio) - gap)  # E exp(-(X - loc_q) / scale_q)
+    return -jnp.log(ratio) + np.euler_gamma * (ratio - 1.0) + gap + expected - 1.0
+
+
+@_register(LogNormal, LogNormal)
+def _log_normal(p: LogNormal, q: LogNormal) -> Array:
+    return _normal(Normal(p.loc, p.scale), Normal(q.loc, q.scale))
+
+
+@_register(HalfNormal, HalfNormal)
+def _half_normal(p: HalfNormal, q: HalfNormal) -> Array:
+    return _normal(Normal(0.0, p.scale), Normal(0.0, q.scale))
+
+
+@_register(Gamma, Gamma)
+def _gamma(p: Gamma, q: Gamma) -> Array:
+    return gamma_kl(*_aligned(p, q))
+
+
+@_register(InverseGamma, InverseGamma)
+def _inverse_gamma(p: InverseGamma, q: InverseGamma) -> Array:
+    return gamma_kl(*_aligned(p, q))
+
+
+@_register(Exponential, Exponential)
+def _exponential(p: Exponential, q: Exponential) -> Array:
+    rate_p, rate_q = _aligned(p, q)
+    return -log1p_minus((rate_q - rate_p) / rate_p)
+
+
+@_register(Exponential, Gamma)
+def _exponential_gamma(p: Exponential, q: Gamma) -> Array:
+    return _gamma(Gamma(1.0, p.rate), q)
+
+
+@_register(Gamma, Exponential)
+def _gamma_exponential(p: Gamma, q: Exponential) -> Array:
+    return _gamma(p, Gamma(1.0, q.rate))
+
+
+@_register(Weibull, Weibull)
+def _weibull(p: Weibull, q: Weibull) -> Array:
+    scale_p, k_p, scale_q, k_q = _aligned(p, q)
+    log_ratio = jnp.log(scale_p) - jnp.log(scale_q)
+    expected = jnp.exp(k_q * log_ratio + log_gamma(1.0 + k_q / k_p))
+    slope = k_q / k_p
+    return -jnp.log(slope) - k_q * log_ratio + np.euler_gamma * (slope - 1.0) + expected - 1.0
+
+
+@_register(Beta, Beta)
+def _beta(p: Beta, q: Beta) -> Array:
+    a_p, b_p, a_q, b_q = _aligned(p, q)
+    return _dirichlet_kl(jnp.stack([a_p, b_p], axis=-1), jnp.stack([a_q, b_q], axis=-1))
+
+
+@_register(Dirichlet, Dirichlet)
+def _dirichlet(p: Dirichlet, q: Dirichlet) -> Array:
+    return _dirichlet_kl(*_pair(p.concentration, q.concentration))
+
+
+def _dirichlet_kl(a: Array, b: Array) -> Array:
+    """Bregman divergence of log B from a to b, leading terms combined into deviances."""
+
+    def smaller(from_, to):
+        step = to - from_
+        curve = binet(to) - binet(from_) - step * binet_derivative(from_)
+        return curve - 0.5 * log1p_minus(step / from_)
+
+    total_a, total_b = jnp.sum(a, -1), jnp.sum(b, -1)
+    leading = jnp.sum(deviance(b, a * (total_b / total_a)[..., None]), axis=-1)
+    return leading + jnp.sum(smaller(a, b), axis=-1) - smaller(total_a, total_b)
+
+
+@_register(Uniform, Uniform)
+def _uniform(p: Uniform, q: Uniform) -> Array:
+    low_p, high_p, low_q, high_q = _aligned(p, q)
+    inside = (low_q <= low_p) & (high_p <= high_q)
+    return jnp.where(inside, jnp.log(high_q - low_q) - jnp.log(high_p - low_p), jnp.inf)
+
+
+@_register(Beta, Uniform)
+def _beta_uniform(p: Beta, q: Uniform) -> Array:
+    a, _, low, high = _aligned(p, q)
+    inside = (low <= 0.0) & (high >= 1.0)
+    return jnp.where(inside, jnp.log(high - low) - _with_ndim(p.entropy(), a), jnp.inf)
+
+
+@_register(VonMises, VonMises)
+def _von_mises(p: VonMises, q: VonMises) -> Array:
+    loc_p, k_p, loc_q, k_q = _aligned(p, q)
+    gap = mean_resultant_gap(k_p)
+    # E cos(X - loc_q) = A(k_p) cos(loc_p - loc_q) with A = 1 - gap
+    turned = 2.0 * jnp.sin(0.5 * (loc_p - loc_q)) ** 2
+    return log_i0e(k_q) - log_i0e(k_p) - k_p * gap + k_q * (gap + (1.0 - gap) * turned)
+
+
+@_register(Deterministic, Deterministic)
+def _deterministic(p: Deterministic, q: Deterministic) -> Array:
+    loc_p, loc_q = _aligned(p, q)
+    return jnp.where(loc_p == loc_q, 0.0, jnp.inf)
+
+
+@_register(Poisson, Poisson)
+def _poisson(p: Poisson, q: Poisson) -> Array:
+    return deviance(*_aligned(p, q))
+
+
+def _binary(p: LogitsOrProbs, q: LogitsOrProbs) -> Array:
+    """KL of two Bernoulli distributions; 0 log 0 = 0."""
+    odds_p, odds_q = _pair(p._parameters()[-1], q._parameters()[-1])
+    success, failure, *_ = p._log_odds_terms(odds_p)
+    with_p = p._times_log_success(success, odds_p) + p._times_log_failure(failure, odds_p)
+    shape = jnp.broadcast_shapes(success.shape, odds_q.shape)
+    success, failure, odds_q = (jnp.broadcast_to(a, shape) for a in (success, failure, odds_q))
+    with_q = q._times_log_success(success, odds_q) + q._times_log_failure(failure, odds_q)
+    return with_p - with_q
+
+
+_register(Bernoulli, Bernoulli)(_binary)
+
+
+@_register(Geometric, Geometric)
+def _geometric(p: Geometric, q: Geometric) -> Array:
+    binary = _binary(p, q)
+    return binary / _with_ndim(p.probs, binary)
+
+
+@_register(Binomial, Binomial)
+def _binomial(p: Binomial, q: Binomial) -> Array:
+    n_p, n_q = _pair(p.total_count, q.total_count)
+    # Other counts have no closed form, but for q without the outcomes of p.
+    return jnp.where(n_p == n_q, n_p * _binary(p, q), jnp.where(n_p > n_q, jnp.inf, jnp.nan))
+
+
+@_register(NegativeBinomial, NegativeBinomial)
+def _negative_binomial(p: NegativeBinomial, q: NegativeBinomial) -> Array:
+    n_p, n_q = _pair(p.total_count, q.total_count)
+    binary = _binary(p, q)
+    # The mean is n p / (1 - p); per outcome of the other kind one Bernoulli divergence over 1 - p.
+    failure = _with_ndim(p._failure_probs, binary)
+    return jnp.where(n_p == n_q, n_p * binary / failure, jnp.nan)
+
+
+def _classes(p: ClassProbabilities, q: ClassProbabilities) -> Array:
+    probs, held = _pair(p.probs, q._held)
+    probs = jnp.broadcast_to(probs, jnp.broadcast_shapes(probs.shape, held.shape))
+    return p._weighted_log_probs(probs) - q._weighted_log_probs(probs)
+
+
+_register(Categorical, Categorical)(_classes)
+_register(OneHotCategorical, OneHotCategorical)(_classes)
+
+
+@_register(Multinomial, Multinomial)
+def _multinomial(p: Multinomial, q: Multinomial) -> Array:
+    n_p, n_q = _pair(p.total_count, q.total_count)
+    return jnp.where(n_p == n_q, n_p * _classes(p, q), jnp.inf)
+
+
+def _to_normal(p, q: Normal) -> Array:
+    entropy, mean, variance = p.entropy(), p.mean(), p.variance()
+    ndim = max(mean.ndim, q.loc.ndim)
+    entropy, mean, variance = (align(a, ndim) for a in (entropy, mean, variance))
+    loc, scale = align(q.loc, ndim), align(q.scale, ndim)
+    square = (variance + (mean - loc) ** 2) / scale**2
+    return -entropy + 0.5 * math.log(2 * math.pi) + jnp.log(scale) + 0.5 * square
+
+
+def _to_exponential(p, q: Exponential) -> Array:
+    entropy, rate = _pair(p.entropy(), q.rate)
+    return -entropy - jnp.log(rate) + rate * align(p.mean(), entropy.ndim)
+
+
+def _to_gamma(p, q: Gamma) -> Array:
+    ndim = max(p.mean().ndim, q.rate.ndim)
+    entropy, mean, mean_log = (align(a, ndim) for a in (p.entropy(), p.mean(), _mean_log(p)))
+    a, b = align(q.concentration, ndim), align(q.rate, ndim)
+    return -entropy - a * jnp.log(b) + log_gamma(a) - (a - 1.0) * mean_log + b * mean
+
+
+def _mean_log(p) -> Array:
+    """E log X."""
+    if isinstance(p, LogNormal):
+        return p.loc
+    if isinstance(p, Weibull):
+        return jnp.log(p.scale) - np.euler_gamma / p.concentration
+    if isinstance(p, InverseGamma):
+        a = p.concentration
+        return jnp.log(p.rate) - jnp.log(a) - digamma_minus_log(a)
+    if isinstance(p, HalfNormal):
+        return jnp.log(p.scale) - 0.5 * (np.euler_gamma + math.log(2))
+    a, total = p.concentration1, p.concentration1 + p.concentration0
+    return jnp.log(a / total) + digamma_minus_log(a) - digamma_minus_log(total)
+
+
+for _family in (Logistic, Gumbel, StudentT, Gamma, InverseGamma, Exponential, HalfNormal, Weibull,
+                LogNormal, Beta, Uniform):  # fmt: skip
+    _register(_family, Normal)(_to_normal)
+for _family in (LogNormal, InverseGamma, HalfNormal, Weibull, Beta):
+    _register(_family, Exponential)(_to_exponential)
+    _register(_family, Gamma)(_to_gamma)
+
+
+def _with_ndim(array: Array, like: Array) -> Array:
+    return align(array, max(array.ndim, like.ndim))
+
+
+def _full(p) -> MultivariateNormal:
+    return p if isinstance(p, MultivariateNormal) else MultivariateNormal(p.loc, p.scale_tril)
+
+
+def _any_normal(p, q) -> Array:
+    return _full(p).kl_divergence(_full(q))
+
+
+@_register(MultivariateNormalDiag, MultivariateNormalDiag)
+def _diagonal(p: MultivariateNormalDiag, q: MultivariateNormalDiag) -> Array:
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"KL(p || q): event shapes differ, p has {p.event_shape} and q has {q.event_shape}."
+        )
+    return jnp.sum(_normal(p.marginal(), q.marginal()), axis=-1)
+
+
+_NORMALS = (MultivariateNormal, MultivariateNormalDiag, LowRankMultivariateNormal)
+for _p in _NORMALS:
+    for _q in _NORMALS:
+        if (_p, _q) not in (
+            (MultivariateNormal, MultivariateNormal),
+            (MultivariateNormalDiag, MultivariateNormalDiag),
+        ):
+            _register(_p, _q)(_any_normal)

@@ -1,0 +1,294 @@
+"""Families over the positive numbers with a cdf in closed form.
+
+    Exponential  log p = log rate - rate x
+    Weibull      log p = log k - log s + (k - 1) log(x / s) - (x / s)^k
+    LogNormal    log p = log Normal(log x; loc, scale) - log x
+    HalfNormal   log p = log 2 + log Normal(x; 0, scale)
+
+The density of a value is computed from log x, so that (1e-30)^2 need not be representable.
+
+Twin: `torch_ref/distributions/lifetimes.py`. Source: Johnson, Kotz & Balakrishnan, "Continuous
+Univariate Distributions" vol. 1, 2nd ed., ch. 13, 14, 19, 21.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import erf, erfinv, ndtri
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.special import log_gamma, log_ndtr, standardize
+from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
+from jaxprob.types import Array, Key, Numbers
+
+__all__ = ["Exponential", "HalfNormal", "LogNormal", "Weibull"]
+
+
+class _Positive(Univariate):
+    """Families whose support is [0, inf)."""
+
+    reparameterized = True
+    _inside = 1.0
+    _ends = (0.0, float("inf"))
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The non-negative numbers."""
+        return constraints.non_negative
+
+
+class Exponential(_Positive):
+    """Exponential distribution: waiting time at a constant rate.
+
+    Args:
+      rate: Events per unit (> 0), the inverse of the mean.
+    """
+
+    arg_constraints = {"rate": constraints.positive}
+
+    def __init__(self, rate: Numbers):
+        self._set(rate=rate)
+
+    rate = parameter("rate", "Rate `[*batch]`.")
+
+    def _log_density(self, x: Array, rate: Array) -> Array:
+        return jnp.log(rate) - rate * x
+
+    def _tails(self, x: Array, rate: Array) -> Tails:
+        return Tails(-rate * x, False)
+
+    def _quantile(self, lower: Array, upper: Array, rate: Array) -> Array:
+        return -probability_logs(lower, upper)[1] / rate
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        draws = jax.random.exponential(key, (n, *self.batch_shape), self._rate.dtype)
+        return draws / self._rate[None]
+
+    def mean(self) -> Array:
+        """Returns 1 / rate."""
+        return 1.0 / self._rate
+
+    def variance(self) -> Array:
+        """Returns 1 / rate^2."""
+        return self._rate**-2
+
+    def mode(self) -> Array:
+        """Returns 0."""
+        return jnp.zeros_like(self._rate)
+
+    def entropy(self) -> Array:
+        """Returns 1 - log rate."""
+        return 1.0 - jnp.log(self._rate)
+
+
+class Weibull(_Positive):
+    """Weibull distribution: waiting time at a rate that rises or falls as a power of time.
+
+    Args:
+      scale: Scale (> 0), in the units of the event.
+      concentration: Shape k (> 0); 1 is the exponential distribution.
+    """
+
+    arg_constraints = {"scale": constraints.positive, "concentration": constraints.positive}
+
+    def __init__(self, scale: Numbers, concentration: Numbers):
+        self._set(scale=scale, concentration=concentration)
+
+    scale = parameter("scale", "Scale `[*batch]`.")
+    concentration = parameter("concentration", "Shape `[*batch]`.")
+
+    def _log_density(self, x: Array, scale: Array, concentration: Array) -> Array:
+        constant = jnp.log(concentration) - jnp.log(scale)
+        zero = x == 0.0
+        log_ratio = _log_ratio(jnp.where(zero, scale, x), scale)
+        inner = (concentration - 1.0) * log_ratio - jnp.exp(concentration * log_ratio)
+        at_zero = jnp.where(
+            concentration == 1.0, 0.0, jnp.where(concentration > 1.0, -jnp.inf, jnp.inf)
+        )
+        return constant + jnp.where(zero, at_zero, inner)
+
+    def _tails(self, x: Array, scale: Array, concentration: Array) -> Tails:
+        zero = x == 0.0
+        log_ratio = _log_ratio(jnp.where(zero, scale, x), scale)
+        return Tails(jnp.where(zero, 0.0, -jnp.exp(concentration * log_ratio)), False)
+
+    def _quantile(self, lower: Array, upper: Array, scale: Array, concentration: Array) -> Array:
+        hazard = -probability_logs(lower, upper)[1]
+        return scale * jnp.exp(jnp.log(hazard) / concentration)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        u = draw_uniform(key, (n, *self.batch_shape), self._scale.dtype)
+        return self._scale[None] * jnp.exp(jnp.log(-jnp.log(u)) / self._concentration[None])
+
+    def mean(self) -> Array:
+        """Returns scale Gamma(1 + 1 / k)."""
+        return self._scale * jnp.exp(log_gamma(1.0 + 1.0 / self._concentration))
+
+    def variance(self) -> Array:
+        """Returns scale^2 (Gamma(1 + 2 / k) - Gamma(1 + 1 / k)^2)."""
+        inverse = 1.0 / self._concentration
+        log_square = 2.0 * log_gamma(1.0 + inverse)
+        # exp(a) - exp(b), for large k a small difference
+        return self._scale**2 * jnp.exp(log_square) * jnp.expm1(_log_gamma_curvature(inverse))
+
+    def mode(self) -> Array:
+        """Returns scale ((k - 1) / k)^(1 / k), 0 for k <= 1."""
+        k = jnp.where(self._concentration > 1.0, self._concentration, 2.0)
+        inner = self._scale * jnp.exp(jnp.log1p(-1.0 / k) / k)
+        return jnp.where(self._concentration > 1.0, inner, 0.0)
+
+    def entropy(self) -> Array:
+        """Returns gamma (1 - 1 / k) + log(scale / k) + 1."""
+        k = self._concentration
+        return np.euler_gamma * (1.0 - 1.0 / k) + jnp.log(self._scale) - jnp.log(k) + 1.0
+
+
+def _log_ratio(x: Array, scale: Array) -> Array:
+    """Returns log(x / scale), also where the ratio is not representable."""
+    ratio = x / scale
+    limits = jnp.finfo(ratio.dtype)
+    usable = (ratio > limits.tiny) & (ratio < limits.max)
+    apart = jnp.log(jnp.where(usable, 1.0, x)) - jnp.log(scale)
+    return jnp.where(usable, jnp.log(jnp.where(usable, ratio, 1.0)), apart)
+
+
+# zeta(j) - 1 for j = 2, 3, ...
+_ZETAS = (
+    0.644934066848226436, 0.202056903159594285, 0.0823232337111381915, 0.0369277551433699263,
+    0.0173430619844491397, 0.00834927738192282684, 0.00407735619794433938, 0.00200839282608221442,
+    0.000994575127818085337, 0.000494188604119464559, 0.000246086553308048299,
+    0.000122713347578489147, 0.0000612481350587048293, 0.0000305882363070204936,
+    0.0000152822594086518717, 7.63719763789976227e-6, 3.81729326499983986e-6,
+    1.90821271655393893e-6, 9.53962033872796113e-7, 4.76932986787806463e-7, 2.3845050272773299e-7,
+    1.19219925965311073e-7, 5.96081890512594796e-8, 2.98035035146522802e-8, 1.49015548283650412e-8,
+    7.45071178983542949e-9, 3.72533402478845705e-9, 1.86265972351304901e-9,
+)  # fmt: skip
+
+
+def _log_gamma_curvature(w: Array) -> Array:
+    """Returns log Gamma(1 + 2 w) - 2 log Gamma(1 + w), which is about zeta(2) w^2."""
+    near = w < 0.25
+    v = jnp.where(near, w, 0.0)
+    # log Gamma(1 + v) = -log(1 + v) + (1 - gamma) v + sum_(j>1) (-1)^j (zeta(j) - 1) v^j / j
+    series = jnp.zeros_like(v)
+    for j, zeta in reversed(list(enumerate(_ZETAS, start=2))):
+        series = series * v + (-1) ** j * zeta * (2.0**j - 2.0) / j
+    series = series * v**2 - jnp.log1p(-((v / (1.0 + v)) ** 2))
+    far = jnp.where(near, 1.0, w)
+    return jnp.where(near, series, log_gamma(1.0 + 2.0 * far) - 2.0 * log_gamma(1.0 + far))
+
+
+class LogNormal(_Positive):
+    """Log-normal distribution: log X is normal.
+
+    Args:
+      loc: Mean of log X.
+      scale: Standard deviation of log X (> 0).
+    """
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+
+    def __init__(self, loc: Numbers, scale: Numbers):
+        self._set(loc=loc, scale=scale)
+
+    loc = parameter("loc", "Mean of log X `[*batch]`.")
+    scale = parameter("scale", "Standard deviation of log X `[*batch]`.")
+
+    def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
+        zero = x == 0.0
+        log_x = jnp.log(jnp.where(zero, 1.0, x))
+        z = standardize(log_x, loc, scale)
+        log_density = -0.5 * z**2 - jnp.log(scale) - log_x - 0.5 * math.log(2 * math.pi)
+        return jnp.where(zero, -jnp.inf, log_density)
+
+    def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
+        zero = x == 0.0
+        z = standardize(jnp.log(jnp.where(zero, 1.0, x)), loc, scale)
+        return Tails(jnp.where(zero, -jnp.inf, log_ndtr(-jnp.abs(z))), zero | (z <= 0.0))
+
+    def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
+        small = lower < 0.5
+        tail = ndtri(jnp.where(small, lower, upper))
+        return jnp.exp(loc + scale * jnp.where(small, tail, -tail))
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        z = jax.random.normal(key, (n, *self.batch_shape), self._loc.dtype)
+        return jnp.exp(self._loc[None] + self._scale[None] * z)
+
+    def mean(self) -> Array:
+        """Returns exp(loc + scale^2 / 2)."""
+        return jnp.exp(self._loc + 0.5 * self._scale**2)
+
+    def median(self) -> Array:
+        """Returns exp(loc)."""
+        return jnp.exp(self._loc)
+
+    def mode(self) -> Array:
+        """Returns exp(loc - scale^2)."""
+        return jnp.exp(self._loc - self._scale**2)
+
+    def variance(self) -> Array:
+        """Returns (exp(scale^2) - 1) exp(2 loc + scale^2)."""
+        return jnp.expm1(self._scale**2) * jnp.exp(2.0 * self._loc + self._scale**2)
+
+    def entropy(self) -> Array:
+        """Returns loc + 1/2 + log scale + log(2 pi) / 2."""
+        return self._loc + 0.5 + jnp.log(self._scale) + 0.5 * math.log(2 * math.pi)
+
+
+class HalfNormal(_Positive):
+    """Half-normal distribution: the size of a centred normal variable.
+
+    Args:
+      scale: Standard deviation of the normal variable (> 0).
+    """
+
+    arg_constraints = {"scale": constraints.positive}
+
+    def __init__(self, scale: Numbers):
+        self._set(scale=scale)
+
+    scale = parameter("scale", "Scale `[*batch]`.")
+
+    def _log_density(self, x: Array, scale: Array) -> Array:
+        return (
+            0.5 * math.log(2 / math.pi)
+            - jnp.log(scale)
+            - 0.5 * standardize(x, jnp.zeros_like(scale), scale) ** 2
+        )
+
+    def _tails(self, x: Array, scale: Array) -> Tails:
+        z = standardize(x, jnp.zeros_like(scale), scale)
+        small = z < 1.0
+        lower = jnp.log(erf(jnp.where(small, z, 1.0) / math.sqrt(2)))
+        upper = math.log(2) + log_ndtr(-jnp.where(small, 1.0, z))
+        return Tails(jnp.where(small, lower, upper), small)
+
+    def _quantile(self, lower: Array, upper: Array, scale: Array) -> Array:
+        small = lower < 0.5
+        near = math.sqrt(2) * erfinv(jnp.where(small, lower, 0.5))
+        far = -ndtri(0.5 * jnp.where(small, 0.5, upper))
+        return scale * jnp.where(small, near, far)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        z = jax.random.normal(key, (n, *self.batch_shape), self._scale.dtype)
+        return self._scale[None] * jnp.abs(z)
+
+    def mean(self) -> Array:
+        """Returns scale sqrt(2 / pi)."""
+        return self._scale * math.sqrt(2 / math.pi)
+
+    def mode(self) -> Array:
+        """Returns 0."""
+        return jnp.zeros_like(self._scale)
+
+    def variance(self) -> Array:
+        """Returns scale^2 (1 - 2 / pi)."""
+        return self._scale**2 * (1 - 2 / math.pi)
+
+    def entropy(self) -> Array:
+        """Returns (1 + log(pi scale^2 / 2)) / 2."""
+        return 0.5 + 0.5 * math.log(math.pi / 2) + jnp.log(self._scale)

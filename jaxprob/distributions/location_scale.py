@@ -1,0 +1,227 @@
+"""Families over the real line that are one shape moved and stretched, z = (x - loc) / scale.
+
+    Laplace    log p = -|z| - log 2 - log scale             H = 1 + log(2 scale)
+    Cauchy     log p = -log(1 + z^2) - log pi - log scale   H = log(4 pi scale)
+    Logistic   log p = -z - 2 log(1 + e^-z) - log scale     H = 2 + log scale
+    Gumbel     log p = -z - e^-z - log scale                H = 1 + gamma + log scale
+
+Twin: `torch_ref/distributions/location_scale.py`. Source: Johnson, Kotz & Balakrishnan, "Continuous
+Univariate Distributions" vol. 1 ch. 16 and vol. 2 ch. 22-24.
+"""
+
+import math
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.special import log1p_square, standardize
+from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
+from jaxprob.types import Array, Key, Numbers
+
+__all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic"]
+
+
+class _LocationScale(Univariate):
+    """What the four share: the parameters, and formulas of z alone."""
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    reparameterized = True
+
+    def __init__(self, loc: Numbers, scale: Numbers):
+        self._set(loc=loc, scale=scale)
+
+    loc = parameter("loc", "Location `[*batch]`.")
+    scale = parameter("scale", "Scale `[*batch]`.")
+
+    def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
+        return self._standard_log_density(standardize(x, loc, scale)) - jnp.log(scale)
+
+    def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
+        return self._standard_tails(standardize(x, loc, scale))
+
+    def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
+        return loc + scale * self._standard_quantile(lower, upper)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        z = self._standard_draws(key, (n, *self.batch_shape), self._loc.dtype)
+        return self._loc[None] + self._scale[None] * z
+
+    def mean(self) -> Array:
+        """Returns the mean."""
+        return self._loc
+
+    def median(self) -> Array:
+        """Returns the median."""
+        return self._loc
+
+    def mode(self) -> Array:
+        """Returns the mode."""
+        return self._loc
+
+    def _standard_log_density(self, z: Array) -> Array:
+        raise NotImplementedError
+
+    def _standard_tails(self, z: Array) -> Tails:
+        raise NotImplementedError
+
+    def _standard_quantile(self, lower: Array, upper: Array) -> Array:
+        raise NotImplementedError
+
+    def _standard_draws(self, key: Key, shape: tuple[int, ...], dtype) -> Array:
+        raise NotImplementedError
+
+
+class Laplace(_LocationScale, distrax.Laplace):
+    """Double exponential distribution.
+
+    Args:
+      loc: Mean, median and mode.
+      scale: Mean absolute deviation (> 0).
+    """
+
+    def _standard_log_density(self, z: Array) -> Array:
+        # The slope at the kink is 0, the middle of the subgradients.
+        size = jnp.where(z == 0.0, 0.0, jnp.abs(jnp.where(z == 0.0, 1.0, z)))
+        return -size - math.log(2)
+
+    def _standard_tails(self, z: Array) -> Tails:
+        return Tails(-jnp.abs(z) - math.log(2), z <= 0.0)
+
+    def _standard_quantile(self, lower: Array, upper: Array) -> Array:
+        below = lower < 0.5
+        tail = math.log(2) + jnp.log(jnp.where(below, lower, upper))
+        return jnp.where(below, tail, -tail)
+
+    def _standard_draws(self, key: Key, shape: tuple[int, ...], dtype) -> Array:
+        return jax.random.laplace(key, shape, dtype)
+
+    def variance(self) -> Array:
+        """Returns 2 scale^2."""
+        return 2.0 * self._scale**2
+
+    def stddev(self) -> Array:
+        """Returns sqrt(2) scale."""
+        return math.sqrt(2) * self._scale
+
+    def entropy(self) -> Array:
+        """Returns 1 + log(2 scale)."""
+        return 1.0 + math.log(2) + jnp.log(self._scale)
+
+
+class Cauchy(_LocationScale):
+    """Cauchy distribution: mean and variance do not exist (NaN and infinite, as in SciPy).
+
+    Args:
+      loc: Median and mode.
+      scale: Half width at half maximum (> 0).
+    """
+
+    def _standard_log_density(self, z: Array) -> Array:
+        return -log1p_square(z) - math.log(math.pi)
+
+    def _standard_tails(self, z: Array) -> Tails:
+        return Tails(jnp.log(jnp.arctan2(1.0, jnp.abs(z)) / math.pi), z <= 0.0)
+
+    def _standard_quantile(self, lower: Array, upper: Array) -> Array:
+        below = lower < 0.5
+        tail = jnp.where(below, lower, upper)
+        # -cot(pi q), and near the median the tangent of a small angle
+        middle = tail > 0.25
+        angle = math.pi * jnp.where(middle, 0.5 - tail, tail)
+        size = jnp.where(middle, jnp.tan(angle), 1.0 / jnp.tan(jnp.where(middle, 0.7, angle)))
+        return jnp.where(below, -size, size)
+
+    def _standard_draws(self, key: Key, shape: tuple[int, ...], dtype) -> Array:
+        return jax.random.cauchy(key, shape, dtype)
+
+    def mean(self) -> Array:
+        """Returns NaN: there is no mean."""
+        return jnp.full_like(self._loc, jnp.nan)
+
+    def variance(self) -> Array:
+        """Returns infinity."""
+        return jnp.full_like(self._loc, jnp.inf)
+
+    def entropy(self) -> Array:
+        """Returns log(4 pi scale)."""
+        return math.log(4 * math.pi) + jnp.log(self._scale)
+
+
+class Logistic(_LocationScale, distrax.Logistic):
+    """Logistic distribution, whose cdf is the sigmoid.
+
+    Args:
+      loc: Mean, median and mode.
+      scale: Scale (> 0); the variance is scale^2 pi^2 / 3.
+    """
+
+    def _standard_log_density(self, z: Array) -> Array:
+        return jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)
+
+    def _standard_tails(self, z: Array) -> Tails:
+        return Tails(jax.nn.log_sigmoid(-jnp.abs(z)), z <= 0.0)
+
+    def _standard_quantile(self, lower: Array, upper: Array) -> Array:
+        log_lower, log_upper = probability_logs(lower, upper)
+        return log_lower - log_upper
+
+    def _standard_draws(self, key: Key, shape: tuple[int, ...], dtype) -> Array:
+        return jax.random.logistic(key, shape, dtype)
+
+    def variance(self) -> Array:
+        """Returns scale^2 pi^2 / 3."""
+        return self._scale**2 * (math.pi**2 / 3)
+
+    def stddev(self) -> Array:
+        """Returns scale pi / sqrt(3)."""
+        return self._scale * (math.pi / math.sqrt(3))
+
+    def entropy(self) -> Array:
+        """Returns 2 + log scale."""
+        return 2.0 + jnp.log(self._scale)
+
+
+class Gumbel(_LocationScale, distrax.Gumbel):
+    """Gumbel distribution of maxima.
+
+    Args:
+      loc: Mode.
+      scale: Scale (> 0).
+    """
+
+    def _standard_log_density(self, z: Array) -> Array:
+        # -z - e^-z, whose two infinities would cancel at z = -inf
+        return -z - jnp.exp(-z)
+
+    def _standard_tails(self, z: Array) -> Tails:
+        return Tails(-jnp.exp(-z), True)
+
+    def _standard_quantile(self, lower: Array, upper: Array) -> Array:
+        return -jnp.log(-probability_logs(lower, upper)[0])
+
+    def _standard_draws(self, key: Key, shape: tuple[int, ...], dtype) -> Array:
+        return -jnp.log(-jnp.log(draw_uniform(key, shape, dtype)))
+
+    def mean(self) -> Array:
+        """Returns loc + gamma scale, gamma = 0.5772 being Euler's constant."""
+        return self._loc + np.euler_gamma * self._scale
+
+    def median(self) -> Array:
+        """Returns loc - scale log log 2."""
+        return self._loc - math.log(math.log(2)) * self._scale
+
+    def variance(self) -> Array:
+        """Returns scale^2 pi^2 / 6."""
+        return self._scale**2 * (math.pi**2 / 6)
+
+    def stddev(self) -> Array:
+        """Returns scale pi / sqrt(6)."""
+        return self._scale * (math.pi / math.sqrt(6))
+
+    def entropy(self) -> Array:
+        """Returns 1 + gamma + log scale."""
+        return 1.0 + np.euler_gamma + jnp.log(self._scale)

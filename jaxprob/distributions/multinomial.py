@@ -1,0 +1,154 @@
+"""The multinomial distribution: counts of K classes among n draws.
+
+    log p(x) = log n! - sum_k log x_k! + sum_k x_k log p_k
+             = mu(n) + log(2 pi n) / 2 - sum_k (D(x_k, n p_k) + mu(x_k) + log(2 pi x_k) / 2)
+
+where the sums of mu and of the logarithms go over x_k > 0.
+
+Twin: `torch_ref/distributions/multinomial.py`. Source: Johnson, Kotz & Balakrishnan, "Discrete
+Multivariate Distributions" (1997), ch. 35.
+"""
+
+from typing import Any
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.binomial import Binomial
+from jaxprob.distributions.categorical import (
+    CLASS_CONSTRAINTS,
+    ClassProbabilities,
+    check_classes,
+)
+from jaxprob.distributions.odds import require_one
+from jaxprob.distributions.special import HALF_LOG_TWO_PI, binet, deviance
+from jaxprob.distributions.validation import align, as_parameters
+from jaxprob.types import Array, Key, Numbers
+
+__all__ = ["Multinomial"]
+
+
+class Multinomial(ClassProbabilities, distrax.Multinomial):
+    """Multinomial distribution over vectors of counts.
+
+    Args:
+      total_count: Number of draws n, an integer >= 0, `[*batch]`.
+      logits: Unnormalised log-probabilities `[*batch, K]`.
+      probs: Probabilities `[*batch, K]`, normalised if they are not; give one of the two.
+    """
+
+    arg_constraints = {"total_count": constraints.non_negative_integer, **CLASS_CONSTRAINTS}
+
+    def __init__(
+        self, total_count: Numbers, logits: Numbers | None = None, probs: Numbers | None = None
+    ):
+        require_one("Multinomial", logits, probs)
+        name, value = ("probs", probs) if logits is None else ("logits", logits)
+        self._total_count, array = as_parameters(
+            "Multinomial", self.arg_constraints, {name: 1},
+            total_count=total_count, **{name: value},  # pyright: ignore[reportArgumentType]
+        )  # fmt: skip
+        check_classes("Multinomial", name, array)
+        self._logits = None if logits is None else jax.nn.log_softmax(array, axis=-1)
+        self._probs = None if probs is None else array
+
+    @property
+    def total_count(self) -> Array:
+        """Number of draws `[*batch]`."""
+        return self._total_count
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one event, `(K,)`."""
+        return (self.num_categories,)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Vectors of counts that sum to total_count."""
+        total = self._total_count
+
+        def test(value, xp):
+            counts = xp.all((value >= 0) & (value == xp.floor(value)), axis=-1)
+            summed, expected = xp.sum(value, axis=-1), xp.asarray(total)
+            ndim = max(summed.ndim, expected.ndim)
+            summed = summed.reshape((1,) * (ndim - summed.ndim) + summed.shape)
+            expected = expected.reshape((1,) * (ndim - expected.ndim) + expected.shape)
+            return counts.reshape(summed.shape) & (summed == expected)
+
+        return constraints.Constraint(
+            "a vector of counts that sum to total_count",
+            test,
+            "Take total_count = value.sum(-1).",
+            event_ndims=1,
+            discrete=True,
+            bounds=(total,),
+        )
+
+    def log_prob(self, value: Numbers) -> Array:
+        """Returns log p(value) `[*batch]`; -inf off the support."""
+        value = self._event(value)
+        allowed = self.support.check(value)
+        ndim = max(value.ndim, self._held.ndim)
+        x = align(value, ndim).astype(self._held.dtype)
+        x = jnp.where(allowed[..., None], x, 0.0)
+        n = jnp.where(allowed, align(self._total_count, ndim - 1), 0.0)
+        empty = n == 0.0
+        safe_n = jnp.where(empty, 1.0, n)
+        means = safe_n[..., None] * align(self.probs, ndim)
+        some = x > 0.0
+        held = align(self._held, ndim)
+        if self._logits is None:  # the logarithm of an excluded class must not be taken
+            total = jnp.sum(held, axis=-1, keepdims=True)
+            log_probs = jnp.log(jnp.where(some, held, 1.0)) - jnp.log(total)
+        else:
+            log_probs = jnp.where(some, held, 0.0)
+        log_means = jnp.log(safe_n)[..., None] + log_probs
+        counts = jnp.where(some, x, 1.0)
+        factorial = binet(counts) + 0.5 * jnp.log(counts) + HALF_LOG_TWO_PI
+        terms = -deviance(x, means, log_means) - jnp.where(some, factorial, 0.0)
+        constant = binet(safe_n) + 0.5 * jnp.log(safe_n) + HALF_LOG_TWO_PI
+        log_prob = jnp.where(empty, 0.0, jnp.sum(terms, axis=-1) + constant)
+        log_prob = jnp.where(allowed, log_prob, -jnp.inf)
+        unknown = jnp.any(jnp.isnan(align(value, ndim)), axis=-1)
+        return jnp.where(unknown, jnp.nan, log_prob)
+
+    def prob(self, value: Numbers) -> Array:
+        """Returns p(value)."""
+        return jnp.exp(self.log_prob(value))
+
+    def marginal(self) -> Distribution:
+        """Returns the binomial distribution of each count."""
+        return Binomial(self._total_count[..., None], probs=jnp.minimum(self.probs, 1.0))
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        shape = (n, *self.batch_shape, self.num_categories)
+        probs = jnp.broadcast_to(self.probs, shape)
+        count = jnp.broadcast_to(self._total_count, shape[:-1])
+        return jax.random.multinomial(key, count, probs, shape=shape, dtype=self._held.dtype)
+
+    def mean(self) -> Array:
+        """Returns n p `[*batch, K]`."""
+        return self._total_count[..., None] * self.probs
+
+    def variance(self) -> Array:
+        """Returns n p (1 - p) `[*batch, K]`."""
+        return self.mean() * (1.0 - self.probs)
+
+    def covariance(self) -> Array:
+        """Returns n (diag(p) - p p^T) `[*batch, K, K]`."""
+        p = self.probs
+        outer = jnp.eye(p.shape[-1], dtype=p.dtype) * p[..., None, :] if p.ndim == 1 else (
+            jnp.eye(p.shape[-1], dtype=p.dtype).reshape((1,) * (p.ndim - 1) + (p.shape[-1],) * 2)
+            * p[..., None, :]
+        )  # fmt: skip
+        return self._total_count[..., None, None] * (outer - p[..., :, None] * p[..., None, :])
+
+    def entropy(self) -> Array:
+        """Not in closed form."""
+        raise NotImplementedError("Multinomial has no entropy in closed form; average -log_prob.")
+
+    def _shown_fields(self) -> dict[str, Any]:
+        return {"total_count": self._total_count, **super()._shown_fields()}

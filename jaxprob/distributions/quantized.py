@@ -1,0 +1,135 @@
+"""A continuous distribution rounded up to integers: Y = ceil(X), kept within [low, high].
+
+    p(k) = F(k) - F(k - 1),   p(low) = F(low),   p(high) = 1 - F(high - 1)
+
+The difference is taken in the smaller of the two tails, so that it keeps its digits far out.
+
+Twin: `torch_ref/distributions/quantized.py`. Source: Salimans et al., "PixelCNN++" (2017), eq. 2.
+"""
+
+from typing import Any
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprob.distributions import constraints
+from jaxprob.distributions.special import log1mexp
+from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.univariate import Univariate
+from jaxprob.distributions.validation import align
+from jaxprob.types import Array, Key, Numbers
+
+__all__ = ["Quantized"]
+
+
+class Quantized(Univariate, distrax.Quantized):
+    """Integers from a continuous distribution.
+
+    Args:
+      distribution: A continuous distribution over numbers, with a cdf.
+      low: Smallest integer, which takes all mass below it; None for no end.
+      high: Largest integer, which takes all mass above it; None for no end.
+    """
+
+    def __init__(
+        self,
+        distribution: Univariate,
+        low: Numbers | None = None,
+        high: Numbers | None = None,
+    ):
+        if not isinstance(distribution, Univariate) or distribution.support.discrete:
+            raise ValueError(
+                "Quantized: distribution must be a continuous distribution over numbers, such as "
+                f"Normal or Logistic; got {distribution!r}."
+            )
+        dtype = distribution._float_dtype()
+        ends = (-jnp.inf if low is None else jnp.ceil(jnp.asarray(low, dtype)),
+                jnp.inf if high is None else jnp.floor(jnp.asarray(high, dtype)))  # fmt: skip
+        ends = [jnp.asarray(end, dtype) for end in ends]
+        shape = np.broadcast_shapes(distribution.batch_shape, *(end.shape for end in ends))
+        self._low, self._high = (jnp.broadcast_to(end, shape) for end in ends)
+        self._distribution = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(align(leaf, len(shape)), shape), distribution
+        )
+
+    @property
+    def distribution(self) -> Univariate:
+        """The continuous distribution."""
+        return self._distribution
+
+    @property
+    def low(self) -> Array:
+        """Smallest integer `[*batch]`, -inf for no end."""
+        return self._low
+
+    @property
+    def high(self) -> Array:
+        """Largest integer `[*batch]`, inf for no end."""
+        return self._high
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The integers from low to high."""
+        return constraints.integer_interval(self._low, self._high)._replace(
+            name="an integer between low and high", fix="Round the values and clip them."
+        )
+
+    def _parameters(self) -> tuple[Array, ...]:
+        return (self._low, self._high, *self._distribution._parameters())
+
+    def _bounds(self, *parameters: Array) -> tuple[Any, Any]:
+        low, high, *base = parameters
+        first, last = self._distribution._bounds(*base)
+        return jnp.maximum(low, jnp.ceil(first)), jnp.minimum(high, jnp.ceil(last))
+
+    def _inner_point(self, *parameters: Array) -> Any:
+        low, high = parameters[:2]
+        return jnp.where(low > -jnp.inf, low, jnp.where(high < jnp.inf, high, 0.0))
+
+    def _base_tails(self, x: Array, base: tuple[Array, ...]) -> tuple[Array, Array]:
+        """Log-probabilities of both tails of the continuous distribution at x."""
+        first, last = self._distribution._bounds(*base)
+        below, above = x <= first, x >= last
+        inner = jnp.where(below | above, self._distribution._inner_point(*base), x)
+        tails = self._distribution._tails(inner, *base)
+        lower, upper = tails.log_lower(), tails.log_upper()
+        lower = jnp.where(below, -jnp.inf, jnp.where(above, 0.0, lower))
+        return lower, jnp.where(below, 0.0, jnp.where(above, -jnp.inf, upper))
+
+    def _log_density(self, x: Array, low: Array, high: Array, *base: Array) -> Array:
+        x = jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, low.shape))
+        lower, upper = self._base_tails(x, base)
+        lower_before, upper_before = self._base_tails(x - 1.0, base)
+        lower, upper = jnp.where(x >= high, 0.0, lower), jnp.where(x >= high, -jnp.inf, upper)
+        lower_before = jnp.where(x <= low, -jnp.inf, lower_before)
+        upper_before = jnp.where(x <= low, 0.0, upper_before)
+        left = lower < upper_before  # take the difference where the numbers are small
+        large = jnp.where(left, lower, upper_before)
+        small = jnp.where(left, lower_before, upper)
+        empty = (large == -jnp.inf) | (small >= large)
+        gap = jnp.where(empty | (small == -jnp.inf), -1.0, small - large)
+        share = jnp.where(small == -jnp.inf, 0.0, log1mexp(gap))
+        return jnp.where(empty, -jnp.inf, large + share)
+
+    def _tails(self, x: Array, low: Array, high: Array, *base: Array) -> Tails:
+        del low, high
+        lower, upper = self._base_tails(x, base)
+        is_lower = lower < upper
+        return Tails(jnp.where(is_lower, lower, upper), is_lower)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        draws = jnp.ceil(self._distribution._sample_n(key, n))
+        return jnp.clip(draws, self._low[None], self._high[None])
+
+    def mean(self) -> Array:
+        """Not in closed form."""
+        raise NotImplementedError("Quantized has no mean in closed form; average draws.")
+
+    def variance(self) -> Array:
+        """Not in closed form."""
+        raise NotImplementedError("Quantized has no variance in closed form; average draws.")
+
+    def _shown_fields(self) -> dict[str, Any]:
+        return {"distribution": self._distribution, "low": self._low, "high": self._high}

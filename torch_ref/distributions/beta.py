@@ -1,0 +1,55 @@
+"""The beta distribution, with Stirling's cancellation.
+
+Twin of `jaxprob/distributions/beta.py`.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from torch_ref.distributions.special import binet, deviance, digamma_minus_log, xlogy
+from torch_ref.distributions.tails import beta_tails
+from torch_ref.distributions.univariate import Univariate
+
+__all__ = ["Beta"]
+
+
+class Beta(Univariate, torch.distributions.Beta):
+    """torch's beta, right for large concentrations and at the ends; it had no cdf."""
+
+    _ends = (0.0, 1.0)
+    _inside = 0.5
+
+    def float_dtype(self) -> torch.dtype:
+        """The float dtype of the parameters."""
+        return self.concentration1.dtype
+
+    def _log_beta_remainder(self) -> Tensor:
+        a, b = self.concentration1, self.concentration0
+        return binet(a) + binet(b) - binet(a + b)
+
+    def _log_density(self, x: Tensor) -> Tensor:
+        a, b = self.concentration1, self.concentration0
+        total, y = a + b, 1.0 - x
+        edge = (x == 0.0) | (y == 0.0)
+        x_in, y_in = torch.where(edge, 0.5, x), torch.where(edge, 0.5, y)
+        saddle = -deviance(a, total * x_in) - deviance(b, total * y_in)
+        root = 0.5 * (a / total * b / (2 * math.pi)).log()
+        inner = saddle - self._log_beta_remainder() + root - x_in.log() - torch.log1p(-x_in)
+        log_beta = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(total)
+        powers = xlogy(a - 1.0, torch.where(edge, x, 0.5))
+        powers = powers + xlogy(b - 1.0, torch.where(edge, y, 0.5))
+        return torch.where(edge, powers - log_beta, inner)
+
+    def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return beta_tails(self.concentration1, self.concentration0, x, 1.0 - x)
+
+    def entropy(self) -> Tensor:
+        """Returns log B - (a - 1) psi(a) - (b - 1) psi(b) + (a + b - 2) psi(a + b)."""
+        a, b = self.concentration1, self.concentration0
+        total = a + b
+        logs = 0.5 * (2 * math.pi * (a / total) * (b / total) / total).log()
+        digammas = (total - 2.0) * digamma_minus_log(total)
+        digammas = digammas - (a - 1.0) * digamma_minus_log(a) - (b - 1.0) * digamma_minus_log(b)
+        return logs + self._log_beta_remainder() + digammas

@@ -1,0 +1,166 @@
+"""Kullback-Leibler divergences that torch lacks or gets wrong at the edges.
+
+Importing this module registers them with `torch.distributions.kl_divergence`; pairs of torch's own
+families that are right there (gamma, beta, Laplace, Gumbel, ...) are torch's.
+
+Twin of `jaxprob/distributions/divergence.py`.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions.kl import register_kl
+
+from torch_ref.distributions.bernoulli import Bernoulli
+from torch_ref.distributions.binomial import Binomial, NegativeBinomial
+from torch_ref.distributions.categorical import Categorical, ClassProbabilities, OneHotCategorical
+from torch_ref.distributions.counts import Geometric
+from torch_ref.distributions.deterministic import Deterministic
+from torch_ref.distributions.gamma import InverseGamma
+from torch_ref.distributions.lifetimes import LogNormal, Weibull
+from torch_ref.distributions.location_scale import Cauchy, Gumbel, Logistic
+from torch_ref.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
+from torch_ref.distributions.multinomial import Multinomial
+from torch_ref.distributions.multivariate_normal import MultivariateNormal
+from torch_ref.distributions.multivariate_normal_diag import MultivariateNormalDiag
+from torch_ref.distributions.normal import Normal
+from torch_ref.distributions.odds import LogitsOrProbs
+from torch_ref.distributions.special import digamma_minus_log, log_i0e, resultant
+from torch_ref.distributions.student_t import StudentT
+from torch_ref.distributions.von_mises import VonMises
+
+__all__ = ["monte_carlo_kl"]
+
+EULER = 0.57721566490153286
+
+
+def monte_carlo_kl(p, q, generator: torch.Generator | None = None, num_samples: int = 1000):
+    """Estimates KL(p || q) from draws of p; returns the estimate and its standard error."""
+    with torch.random.fork_rng(enabled=generator is not None):
+        if generator is not None:
+            torch.manual_seed(generator.initial_seed())
+        draws = p.sample((num_samples,))
+    ratio = p.log_prob(draws) - q.log_prob(draws)
+    return ratio.mean(0), ratio.std(0) / math.sqrt(num_samples)
+
+
+@register_kl(Normal, Normal)
+def _normal(p: Normal, q: Normal) -> Tensor:
+    ratio = p.scale / q.scale
+    return 0.5 * (ratio.square() - 1.0 + ((p.loc - q.loc) / q.scale).square()) - ratio.log()
+
+
+@register_kl(Cauchy, Cauchy)
+def _cauchy(p: Cauchy, q: Cauchy) -> Tensor:
+    top = (p.scale + q.scale).square() + (p.loc - q.loc).square()
+    return (top / (4.0 * p.scale * q.scale)).log()
+
+
+@register_kl(LogNormal, LogNormal)
+def _log_normal(p: LogNormal, q: LogNormal) -> Tensor:
+    return _normal(Normal(p.loc, p.scale), Normal(q.loc, q.scale))
+
+
+@register_kl(InverseGamma, InverseGamma)
+def _inverse_gamma(p: InverseGamma, q: InverseGamma) -> Tensor:
+    a, b, a_q, b_q = p.concentration, p.rate, q.concentration, q.rate
+    digamma = a.log() + digamma_minus_log(a)
+    gammas = torch.lgamma(a_q) - torch.lgamma(a)
+    return (a - a_q) * digamma + gammas + a_q * (b / b_q).log() + a * (b_q / b - 1.0)
+
+
+@register_kl(Weibull, Weibull)
+def _weibull(p: Weibull, q: Weibull) -> Tensor:
+    slope = q.concentration / p.concentration
+    ratio = q.concentration * (p.scale / q.scale).log()
+    expected = (ratio + torch.lgamma(1.0 + slope)).exp()
+    return -slope.log() - ratio + EULER * (slope - 1.0) + expected - 1.0
+
+
+@register_kl(VonMises, VonMises)
+def _von_mises(p: VonMises, q: VonMises) -> Tensor:
+    a = resultant(p.concentration)
+    normalisers = log_i0e(q.concentration) - log_i0e(p.concentration)
+    aligned = q.concentration * (1.0 - a * (p.loc - q.loc).cos())
+    return normalisers + aligned - p.concentration * (1.0 - a)
+
+
+def _binary(p: LogitsOrProbs, q: LogitsOrProbs) -> Tensor:
+    success, failure = torch.broadcast_tensors(p.probs, q.probs)[0], p.failure_probs
+    failure = failure.expand(success.shape)
+    own = p.log_success(success) + p.log_failure(failure)
+    return own - q.log_success(success) - q.log_failure(failure)
+
+
+@register_kl(Bernoulli, Bernoulli)
+def _bernoulli(p: Bernoulli, q: Bernoulli) -> Tensor:
+    return _binary(p, q)
+
+
+@register_kl(Geometric, Geometric)
+def _geometric(p: Geometric, q: Geometric) -> Tensor:
+    return _binary(p, q) / p.probs
+
+
+@register_kl(Binomial, Binomial)
+def _binomial(p: Binomial, q: Binomial) -> Tensor:
+    other = torch.where(p.total_count > q.total_count, math.inf, math.nan)
+    return torch.where(p.total_count == q.total_count, p.total_count * _binary(p, q), other)
+
+
+@register_kl(NegativeBinomial, NegativeBinomial)
+def _negative_binomial(p: NegativeBinomial, q: NegativeBinomial) -> Tensor:
+    same = p.total_count == q.total_count
+    return torch.where(same, p.total_count * _binary(p, q) / p.failure_probs, math.nan)
+
+
+def _classes(p: ClassProbabilities, q: ClassProbabilities) -> Tensor:
+    probs = p.probs.expand(torch.broadcast_shapes(p.probs.shape, q.probs.shape))
+    return p.expected_log_prob(probs) - q.expected_log_prob(probs)
+
+
+@register_kl(Categorical, Categorical)
+def _categorical(p: Categorical, q: Categorical) -> Tensor:
+    return _classes(p, q)
+
+
+@register_kl(OneHotCategorical, OneHotCategorical)
+def _one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
+    return _classes(p, q)
+
+
+@register_kl(Multinomial, Multinomial)
+def _multinomial(p: Multinomial, q: Multinomial) -> Tensor:
+    return torch.where(p.total_count == q.total_count, p.total_count * _classes(p, q), math.inf)
+
+
+@register_kl(Deterministic, Deterministic)
+def _deterministic(p: Deterministic, q: Deterministic) -> Tensor:
+    return torch.where(p.loc == q.loc, 0.0, math.inf)
+
+
+def _to_normal(p, q: Normal) -> Tensor:
+    square = (p.variance + (p.mean - q.loc).square()) / q.scale.square()
+    return -p.entropy() + 0.5 * math.log(2 * math.pi) + q.scale.log() + 0.5 * square
+
+
+for _family in (Logistic, Gumbel, StudentT, InverseGamma, Weibull, LogNormal):
+    register_kl(_family, Normal)(_to_normal)
+
+_NORMALS = (MultivariateNormal, MultivariateNormalDiag, LowRankMultivariateNormal)
+
+
+def _covariance(p) -> Tensor:
+    return p.covariance_matrix if hasattr(p, "covariance_matrix") else p.covariance()
+
+
+def _any_normal(p, q) -> Tensor:
+    full = [torch.distributions.MultivariateNormal(d.loc, _covariance(d)) for d in (p, q)]
+    return torch.distributions.kl_divergence(*full)
+
+
+for _p in _NORMALS:
+    for _q in _NORMALS:
+        if _p is not _q or _p is MultivariateNormalDiag:
+            register_kl(_p, _q)(_any_normal)

@@ -1,0 +1,52 @@
+"""Counts with extra zeros.
+
+Twin of `jaxprob/distributions/zero_inflated.py`.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from torch_ref.distributions.special import softplus
+from torch_ref.distributions.univariate import Univariate
+
+__all__ = ["ZeroInflated"]
+
+
+class ZeroInflated(Univariate):
+    """A distribution of counts that is 0 more often than its base.
+
+    Args:
+      base: A distribution of counts.
+      logits: Log-odds of an extra zero, of the base's batch shape.
+    """
+
+    arg_constraints = {"logits": constraints.real}
+    support = constraints.nonnegative_integer
+    _ends = (0.0, math.inf)
+    _discrete = True
+
+    def __init__(self, base: Univariate, logits: Tensor):
+        self.base, self.logits = base, logits
+        super().__init__(base.batch_shape, validate_args=False)
+
+    def _log_density(self, x: Tensor) -> Tensor:
+        kept = -softplus(self.logits) + self.base._log_density(x)
+        return torch.where(x == 0.0, torch.logaddexp(-softplus(-self.logits), kept), kept)
+
+    def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        upper = (-self.logits).sigmoid() * self.base.survival_function(x)
+        return 1.0 - upper, upper
+
+    @property
+    def mean(self) -> Tensor:
+        """(1 - g) m."""
+        return (-self.logits).sigmoid() * self.base.mean
+
+    @property
+    def variance(self) -> Tensor:
+        """(1 - g) (v + g m^2)."""
+        spread = self.base.variance + self.logits.sigmoid() * self.base.mean.square()
+        return (-self.logits).sigmoid() * spread
