@@ -65,6 +65,8 @@ class FunctionCase:
       torch_fn: (inputs, key) -> the same arrays.
       inputs: Arguments, float64.
       differentiable: Whether gradients towards the float inputs are compared too.
+      elementwise: Whether each element counts by itself, its error being that over max(1, its
+        size): for arrays of extreme cases, of which the largest would hide all others.
     """
 
     name: str
@@ -72,6 +74,7 @@ class FunctionCase:
     torch_fn: Callable
     inputs: Arrays
     differentiable: bool = True
+    elementwise: bool = False
 
 
 @contextlib.contextmanager
@@ -85,24 +88,31 @@ def torch_dtype(dtype: str) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def relative_error(actual: Any, expected: Any) -> float:
-    """Returns max |a - b| / max |b| of one tensor (absolute where b is zero); NaN is infinite."""
+def relative_error(actual: Any, expected: Any, elementwise: bool = False) -> float:
+    """Returns max |a - b| / max |b| of one tensor (absolute where b is zero).
+
+    Equal infinities agree; NaN is an infinite error. With `elementwise` each element is divided by
+    max(1, |b|) of its own.
+    """
     a, b = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     if a.shape != b.shape:
         raise AssertionError(f"shapes differ: {a.shape} and {b.shape}")
     if a.size == 0:
         return 0.0
-    difference = np.max(np.abs(a - b))
-    scale = np.max(np.abs(b)) or 1.0
-    error = float(difference / scale)
+    size = np.where(np.isfinite(b), np.abs(b), 0.0)
+    scale = np.maximum(size, 1.0) if elementwise else np.max(size) or 1.0
+    with np.errstate(invalid="ignore"):
+        error = float(np.max(np.where(a == b, 0.0, np.abs(a - b)) / scale))
     return error if np.isfinite(error) else float("inf")
 
 
-def worst(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
+def worst(
+    actual: Mapping[str, Any], expected: Mapping[str, Any], elementwise: bool = False
+) -> dict[str, float]:
     """Returns the error of each named array; both sides must have the same names."""
     if set(actual) != set(expected):
         raise AssertionError(f"names differ: {sorted(set(actual) ^ set(expected))}")
-    return {name: relative_error(actual[name], expected[name]) for name in actual}
+    return {name: relative_error(actual[name], expected[name], elementwise) for name in actual}
 
 
 def record(
@@ -250,35 +260,60 @@ def _epoch_means(losses: np.ndarray, rows: int, batch_size: int) -> np.ndarray:
 
 
 def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Returns the errors of the values and of the gradients (empty where there are none)."""
+    """Returns the errors of the values and of the gradients (empty where there are none).
+
+    Every output has its own gradients, so that a large one cannot hide a small one.
+    """
     with torch_dtype(dtype):
         inputs, twins = _to_jax(case.inputs, dtype), _to_torch(case.inputs, dtype)
         key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
         if not case.differentiable:
             ours, twin = jax.jit(case.jax_fn)(inputs, key), case.torch_fn(twins, twin_key)
-            return worst(ours, {name: v.numpy() for name, v in twin.items()}), {}
-        floats = [
-            name for name, value in inputs.items() if jnp.issubdtype(value.dtype, jnp.floating)
-        ]
-        for name in floats:
-            twins[name].requires_grad_(True)
+            return worst(ours, {n: v.numpy() for n, v in twin.items()}, case.elementwise), {}
+        floats = {n: v for n, v in inputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+        leaves = {name: twins[name].requires_grad_(True) for name in floats}
+        ours, gradients = jax.jit(_value_and_gradients)(
+            jax.tree_util.Partial(case.jax_fn), inputs, floats, key
+        )
         twin = case.torch_fn(twins, twin_key)
-        sum(v.sum() for v in twin.values()).backward()
-
-        def total(part):
-            ours = case.jax_fn({**inputs, **part}, key)
-            return sum(jnp.sum(v) for v in ours.values()), ours
-
-        # values and gradients from one program: most of a row's time is its compilation
-        value_and_grad = jax.jit(jax.value_and_grad(total, has_aux=True))
-        (_, ours), gradient = value_and_grad({name: inputs[name] for name in floats})
-        values = worst(ours, {name: v.detach().numpy() for name, v in twin.items()})
-        unused = {name for name in floats if twins[name].grad is None}
-        grads = {
-            name: np.zeros(twins[name].shape) if name in unused else twins[name].grad.numpy()
-            for name in floats
+        values = worst(ours, {n: v.detach().numpy() for n, v in twin.items()}, case.elementwise)
+        twin_gradients = {
+            f"{output} by {name}": gradient
+            for output, value in twin.items()
+            if value.is_floating_point()
+            for name, gradient in _torch_gradients(value, leaves).items()
         }
-    return values, worst(gradient, grads)
+    return values, worst(gradients, twin_gradients, case.elementwise)
+
+
+def _value_and_gradients(function: Callable, inputs: dict, floats: dict, key: jax.Array):
+    """Values and the gradient of the sum of each float output, as one program."""
+
+    def split(part: dict) -> tuple[dict, dict]:
+        outputs = function({**inputs, **part}, key)
+        real = {n: v for n, v in outputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+        return real, outputs
+
+    real, pull, outputs = jax.vjp(split, floats, has_aux=True)
+    names = sorted(real)
+    cotangents = {
+        name: jnp.stack([jnp.full_like(real[name], name == chosen) for chosen in names])
+        for name in names
+    }
+    (gradients,) = jax.vmap(pull)(cotangents)  # one pass back for all outputs
+    named = {f"{o} by {n}": g[i] for n, g in gradients.items() for i, o in enumerate(names)}
+    return outputs, named
+
+
+def _torch_gradients(value: torch.Tensor, leaves: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    zeros = {name: np.zeros(leaf.shape) for name, leaf in leaves.items()}
+    if not value.requires_grad:
+        return zeros
+    found = torch.autograd.grad(
+        value.sum(), list(leaves.values()), retain_graph=True, allow_unused=True
+    )
+    pairs = zip(leaves, found, strict=True)
+    return {n: zeros[n] if gradient is None else gradient.numpy() for n, gradient in pairs}
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:

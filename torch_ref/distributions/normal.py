@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from torch_ref import random
 from torch_ref.distributions.base import ndtr
 from torch_ref.distributions.univariate import Univariate
 
@@ -32,7 +33,14 @@ class Normal(Univariate, torch.distributions.Normal):
         upper = torch.log1p(-ndtr(-z.abs()))
         return torch.where(z > 0, upper, torch.special.log_ndtr(z.clamp(max=0.0)))
 
+    def from_standard_normal(self, z: Tensor) -> Tensor:
+        """Returns loc + scale z."""
+        return self.loc + self.scale * z
+
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         small = lower < 0.5
         tail = torch.special.ndtri(torch.where(small, lower, upper))
         return self.loc + self.scale * torch.where(small, tail, -tail)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.loc + self.scale * random.normal(key, shape, self.loc.dtype)

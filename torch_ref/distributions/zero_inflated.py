@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.special import softplus
 from torch_ref.distributions.univariate import Univariate
 
@@ -50,3 +51,8 @@ class ZeroInflated(Univariate):
         """(1 - g) (v + g m^2)."""
         spread = self.base.variance + self.logits.sigmoid() * self.base.mean.square()
         return (-self.logits).sigmoid() * spread
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        zero_key, base_key = random.split(key).unbind(-2)
+        extra = random.bernoulli(zero_key, self.logits.detach().sigmoid(), shape)
+        return torch.where(extra, 0, self.base._draw(base_key, shape))
