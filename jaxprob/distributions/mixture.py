@@ -153,7 +153,7 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         return self._mixture_log_probs.dtype
 
     def _weigh(self, logs: Array) -> Array:
-        """log sum_k w_k exp(logs_k); weights that were given as such keep finite gradients at 0."""
+        """Log sum_k w_k exp(logs_k); weights that were given as such keep finite gradients at 0."""
         probs = getattr(self.mixture_distribution, "_probs", None)
         if probs is None:
             return log_sum(logs + align(self._mixture_log_probs, logs.ndim))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr, ndtr, ndtri
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate
 from jaxprob.types import Array, ArrayLike, Numbers
 
@@ -43,7 +43,7 @@ class Normal(Univariate, distrax.Normal):
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         z = (x - loc) / scale
-        return Tails(log_ndtr(-jnp.abs(z)), z <= 0.0)
+        return Tails(log_ndtr(lower_half(z)), z <= 0.0)
 
     def cdf(self, value: Numbers) -> Array:
         """Returns P(X <= value)."""
