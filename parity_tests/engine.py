@@ -25,6 +25,9 @@ from torch_ref import training as torch_training
 
 SEED = 20261121
 
+# A row runs once, so its program is compiled in a hurry.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -262,58 +265,47 @@ def _epoch_means(losses: np.ndarray, rows: int, batch_size: int) -> np.ndarray:
 def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the errors of the values and of the gradients (empty where there are none).
 
-    Every output has its own gradients, so that a large one cannot hide a small one.
+    The gradients are those of the sum of all outputs, each element with a weight of its own.
     """
     with torch_dtype(dtype):
         inputs, twins = _to_jax(case.inputs, dtype), _to_torch(case.inputs, dtype)
         key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
-        if not case.differentiable:
-            ours, twin = jax.jit(case.jax_fn)(inputs, key), case.torch_fn(twins, twin_key)
-            return worst(ours, {n: v.numpy() for n, v in twin.items()}, case.elementwise), {}
         floats = {n: v for n, v in inputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
-        leaves = {name: twins[name].requires_grad_(True) for name in floats}
-        ours, gradients = jax.jit(_value_and_gradients)(
-            jax.tree_util.Partial(case.jax_fn), inputs, floats, key
-        )
+        leaves = {name: twins[name].requires_grad_(case.differentiable) for name in floats}
         twin = case.torch_fn(twins, twin_key)
+
+        def total(part: dict) -> tuple[jax.Array, dict]:
+            ours = case.jax_fn({**inputs, **part}, key)
+            weighted = [_weights(n, v.shape) * v for n, v in ours.items() if _is_float(v)]
+            return sum(jnp.sum(v) for v in weighted), ours
+
+        # Values and gradients are one program: most of a row's time is its compilation.
+        value_and_grad = jax.value_and_grad(total, has_aux=True)
+        run = value_and_grad if case.differentiable else lambda part: (total(part), {})
+        (_, ours), gradient = jax.jit(run, compiler_options=QUICK)(floats)
         values = worst(ours, {n: v.detach().numpy() for n, v in twin.items()}, case.elementwise)
-        twin_gradients = {
-            f"{output} by {name}": gradient
-            for output, value in twin.items()
-            if value.is_floating_point()
-            for name, gradient in _torch_gradients(value, leaves).items()
+        if not case.differentiable:
+            return values, {}
+        sum(
+            (torch.from_numpy(_weights(n, v.shape)).to(v) * v).sum()
+            for n, v in twin.items()
+            if v.requires_grad
+        ).backward()
+        twin_gradient = {
+            name: np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
+            for name, leaf in leaves.items()
         }
-    return values, worst(gradients, twin_gradients, case.elementwise)
+    return values, worst(gradient, twin_gradient, case.elementwise)
 
 
-def _value_and_gradients(function: Callable, inputs: dict, floats: dict, key: jax.Array):
-    """Values and the gradient of the sum of each float output, as one program."""
-
-    def split(part: dict) -> tuple[dict, dict]:
-        outputs = function({**inputs, **part}, key)
-        real = {n: v for n, v in outputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
-        return real, outputs
-
-    real, pull, outputs = jax.vjp(split, floats, has_aux=True)
-    names = sorted(real)
-    cotangents = {
-        name: jnp.stack([jnp.full_like(real[name], name == chosen) for chosen in names])
-        for name in names
-    }
-    (gradients,) = jax.vmap(pull)(cotangents)  # one pass back for all outputs
-    named = {f"{o} by {n}": g[i] for n, g in gradients.items() for i, o in enumerate(names)}
-    return outputs, named
+def _is_float(value: jax.Array) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.floating)
 
 
-def _torch_gradients(value: torch.Tensor, leaves: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    zeros = {name: np.zeros(leaf.shape) for name, leaf in leaves.items()}
-    if not value.requires_grad:
-        return zeros
-    found = torch.autograd.grad(
-        value.sum(), list(leaves.values()), retain_graph=True, allow_unused=True
-    )
-    pairs = zip(leaves, found, strict=True)
-    return {n: zeros[n] if gradient is None else gradient.numpy() for n, gradient in pairs}
+def _weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights between 1 and 2, the same on both sides; equal ones would hide a wrong order."""
+    rng = np.random.default_rng(sum(name.encode()))
+    return rng.uniform(1.0, 2.0, shape).astype(np.float32)
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,

@@ -30,7 +30,7 @@ class Laplace(Univariate, torch.distributions.Laplace):
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = (x - self.loc) / self.scale
-        tail = 0.5 * (-z.abs()).exp()
+        tail = 0.5 * torch.where(z <= 0, z, -z).exp()
         return torch.where(z <= 0, tail, 1.0 - tail), torch.where(z <= 0, 1.0 - tail, tail)
 
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:

@@ -30,8 +30,9 @@ class Normal(Univariate, torch.distributions.Normal):
     def log_cdf(self, value: Tensor) -> Tensor:
         """Returns log P(X <= value), accurate in both tails."""
         z = (value - self.loc) / self.scale
-        upper = torch.log1p(-ndtr(-z.abs()))
-        return torch.where(z > 0, upper, torch.special.log_ndtr(z.clamp(max=0.0)))
+        above = z > 0.0
+        upper = torch.log1p(-ndtr(-torch.where(above, z, 1.0)))
+        return torch.where(above, upper, torch.special.log_ndtr(torch.where(above, -1.0, z)))
 
     def from_standard_normal(self, z: Tensor) -> Tensor:
         """Returns loc + scale z."""

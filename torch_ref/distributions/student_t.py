@@ -43,6 +43,7 @@ class StudentT(Univariate, torch.distributions.StudentT):
         square = z.square() / self.df
         y, rest = 1.0 / (1.0 + square), square / (1.0 + square)
         tail = 0.5 * beta_tails(0.5 * self.df, torch.full_like(square, 0.5), y, rest)[0]
+        tail = torch.where(z == 0.0, 0.5 + self._log_constant().exp() * z, tail)
         return torch.where(z <= 0, tail, 1.0 - tail), torch.where(z <= 0, 1.0 - tail, tail)
 
     def entropy(self) -> Tensor:

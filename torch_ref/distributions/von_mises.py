@@ -49,7 +49,7 @@ class VonMises(Univariate):
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = (x - self.loc).clamp(-math.pi, math.pi)
-        tail = self._upper_area(z.abs())
+        tail = self._upper_area(torch.where(z <= 0, -z, z))
         return torch.where(z <= 0, tail, 1.0 - tail), torch.where(z <= 0, 1.0 - tail, tail)
 
     def _upper_area(self, z: Tensor) -> Tensor:

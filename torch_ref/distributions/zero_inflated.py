@@ -52,6 +52,13 @@ class ZeroInflated(Univariate):
         spread = self.base.variance + self.logits.sigmoid() * self.base.mean.square()
         return (-self.logits).sigmoid() * spread
 
+    @property
+    def mode(self) -> Tensor:
+        """0 or the mode of the base, whichever is likelier."""
+        mode = self.base.mode
+        likelier = self._log_density(mode) > self._log_density(torch.zeros_like(mode))
+        return torch.where(likelier, mode, 0.0)
+
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
         zero_key, base_key = random.split(key).unbind(-2)
         extra = random.bernoulli(zero_key, self.logits.detach().sigmoid(), shape)
