@@ -286,11 +286,10 @@ def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], 
         values = worst(ours, {n: v.detach().numpy() for n, v in twin.items()}, case.elementwise)
         if not case.differentiable:
             return values, {}
-        sum(
-            (torch.from_numpy(_weights(n, v.shape)).to(v) * v).sum()
-            for n, v in twin.items()
-            if v.requires_grad
-        ).backward()
+        for name, value in twin.items():
+            if value.requires_grad:
+                weights = torch.from_numpy(_weights(name, value.shape)).to(value)
+                (weights * value).sum().backward(retain_graph=True)
         twin_gradient = {
             name: np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
             for name, leaf in leaves.items()

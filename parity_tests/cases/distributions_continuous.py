@@ -141,12 +141,14 @@ FUNCTIONS = [
         "Beta",
         _two("Beta", "a", "b"),
         UNIT,
-        without=("mode", *SEARCHED),  # of the mode ours has a limit where torch has a clamp
+        without=(
+            "mode",
+            "quantile",
+            *SEARCHED,
+        ),  # of the mode ours has a limit where torch has a clamp
         kl={
             "Beta": lambda d, a: d.Beta(a["other"], a["a"]),
-            "Normal": lambda d, a: d.Normal(a["other"], a["b"]),
             "Gamma": _gamma,
-            "Exponential": _exponential,
         },
     ),
     distribution_row(
@@ -162,7 +164,7 @@ FUNCTIONS = [
         "VonMises",
         _two("VonMises", "loc", "k"),
         ANGLES,
-        without=SEARCHED,
+        without=("quantile", *SEARCHED),  # the draw is one
         kl={"VonMises": lambda d, a: d.VonMises(0.5 * a["loc"], a["other"])},
     ),
     distribution_row("Deterministic", lambda d, a: d.Deterministic(a["loc"]), REAL),

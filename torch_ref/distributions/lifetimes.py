@@ -53,6 +53,13 @@ class Weibull(Univariate, torch.distributions.Weibull):
         return constraints.nonnegative
 
     @property
+    def mode(self) -> Tensor:
+        """0 for k <= 1, where torch has NaN, else scale ((k - 1) / k)^(1 / k)."""
+        above = self.concentration > 1.0
+        k = torch.where(above, self.concentration, 2.0)
+        return torch.where(above, self.scale * (torch.log1p(-1.0 / k) / k).exp(), 0.0)
+
+    @property
     def variance(self) -> Tensor:
         """scale^2 (Gamma(1 + 2 / k) - Gamma(1 + 1 / k)^2)."""
         inverse = 1.0 / self.concentration

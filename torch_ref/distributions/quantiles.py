@@ -88,11 +88,13 @@ def implicit_root(root: Tensor, q: Tensor, tail: Tensor, distribution) -> Tensor
     """
     if not torch.is_grad_enabled():
         return root
+    finite = root.isfinite()
+    at = torch.where(finite, root, 0.0)
     missing = torch.where(
-        q <= 0.5, q - distribution.cdf(root), distribution.survival_function(root) - tail
+        q <= 0.5, q - distribution.cdf(at), distribution.survival_function(at) - tail
     )
-    slope = distribution.log_prob(root).detach().exp()
-    usable = (slope > torch.finfo(slope.dtype).tiny) & slope.isfinite()
+    slope = distribution.log_prob(at).detach().exp()
+    usable = finite & (slope > torch.finfo(slope.dtype).tiny) & slope.isfinite()
     step = (missing - missing.detach()) / torch.where(usable, slope, 1.0)
     return root + torch.where(usable, step, 0.0)
 
