@@ -15,11 +15,13 @@ Twin: `torch_ref/distributions/special.py`. Source: C. Loader, "Fast and accurat
 binomial probabilities" (2000); DLMF 5.11 for mu.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import i0e, i1e
 
 from jaxprob.types import Array
@@ -62,12 +64,21 @@ def _is_double(x: Array) -> bool:
     return jnp.finfo(x.dtype).nmant > 30
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _chebyshev(coefficients: Sequence[float], x: Array) -> Array:
     """Clenshaw's sum of c_j T_j(x)."""
     later, latest = jnp.zeros_like(x), jnp.zeros_like(x)
     for c in coefficients[:0:-1]:
         later, latest = latest, 2.0 * x * latest - later + c
     return x * latest - later + coefficients[0]
+
+
+@_chebyshev.defjvp
+def _chebyshev_jvp(coefficients, primals, tangents):
+    # The series of the derivative: the pass back then need not keep every step of the sum.
+    (x,), (dot,) = primals, tangents
+    slope = tuple(float(c) for c in np.polynomial.chebyshev.chebder(coefficients))
+    return _chebyshev(coefficients, x), dot * _chebyshev(slope, x)
 
 
 def binet(z: Array) -> Array:
