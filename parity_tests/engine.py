@@ -25,6 +25,9 @@ from torch_ref import training as torch_training
 
 SEED = 20261121
 
+# A row runs once, so its program is compiled in a hurry.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -65,6 +68,8 @@ class FunctionCase:
       torch_fn: (inputs, key) -> the same arrays.
       inputs: Arguments, float64.
       differentiable: Whether gradients towards the float inputs are compared too.
+      elementwise: Whether each element counts by itself, its error being that over max(1, its
+        size): for arrays of extreme cases, of which the largest would hide all others.
     """
 
     name: str
@@ -72,6 +77,7 @@ class FunctionCase:
     torch_fn: Callable
     inputs: Arrays
     differentiable: bool = True
+    elementwise: bool = False
 
 
 @contextlib.contextmanager
@@ -85,24 +91,31 @@ def torch_dtype(dtype: str) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def relative_error(actual: Any, expected: Any) -> float:
-    """Returns max |a - b| / max |b| of one tensor (absolute where b is zero); NaN is infinite."""
+def relative_error(actual: Any, expected: Any, elementwise: bool = False) -> float:
+    """Returns max |a - b| / max |b| of one tensor (absolute where b is zero).
+
+    Equal infinities agree; NaN is an infinite error. With `elementwise` each element is divided by
+    max(1, |b|) of its own.
+    """
     a, b = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     if a.shape != b.shape:
         raise AssertionError(f"shapes differ: {a.shape} and {b.shape}")
     if a.size == 0:
         return 0.0
-    difference = np.max(np.abs(a - b))
-    scale = np.max(np.abs(b)) or 1.0
-    error = float(difference / scale)
+    size = np.where(np.isfinite(b), np.abs(b), 0.0)
+    scale = np.maximum(size, 1.0) if elementwise else np.max(size) or 1.0
+    with np.errstate(invalid="ignore"):
+        error = float(np.max(np.where(a == b, 0.0, np.abs(a - b)) / scale))
     return error if np.isfinite(error) else float("inf")
 
 
-def worst(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
+def worst(
+    actual: Mapping[str, Any], expected: Mapping[str, Any], elementwise: bool = False
+) -> dict[str, float]:
     """Returns the error of each named array; both sides must have the same names."""
     if set(actual) != set(expected):
         raise AssertionError(f"names differ: {sorted(set(actual) ^ set(expected))}")
-    return {name: relative_error(actual[name], expected[name]) for name in actual}
+    return {name: relative_error(actual[name], expected[name], elementwise) for name in actual}
 
 
 def record(
@@ -250,35 +263,48 @@ def _epoch_means(losses: np.ndarray, rows: int, batch_size: int) -> np.ndarray:
 
 
 def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Returns the errors of the values and of the gradients (empty where there are none)."""
+    """Returns the errors of the values and of the gradients (empty where there are none).
+
+    The gradients are those of the sum of all outputs, each element with a weight of its own.
+    """
     with torch_dtype(dtype):
         inputs, twins = _to_jax(case.inputs, dtype), _to_torch(case.inputs, dtype)
         key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
-        if not case.differentiable:
-            ours, twin = jax.jit(case.jax_fn)(inputs, key), case.torch_fn(twins, twin_key)
-            return worst(ours, {name: v.numpy() for name, v in twin.items()}), {}
-        floats = [
-            name for name, value in inputs.items() if jnp.issubdtype(value.dtype, jnp.floating)
-        ]
-        for name in floats:
-            twins[name].requires_grad_(True)
+        floats = {n: v for n, v in inputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+        leaves = {name: twins[name].requires_grad_(case.differentiable) for name in floats}
         twin = case.torch_fn(twins, twin_key)
-        sum(v.sum() for v in twin.values()).backward()
 
-        def total(part):
+        def total(part: dict) -> tuple[jax.Array, dict]:
             ours = case.jax_fn({**inputs, **part}, key)
-            return sum(jnp.sum(v) for v in ours.values()), ours
+            weighted = [_weights(n, v.shape) * v for n, v in ours.items() if _is_float(v)]
+            return sum(jnp.sum(v) for v in weighted), ours
 
-        # values and gradients from one program: most of a row's time is its compilation
-        value_and_grad = jax.jit(jax.value_and_grad(total, has_aux=True))
-        (_, ours), gradient = value_and_grad({name: inputs[name] for name in floats})
-        values = worst(ours, {name: v.detach().numpy() for name, v in twin.items()})
-        unused = {name for name in floats if twins[name].grad is None}
-        grads = {
-            name: np.zeros(twins[name].shape) if name in unused else twins[name].grad.numpy()
-            for name in floats
+        # Values and gradients are one program: most of a row's time is its compilation.
+        value_and_grad = jax.value_and_grad(total, has_aux=True)
+        run = value_and_grad if case.differentiable else lambda part: (total(part), {})
+        (_, ours), gradient = jax.jit(run, compiler_options=QUICK)(floats)
+        values = worst(ours, {n: v.detach().numpy() for n, v in twin.items()}, case.elementwise)
+        if not case.differentiable:
+            return values, {}
+        for name, value in twin.items():
+            if value.requires_grad:
+                weights = torch.from_numpy(_weights(name, value.shape)).to(value)
+                (weights * value).sum().backward(retain_graph=True)
+        twin_gradient = {
+            name: np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
+            for name, leaf in leaves.items()
         }
-    return values, worst(gradient, grads)
+    return values, worst(gradient, twin_gradient, case.elementwise)
+
+
+def _is_float(value: jax.Array) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.floating)
+
+
+def _weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights between 1 and 2, the same on both sides; equal ones would hide a wrong order."""
+    rng = np.random.default_rng(sum(name.encode()))
+    return rng.uniform(1.0, 2.0, shape).astype(np.float32)
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:

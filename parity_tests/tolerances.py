@@ -34,6 +34,18 @@ ORACLES = {
     "Monte Carlo nats": 0.05,
 }
 
+TORCH_DISTRIBUTIONS = {
+    # Against torch.distributions in float64, which differences lgammas of about 10.
+    "typical": 1e-12,
+    # torch evaluates its Bessel functions by polynomials: 3e-8 of the density, 5e-8 of the rest.
+    ("VonMises", "log_prob"): 2e-7,
+    ("VonMises", "variance"): 2e-7,
+    # Float32 against the truth: a few ulp of the parameters in a density that they enter.
+    "float32 truth": 3e-6,
+    # How far torch is off at least, where we say that it is wrong.
+    "torch is wrong": 1e-4,
+}
+
 OPTIM = {
     # Largest difference of any parameter (all near 1) at any of 1000 steps. Measured 0 to 2e-14;
     # above 1e-12 a formula differs, since rounding does not grow in these runs.

@@ -170,7 +170,7 @@ def gamma_log_density(x: Array, a: Array, b: Array) -> Array:
     inner = -deviance(a, b * safe) - binet(a) + 0.5 * jnp.log(a / (2 * math.pi)) - jnp.log(safe)
     # At 0: -inf, log b or inf, with a slope towards a that is log 0 rather than NaN.
     small = jnp.where(zero, a, 1.0)
-    edge = a * jnp.log(b) - log_gamma(small) + scale_by_log(small - 1.0, jnp.where(zero, x, 1.0))
+    edge = a * jnp.log(b) - log_gamma(a) + scale_by_log(small - 1.0, jnp.where(zero, x, 1.0))
     return jnp.where(zero, edge, inner)
 
 

@@ -20,7 +20,7 @@ from jax.scipy.special import erf, erfinv, ndtri
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.special import log_gamma, log_ndtr, standardize
-from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
 
@@ -207,7 +207,7 @@ class LogNormal(_Positive):
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         zero = x == 0.0
         z = standardize(jnp.log(jnp.where(zero, 1.0, x)), loc, scale)
-        return Tails(jnp.where(zero, -jnp.inf, log_ndtr(-jnp.abs(z))), zero | (z <= 0.0))
+        return Tails(jnp.where(zero, -jnp.inf, log_ndtr(lower_half(z))), zero | (z <= 0.0))
 
     def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
         small = lower < 0.5

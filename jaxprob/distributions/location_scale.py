@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.special import log1p_square, standardize
-from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
 
@@ -89,7 +89,7 @@ class Laplace(_LocationScale, distrax.Laplace):
         return -size - math.log(2)
 
     def _standard_tails(self, z: Array) -> Tails:
-        return Tails(-jnp.abs(z) - math.log(2), z <= 0.0)
+        return Tails(lower_half(z) - math.log(2), z <= 0.0)
 
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         below = lower < 0.5
@@ -124,7 +124,7 @@ class Cauchy(_LocationScale):
         return -log1p_square(z) - math.log(math.pi)
 
     def _standard_tails(self, z: Array) -> Tails:
-        return Tails(jnp.log(jnp.arctan2(1.0, jnp.abs(z)) / math.pi), z <= 0.0)
+        return Tails(jnp.log(jnp.arctan2(1.0, -lower_half(z)) / math.pi), z <= 0.0)
 
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         below = lower < 0.5
@@ -163,7 +163,7 @@ class Logistic(_LocationScale, distrax.Logistic):
         return jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)
 
     def _standard_tails(self, z: Array) -> Tails:
-        return Tails(jax.nn.log_sigmoid(-jnp.abs(z)), z <= 0.0)
+        return Tails(jax.nn.log_sigmoid(lower_half(z)), z <= 0.0)
 
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         log_lower, log_upper = probability_logs(lower, upper)

@@ -14,7 +14,7 @@ from jax.scipy.special import ndtr, ndtri
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.special import log_ndtr, standardize
-from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate
 from jaxprob.types import Array, ArrayLike, Numbers
 
@@ -44,7 +44,7 @@ class Normal(Univariate, distrax.Normal):
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         z = standardize(x, loc, scale)
-        return Tails(log_ndtr(-jnp.abs(z)), z <= 0.0)
+        return Tails(log_ndtr(lower_half(z)), z <= 0.0)
 
     def cdf(self, value: Numbers) -> Array:
         """Returns P(X <= value)."""

@@ -53,11 +53,14 @@ def monotone_quantile(
     tail = 1.0 - q if tail is None else tail
     low_tail = q <= 0.5
     wanted = jnp.where(low_tail, q, tail)
+    # q = 0 and q = 1 give the ends of the bracket, whatever the cdf says there.
+    inner = (wanted > 0.0) & (lower < upper)
 
     def tail_and_slope(x: Array) -> tuple[Array, Array]:
         return jnp.where(low_tail, *tails(x)), density(x)
 
     def excess(x: Array) -> Array:  # rises through 0 at the root
+        x = jnp.where(inner, x, 0.0)  # infinite ends have no slopes
         below, above = tails(x)
         return jnp.where(low_tail, below - q, tail - above)
 
@@ -79,8 +82,6 @@ def monotone_quantile(
         return jnp.where(usable, right / jnp.where(usable, slope, 1.0), 0.0)
 
     with unchecked():  # the arguments were checked by the caller
-        # q = 0 and q = 1 give the ends of the bracket, whatever the cdf says there.
-        inner = (wanted > 0.0) & (lower < upper)
         end = jnp.where(low_tail, lower, upper)
         root = jax.lax.custom_root(
             excess, jax.lax.stop_gradient(jnp.zeros_like(q)), solve, solve_tangent

@@ -15,11 +15,13 @@ Twin: `torch_ref/distributions/special.py`. Source: C. Loader, "Fast and accurat
 binomial probabilities" (2000); DLMF 5.11 for mu.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import i0e, i1e
 from jax.scipy.special import log_ndtr as _log_ndtr
 
@@ -65,12 +67,21 @@ def _is_double(x: Array) -> bool:
     return jnp.finfo(x.dtype).nmant > 30
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _chebyshev(coefficients: Sequence[float], x: Array) -> Array:
     """Clenshaw's sum of c_j T_j(x)."""
     later, latest = jnp.zeros_like(x), jnp.zeros_like(x)
     for c in coefficients[:0:-1]:
         later, latest = latest, 2.0 * x * latest - later + c
     return x * latest - later + coefficients[0]
+
+
+@_chebyshev.defjvp
+def _chebyshev_jvp(coefficients, primals, tangents):
+    # The series of the derivative: the pass back then need not keep every step of the sum.
+    (x,), (dot,) = primals, tangents
+    slope = tuple(float(c) for c in np.polynomial.chebyshev.chebder(coefficients))
+    return _chebyshev(coefficients, x), dot * _chebyshev(slope, x)
 
 
 def binet(z: Array) -> Array:
@@ -130,6 +141,8 @@ def _log1p_minus_jvp(primals, tangents):
 
 def log1p(w: Array) -> Array:
     """Returns log(1 + w); XLA's own loses two digits around |w| = 0.01 in float64."""
+    if not _is_double(w):
+        return jnp.log1p(w)
     near = jnp.abs(w) < 0.5
     inner = jnp.where(near, w, 0.0)
     return jnp.where(near, inner + log1p_minus(inner), jnp.log1p(jnp.where(near, 1.0, w)))
@@ -176,10 +189,9 @@ def log_ndtr(z: Array) -> Array:
 
 def log1p_square(z: Array) -> Array:
     """Returns log(1 + z^2), also where z^2 overflows."""
-    large = jnp.abs(z) > 1.0
-    tail = jnp.where(large, jnp.abs(z), 1.0)
-    inner = jnp.where(large, 0.0, z)
-    return jnp.where(large, 2.0 * jnp.log(tail) + log1p((1.0 / tail) ** 2), log1p(inner**2))
+    size = jnp.abs(z)
+    far = size > 2.0 / jnp.finfo(z.dtype).eps  # here log(1 + z^2) = 2 log |z| = 2 log(1 + |z|)
+    return jnp.where(far, 2.0, 1.0) * log1p(jnp.where(far, size, z * z))
 
 
 def deviance(x: Array, m: Array, log_m: Array | None = None) -> Array:

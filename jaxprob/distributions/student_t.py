@@ -75,7 +75,9 @@ class StudentT(Univariate):
         rest = jnp.where(flip, 1.0 / (1.0 + inverse), square / (1.0 + square))
         half = jnp.full_like(df, 0.5)
         both = beta_tails(0.5 * df, half, y, rest).log_lower()
-        return Tails(both - math.log(2), z <= 0.0)
+        # At the centre the beta variable is at its end, where it has no slope to give.
+        centre = 2.0 * jnp.exp(_log_constant(df)) * z
+        return Tails(jnp.where(z == 0.0, centre, both) - math.log(2), z <= 0.0)
 
     def _quantile(self, lower: Array, upper: Array, df: Array, loc: Array, scale: Array) -> Array:
         below = lower < 0.5

@@ -33,7 +33,7 @@ from jaxprob.distributions.special import (
 )
 from jaxprob.types import Array
 
-__all__ = ["Tails", "beta_tails", "gamma_tails", "integrate_tail", "panels"]
+__all__ = ["Tails", "beta_tails", "gamma_tails", "integrate_tail", "lower_half", "panels"]
 
 
 class Tails(NamedTuple):
@@ -64,6 +64,11 @@ class Tails(NamedTuple):
         return jnp.where(self.is_lower, log1mexp(self.log_tail), self.log_tail)
 
 
+def lower_half(z: Array) -> Array:
+    """Returns -|z| with slope 1 at 0, where z counts as being in the lower half."""
+    return jnp.where(z <= 0.0, z, -z)
+
+
 def integrate_tail(log_ratio: Callable[[Array], Array], rate: Array, curvature: Array) -> Array:
     """Integrates exp(log_ratio(s)) over s > 0.
 
@@ -78,15 +83,15 @@ def integrate_tail(log_ratio: Callable[[Array], Array], rate: Array, curvature: 
     longest = 60.0 if jnp.finfo(length.dtype).nmant < 30 else 600.0
     length = jnp.minimum(length, jnp.maximum(1.0 / jnp.maximum(rate, 1e-30), longest))
 
-    def fall(s: Array) -> Array:
-        return -log_ratio(s[..., None])[..., 0]
+    # A loop rather than eight copies of `log_ratio`: most of the time to compile went into them.
+    fixed, constants = jax.closure_convert(log_ratio, length[..., None])
+    constants = jax.lax.stop_gradient(constants)
 
-    # The length is only a choice of nodes, so no gradient passes through it; a loop compiles once.
-    fall, held = jax.closure_convert(fall, length)
-    held = jax.lax.stop_gradient(held)
+    def fall(s: Array) -> Array:
+        return -fixed(s[..., None], *constants)[..., 0]
 
     def improve(_, length: Array) -> Array:
-        value, slope = jax.jvp(lambda s: fall(s, *held), (length,), (jnp.ones_like(length),))
+        value, slope = jax.jvp(fall, (length,), (jnp.ones_like(length),))
         usable = (value > 0) & (slope > 0) & jnp.isfinite(value) & jnp.isfinite(slope)
         value, slope = jnp.where(usable, value, 1.0), jnp.where(usable, slope, 1.0)
         step = jnp.where(usable, jnp.log(value) * value / (length * slope), 0.7)

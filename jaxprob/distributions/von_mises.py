@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.special import log_i0e, mean_resultant_gap
-from jaxprob.distributions.tails import Tails, panels
+from jaxprob.distributions.tails import Tails, lower_half, panels
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter
 from jaxprob.types import Array, Key, Numbers
 
@@ -57,7 +57,7 @@ class VonMises(Univariate, distrax.VonMises):
 
     def _tails(self, x: Array, loc: Array, concentration: Array) -> Tails:
         x, loc, concentration = jnp.broadcast_arrays(x, loc, concentration)
-        z = jnp.minimum(jnp.abs(x - loc), math.pi)
+        z = jnp.minimum(-lower_half(x - loc), math.pi)
         room = math.pi - z
         # The density falls from z to pi on the length that its slope and curvature give.
         slope, curvature = concentration * jnp.sin(z), concentration * jnp.abs(jnp.cos(z))

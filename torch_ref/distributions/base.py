@@ -4,6 +4,7 @@ Twin of `jaxprob/distributions/base.py`.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -68,9 +69,27 @@ class Distribution(torch.distributions.Distribution):
         """Returns P(X > threshold) of each marginal."""
         return self.marginal().survival_function(torch.as_tensor(threshold))
 
+    def from_standard_normal(self, z: Tensor) -> Tensor:
+        """Returns the values with the same cdf as `z` has under N(0, 1)."""
+        return self.invert(ndtr(z), ndtr(-z))
+
     def median(self) -> Tensor:
         """Returns the median of each marginal."""
         return self.quantile(0.5)
+
+    def draw(self, key: Tensor, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Returns the draws that `jaxprob` makes of the same key.
+
+        They carry a pathwise gradient where there is one.
+
+        Args:
+          key: A key of `torch_ref.random`.
+          sample_shape: Shape in front of batch and event.
+        """
+        return self._draw(key, self._extended_shape(torch.Size(sample_shape)))
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no draws from a key.")
 
     def kl_divergence(self, other: torch.distributions.Distribution) -> Tensor:
         """Returns KL(self || other)."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
 
 __all__ = ["Bernoulli"]
@@ -43,7 +44,7 @@ class Bernoulli(LogitsOrProbs):
 
     @property
     def variance(self) -> Tensor:
-        """p (1 - p)."""
+        """P (1 - p)."""
         return self.probs * self.failure_probs
 
     @property
@@ -58,3 +59,6 @@ class Bernoulli(LogitsOrProbs):
     def sample(self, sample_shape=torch.Size()) -> Tensor:  # noqa: B008
         """Returns draws."""
         return torch.bernoulli(self.probs.detach().expand(self._extended_shape(sample_shape)))
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return random.bernoulli(key, self.probs.detach(), shape).int()

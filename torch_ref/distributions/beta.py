@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from torch_ref import random
+from torch_ref.distributions.gamma import log_gamma_draws
 from torch_ref.distributions.special import binet, deviance, digamma_minus_log, xlogy
 from torch_ref.distributions.tails import beta_tails
 from torch_ref.distributions.univariate import Univariate
@@ -53,3 +55,9 @@ class Beta(Univariate, torch.distributions.Beta):
         digammas = (total - 2.0) * digamma_minus_log(total)
         digammas = digammas - (a - 1.0) * digamma_minus_log(a) - (b - 1.0) * digamma_minus_log(b)
         return logs + self._log_beta_remainder() + digammas
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        keys = random.split(key).unbind(-2)
+        parameters = (self.concentration1, self.concentration0)
+        logs = [log_gamma_draws(k, a, shape) for k, a in zip(keys, parameters, strict=True)]
+        return (logs[0] - logs[1]).sigmoid()

@@ -23,7 +23,7 @@ __all__ = [
 
 
 def Identity() -> transforms.Transform:  # noqa: N802
-    """y = x."""
+    """Y = x."""
     return transforms.identity_transform
 
 
@@ -32,7 +32,7 @@ StickBreaking = transforms.StickBreakingTransform
 
 
 def Sigmoid(low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> transforms.Transform:  # noqa: N802
-    """y = low + (high - low) sigmoid(x)."""
+    """Y = low + (high - low) sigmoid(x)."""
     affine = transforms.AffineTransform(low, high - low)
     return transforms.ComposeTransform([transforms.SigmoidTransform(), affine])
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
 from torch_ref.distributions.tails import beta_tails
 
@@ -55,18 +56,21 @@ class Binomial(LogitsOrProbs):
 
     @property
     def mean(self) -> Tensor:
-        """n p."""
+        """N p."""
         return self.total_count * self.probs
 
     @property
     def variance(self) -> Tensor:
-        """n p (1 - p)."""
+        """N p (1 - p)."""
         return self.mean * self.failure_probs
 
     @property
     def mode(self) -> Tensor:
         """The largest integer up to (n + 1) p, at most n."""
         return torch.minimum(((self.total_count + 1.0) * self.probs).floor(), self.total_count)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return random.binomial(key, self.total_count, self.probs, shape, self.float_dtype())
 
 
 class NegativeBinomial(LogitsOrProbs):
@@ -100,15 +104,21 @@ class NegativeBinomial(LogitsOrProbs):
 
     @property
     def mean(self) -> Tensor:
-        """n p / (1 - p)."""
+        """N p / (1 - p)."""
         return self.total_count * self.logits.exp()
 
     @property
     def variance(self) -> Tensor:
-        """n p / (1 - p)^2."""
+        """N p / (1 - p)^2."""
         return self.mean / self.failure_probs
 
     @property
     def mode(self) -> Tensor:
         """The largest integer up to (n - 1) p / (1 - p), at least 0."""
         return ((self.total_count - 1.0).clamp(min=0.0) * self.logits.exp()).floor()
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        gamma_key, poisson_key = random.split(key).unbind(-2)
+        rate = random.gamma(gamma_key, self.total_count, shape, self.float_dtype())
+        rate = rate * self.logits.detach().exp()
+        return random.poisson(poisson_key, rate, shape).to(rate.dtype)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.bernoulli import Bernoulli
 from torch_ref.distributions.odds import require_one
@@ -70,6 +71,10 @@ class ClassProbabilities(Distribution):
         """Returns -sum_k p_k log p_k."""
         return -self.expected_log_prob(self.probs)
 
+    def _draw_classes(self, key: Tensor, shape: torch.Size) -> Tensor:
+        logits = self._weights.log() if self._logits is None else self._logits
+        return random.categorical(key, logits.detach(), shape=shape)
+
 
 class Categorical(ClassProbabilities):
     """Distribution over the classes 0, ..., K - 1.
@@ -123,6 +128,9 @@ class Categorical(ClassProbabilities):
         """Returns draws."""
         return torch.distributions.Categorical(probs=self.probs.detach()).sample(sample_shape)
 
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self._draw_classes(key, shape)
+
 
 class OneHotCategorical(ClassProbabilities):
     """Distribution over one-hot vectors.
@@ -155,10 +163,14 @@ class OneHotCategorical(ClassProbabilities):
 
     @property
     def variance(self) -> Tensor:
-        """p (1 - p)."""
+        """P (1 - p)."""
         return self.probs * (1.0 - self.probs)
 
     @property
     def mode(self) -> Tensor:
         """The likeliest class as a one-hot vector."""
         return torch.nn.functional.one_hot(self._held.argmax(-1), self.num_categories)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        classes = self._draw_classes(key, shape[:-1])
+        return torch.nn.functional.one_hot(classes, self.num_categories)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
 from torch_ref.distributions.special import HALF_LOG_TWO_PI, binet, deviance
 from torch_ref.distributions.tails import gamma_tails
-from torch_ref.distributions.univariate import Univariate
+from torch_ref.distributions.univariate import Univariate, draw_uniform
 
 __all__ = ["Geometric", "Poisson"]
 
@@ -37,6 +38,9 @@ class Poisson(Univariate, torch.distributions.Poisson):
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = gamma_tails(x + 1.0, self.rate)
         return upper, lower
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return random.poisson(key, self.rate, shape).to(self.rate.dtype)
 
 
 class Geometric(LogitsOrProbs):
@@ -83,3 +87,7 @@ class Geometric(LogitsOrProbs):
         """Returns the Bernoulli entropy over p."""
         inner = self.log_success(self.probs) + self.log_failure(self.failure_probs)
         return -inner / self.probs
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        u = draw_uniform(key, shape, self.float_dtype())
+        return (u.log() / self.log_failure(torch.ones_like(self.probs))).floor()

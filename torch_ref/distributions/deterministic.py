@@ -60,3 +60,6 @@ class Deterministic(Univariate):
     def entropy(self) -> Tensor:
         """Returns 0."""
         return torch.zeros_like(self.loc)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.loc.expand(shape)

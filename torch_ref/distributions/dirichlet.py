@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.beta import Beta
+from torch_ref.distributions.gamma import log_gamma_draws
 from torch_ref.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
@@ -54,3 +55,6 @@ class Dirichlet(Distribution, torch.distributions.Dirichlet):
         parts = (binet(a) - (a - 1.0) * digamma_minus_log(a)).sum(-1) - binet(total)
         of_total = (total - size) * digamma_minus_log(total)
         return logs + parts + of_total + (size - 1) * HALF_LOG_TWO_PI
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return log_gamma_draws(key, self.concentration, shape).softmax(-1)

@@ -1,7 +1,7 @@
 """Kullback-Leibler divergences that torch lacks or gets wrong at the edges.
 
 Importing this module registers them with `torch.distributions.kl_divergence`; pairs of torch's own
-families that are right there (gamma, beta, Laplace, Gumbel, ...) are torch's.
+families that are right there (Laplace, Gumbel, Poisson, ...) are torch's.
 
 Twin of `jaxprob/distributions/divergence.py`.
 """
@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.distributions.kl import register_kl
 
 from torch_ref.distributions.bernoulli import Bernoulli
+from torch_ref.distributions.beta import Beta
 from torch_ref.distributions.binomial import Binomial, NegativeBinomial
 from torch_ref.distributions.categorical import Categorical, ClassProbabilities, OneHotCategorical
 from torch_ref.distributions.counts import Geometric
 from torch_ref.distributions.deterministic import Deterministic
-from torch_ref.distributions.gamma import InverseGamma
-from torch_ref.distributions.lifetimes import LogNormal, Weibull
+from torch_ref.distributions.dirichlet import Dirichlet
+from torch_ref.distributions.gamma import Gamma, InverseGamma
+from torch_ref.distributions.lifetimes import Exponential, HalfNormal, LogNormal, Weibull
 from torch_ref.distributions.location_scale import Cauchy, Gumbel, Logistic
 from torch_ref.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
 from torch_ref.distributions.multinomial import Multinomial
@@ -62,12 +64,31 @@ def _log_normal(p: LogNormal, q: LogNormal) -> Tensor:
     return _normal(Normal(p.loc, p.scale), Normal(q.loc, q.scale))
 
 
+def _digamma(z: Tensor) -> Tensor:
+    return z.log() + digamma_minus_log(z)
+
+
+@register_kl(Gamma, Gamma)
 @register_kl(InverseGamma, InverseGamma)
-def _inverse_gamma(p: InverseGamma, q: InverseGamma) -> Tensor:
+def _gamma(p, q) -> Tensor:
     a, b, a_q, b_q = p.concentration, p.rate, q.concentration, q.rate
-    digamma = a.log() + digamma_minus_log(a)
     gammas = torch.lgamma(a_q) - torch.lgamma(a)
-    return (a - a_q) * digamma + gammas + a_q * (b / b_q).log() + a * (b_q / b - 1.0)
+    return (a - a_q) * _digamma(a) + gammas + a_q * (b / b_q).log() + a * (b_q / b - 1.0)
+
+
+@register_kl(Dirichlet, Dirichlet)
+def _dirichlet(p: Dirichlet, q: Dirichlet) -> Tensor:
+    a, b = p.concentration, q.concentration
+    total = a.sum(-1, keepdim=True)
+    constants = torch.lgamma(total.squeeze(-1)) - torch.lgamma(b.sum(-1))
+    inner = torch.lgamma(b) - torch.lgamma(a) + (a - b) * (_digamma(a) - _digamma(total))
+    return constants + inner.sum(-1)
+
+
+@register_kl(Beta, Beta)
+def _beta(p: Beta, q: Beta) -> Tensor:
+    both = (torch.stack([d.concentration1, d.concentration0], dim=-1) for d in (p, q))
+    return _dirichlet(*(Dirichlet(a) for a in both))
 
 
 @register_kl(Weibull, Weibull)
@@ -145,8 +166,44 @@ def _to_normal(p, q: Normal) -> Tensor:
     return -p.entropy() + 0.5 * math.log(2 * math.pi) + q.scale.log() + 0.5 * square
 
 
-for _family in (Logistic, Gumbel, StudentT, InverseGamma, Weibull, LogNormal):
+def _to_exponential(p, q: Exponential) -> Tensor:
+    return -p.entropy() - q.rate.log() + q.rate * p.mean
+
+
+def _to_gamma(p, q: Gamma) -> Tensor:
+    a, b = q.concentration, q.rate
+    density = a * b.log() - torch.lgamma(a) + (a - 1.0) * _mean_log(p) - b * p.mean
+    return -p.entropy() - density
+
+
+def _mean_log(p) -> Tensor:
+    """E log X."""
+    if isinstance(p, LogNormal):
+        return p.loc
+    if isinstance(p, Weibull):
+        return p.scale.log() - EULER / p.concentration
+    if isinstance(p, InverseGamma):
+        return p.rate.log() - _digamma(p.concentration)
+    if isinstance(p, Beta):
+        return _digamma(p.concentration1) - _digamma(p.concentration1 + p.concentration0)
+    return p.scale.log() - 0.5 * (EULER + math.log(2))  # half-normal
+
+
+for _family in (
+    Logistic,
+    Gumbel,
+    StudentT,
+    InverseGamma,
+    Weibull,
+    LogNormal,
+    HalfNormal,
+    Gamma,
+    Beta,
+):
     register_kl(_family, Normal)(_to_normal)
+for _family in (LogNormal, InverseGamma, HalfNormal, Weibull, Beta):
+    register_kl(_family, Exponential)(_to_exponential)
+    register_kl(_family, Gamma)(_to_gamma)
 
 _NORMALS = (MultivariateNormal, MultivariateNormalDiag, LowRankMultivariateNormal)
 

@@ -32,3 +32,6 @@ class Independent(Distribution, torch.distributions.Independent):
     def survival_function(self, value: Tensor) -> Tensor:
         """Returns P(X_i > value_i for all i)."""
         return self._over_event(self.base_dist.survival_function(value))
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.base_dist._draw(key, shape)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.base import ndtr
 from torch_ref.distributions.special import log_probabilities
-from torch_ref.distributions.univariate import Univariate
+from torch_ref.distributions.univariate import Univariate, draw_uniform
 
 __all__ = ["Exponential", "HalfNormal", "LogNormal", "Weibull"]
 
@@ -31,6 +32,9 @@ class Exponential(Univariate, torch.distributions.Exponential):
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         return -log_probabilities(lower, upper)[1] / self.rate
 
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return random.exponential(key, shape, self.rate.dtype) / self.rate
+
 
 class Weibull(Univariate, torch.distributions.Weibull):
     """torch's Weibull, from log x instead of x^k.
@@ -47,6 +51,13 @@ class Weibull(Univariate, torch.distributions.Weibull):
     def support(self):
         """The non-negative numbers."""
         return constraints.nonnegative
+
+    @property
+    def mode(self) -> Tensor:
+        """0 for k <= 1, where torch has NaN, else scale ((k - 1) / k)^(1 / k)."""
+        above = self.concentration > 1.0
+        k = torch.where(above, self.concentration, 2.0)
+        return torch.where(above, self.scale * (torch.log1p(-1.0 / k) / k).exp(), 0.0)
 
     @property
     def variance(self) -> Tensor:
@@ -71,6 +82,10 @@ class Weibull(Univariate, torch.distributions.Weibull):
 
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         hazard = -log_probabilities(lower, upper)[1]
+        return self.scale * (hazard.log() / self.concentration).exp()
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        hazard = -draw_uniform(key, shape, self.float_dtype()).log()
         return self.scale * (hazard.log() / self.concentration).exp()
 
 
@@ -102,6 +117,9 @@ class LogNormal(Univariate, torch.distributions.LogNormal):
         tail = torch.special.ndtri(torch.where(small, lower, upper))
         return (self.loc + self.scale * torch.where(small, tail, -tail)).exp()
 
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return (self.loc + self.scale * random.normal(key, shape, self.float_dtype())).exp()
+
 
 class HalfNormal(Univariate, torch.distributions.HalfNormal):
     """torch's half-normal, written out."""
@@ -122,3 +140,6 @@ class HalfNormal(Univariate, torch.distributions.HalfNormal):
         near = math.sqrt(2) * torch.erfinv(torch.where(small, lower, 0.5))
         far = -torch.special.ndtri(0.5 * torch.where(small, 0.5, upper))
         return self.scale * torch.where(small, near, far)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.scale * random.normal(key, shape, self.float_dtype()).abs()

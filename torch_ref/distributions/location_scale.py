@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 
+from torch_ref import random
 from torch_ref.distributions.special import log1p_square, log_probabilities, softplus
-from torch_ref.distributions.univariate import Univariate
+from torch_ref.distributions.univariate import Univariate, draw_uniform
 
 __all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic"]
 
@@ -29,13 +30,16 @@ class Laplace(Univariate, torch.distributions.Laplace):
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = (x - self.loc) / self.scale
-        tail = 0.5 * (-z.abs()).exp()
+        tail = 0.5 * torch.where(z <= 0, z, -z).exp()
         return torch.where(z <= 0, tail, 1.0 - tail), torch.where(z <= 0, 1.0 - tail, tail)
 
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         small = lower < 0.5
         tail = (2.0 * torch.where(small, lower, upper)).log()
         return self.loc + self.scale * torch.where(small, tail, -tail)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.loc + self.scale * random.laplace(key, shape, self.loc.dtype)
 
 
 class Cauchy(Univariate, torch.distributions.Cauchy):
@@ -56,6 +60,9 @@ class Cauchy(Univariate, torch.distributions.Cauchy):
         size = torch.tan(math.pi * (0.5 - tail))
         size = torch.where(tail < 0.25, 1.0 / torch.tan(math.pi * tail), size)
         return self.loc + self.scale * torch.where(small, -size, size)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.loc + self.scale * random.cauchy(key, shape, self.loc.dtype)
 
 
 class Logistic(Univariate):
@@ -110,6 +117,9 @@ class Logistic(Univariate):
         u = torch.rand(self._extended_shape(sample_shape), dtype=self.loc.dtype)
         return self.loc + self.scale * (u.log() - torch.log1p(-u))
 
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.loc + self.scale * random.logistic(key, shape, self.loc.dtype)
+
 
 class Gumbel(Univariate, torch.distributions.Gumbel):
     """torch's Gumbel, written out; its moments and entropy serve."""
@@ -124,3 +134,7 @@ class Gumbel(Univariate, torch.distributions.Gumbel):
 
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         return self.loc - self.scale * (-log_probabilities(lower, upper)[0]).log()
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        noise = -(-draw_uniform(key, shape, self.loc.dtype).log()).log()
+        return self.loc + self.scale * noise

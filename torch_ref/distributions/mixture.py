@@ -3,15 +3,18 @@
 Twin of `jaxprob/distributions/mixture.py`.
 """
 
+import copy
+
 import torch
 from torch import Tensor
 
+from torch_ref import random
 from torch_ref.distributions.base import Distribution, log_sum_exp
 from torch_ref.distributions.independent import Independent
-from torch_ref.distributions.quantiles import monotone_quantile
+from torch_ref.distributions.quantiles import implicit_root, monotone_quantile, smallest_integer
 from torch_ref.distributions.special import log_sum_exp_weighted
 
-__all__ = ["MixtureSameFamily"]
+__all__ = ["MixtureSameFamily", "move_batch_axis"]
 
 
 class MixtureSameFamily(Distribution):
@@ -56,29 +59,29 @@ class MixtureSameFamily(Distribution):
         weights = self._weights().reshape(self._weights().shape + (1,) * event)
         return (weights * values).sum(dim=-1 - event)
 
+    def _log_weights(self) -> Tensor:
+        return torch.log_softmax(self.mixture_distribution.logits, dim=-1)
+
     def marginal(self) -> "MixtureSameFamily":
         """Returns, for each event element, the mixture of that element's marginals."""
         if not self.event_shape:
             return self
-        axis = len(self.batch_shape)
-        parts = self.component_distribution.marginal()
-        parameters = {name: getattr(parts, name) for name in ("loc", "scale")}
-        moved = type(parts)(**{n: p.movedim(axis, -1) for n, p in parameters.items()})
-        logits = torch.log(self._weights())
-        for _ in self.event_shape:
-            logits = logits.unsqueeze(-2)
-        logits = logits.expand(moved.batch_shape)
-        return MixtureSameFamily(torch.distributions.Categorical(logits=logits), moved)
+        axis, event = len(self.batch_shape), len(self.event_shape)
+        parts = move_batch_axis(self.component_distribution.marginal(), axis, axis + event)
+        logits = self._log_weights().reshape(*self.batch_shape, *[1] * event, -1)
+        classes = torch.distributions.Categorical(logits=logits.expand(parts.batch_shape))
+        return MixtureSameFamily(classes, parts)
+
+    def _weigh(self, logs: Tensor) -> Tensor:
+        """Log sum_k w_k exp(logs_k)."""
+        held = getattr(self.mixture_distribution, "_weights", None)
+        if held is not None:  # probabilities, of which some may be 0
+            return log_sum_exp_weighted(logs, self._weights())
+        return log_sum_exp(logs + self._log_weights(), dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Returns log p(value) `[*batch]`."""
-        component = self.component_distribution.log_prob(self._pad(value))
-        if getattr(self.mixture_distribution, "_logits", None) is None and hasattr(
-            self.mixture_distribution, "_weights"
-        ):
-            return log_sum_exp_weighted(component, self._weights())
-        logits = torch.log_softmax(self.mixture_distribution.logits, dim=-1)
-        return log_sum_exp(component + logits, dim=-1)
+        return self._weigh(self.component_distribution.log_prob(self._pad(value)))
 
     def cdf(self, value: Tensor) -> Tensor:
         """Returns P(X <= value)."""
@@ -88,16 +91,28 @@ class MixtureSameFamily(Distribution):
         """Returns P(X > value)."""
         return self._average(self.component_distribution.survival_function(self._pad(value)))
 
+    def log_cdf(self, value: Tensor) -> Tensor:
+        """Returns log P(X <= value), accurate in both tails."""
+        lower = self._weigh(self.component_distribution.log_cdf(self._pad(value)))
+        if self.event_shape:
+            return lower
+        upper = self.survival_function(value)
+        near = upper < 0.5
+        return torch.where(near, torch.log1p(-torch.where(near, upper, 0.0)), lower)
+
     def invert(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Returns the quantile of each marginal, by bisection; in a gap, its middle."""
+        """Returns the quantile of each marginal, by search; in a gap, its middle."""
         if self.event_shape:
             return self.marginal().invert(lower, upper)
         shape = torch.broadcast_shapes(lower.shape, self.batch_shape)
         q, tail = lower.expand(shape), upper.expand(shape)
-        ends = self.component_distribution.invert(q.unsqueeze(-1), tail.unsqueeze(-1))
-        return monotone_quantile(
-            q, self.cdf, self.survival_function, ends.amin(-1), ends.amax(-1), tail, gaps=True
-        )
+        with torch.no_grad():
+            ends = self.component_distribution.invert(q.unsqueeze(-1), tail.unsqueeze(-1))
+            bracket = ends.amin(-1).to(q.dtype), ends.amax(-1).to(q.dtype)
+        if getattr(self.component_distribution, "_discrete", False):
+            return smallest_integer(q, tail, self.cdf, self.survival_function, *bracket)
+        x = monotone_quantile(q, self.cdf, self.survival_function, *bracket, tail, gaps=True)
+        return torch.where(bracket[0] < bracket[1], implicit_root(x, q, tail, self), x)
 
     @property
     def mean(self) -> Tensor:
@@ -120,3 +135,37 @@ class MixtureSameFamily(Distribution):
         choice = torch.distributions.Categorical(probs=self._weights().detach())
         mixture = torch.distributions.MixtureSameFamily(choice, inner, validate_args=False)
         return mixture.sample(sample_shape)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        choice_key, draw_key = random.split(key).unbind(-2)
+        event = len(self.event_shape)
+        sample = shape[: len(shape) - event - len(self.batch_shape)]
+        draws = self.component_distribution.draw(draw_key, sample)
+        logits = self._log_weights().detach()
+        choice = random.categorical(choice_key, logits, shape=(*sample, *self.batch_shape))
+        at = choice.reshape(*choice.shape, *[1] * (event + 1))
+        at = at.expand(*choice.shape, 1, *self.event_shape)
+        return draws.gather(-1 - event, at).squeeze(-1 - event)
+
+
+def move_batch_axis(distribution: Distribution, source: int, destination: int) -> Distribution:
+    """Returns the distribution with one batch axis moved.
+
+    Args:
+      distribution: One whose parameters carry the full batch shape.
+      source: Batch axis to move, counted from the left.
+      destination: Where it goes.
+    """
+    batch = tuple(distribution.batch_shape)
+    order = list(range(len(batch)))
+    order.insert(destination, order.pop(source))
+    moved = copy.copy(distribution)
+    for name, value in vars(distribution).items():
+        if isinstance(value, torch.distributions.Distribution):
+            setattr(moved, name, move_batch_axis(value, source, destination))
+        elif isinstance(value, Tensor) and value.shape[: len(batch)] == batch:
+            setattr(moved, name, value.movedim(source, destination))
+        elif isinstance(value, Tensor):
+            raise ValueError(f"{name} has shape {tuple(value.shape)} without the batch {batch}")
+    moved._batch_shape = torch.Size(batch[i] for i in order)
+    return moved

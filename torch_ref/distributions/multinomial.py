@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from torch_ref import random
 from torch_ref.distributions.binomial import Binomial
 from torch_ref.distributions.categorical import CLASS_CONSTRAINTS, ClassProbabilities
 from torch_ref.distributions.special import HALF_LOG_TWO_PI, binet, deviance
@@ -52,12 +53,12 @@ class Multinomial(ClassProbabilities):
 
     @property
     def mean(self) -> Tensor:
-        """n p."""
+        """N p."""
         return self.total_count.unsqueeze(-1) * self.probs
 
     @property
     def variance(self) -> Tensor:
-        """n p (1 - p)."""
+        """N p (1 - p)."""
         return self.mean * (1.0 - self.probs)
 
     def covariance(self) -> Tensor:
@@ -65,3 +66,14 @@ class Multinomial(ClassProbabilities):
         p = self.probs
         spread = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
         return self.total_count[..., None, None] * spread
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        # class by class: each takes a binomial share of what the classes before it have left
+        probs = self.probs.detach().expand(shape)
+        rest, counts = self.total_count.expand(shape[:-1]), []
+        left = probs.flip(-1).cumsum(-1).flip(-1)
+        ratios = (probs / torch.where(left == 0.0, 1.0, left)).clamp(0.0, 1.0)
+        for k, ratio in zip(random.split(key, shape[-1]), ratios.unbind(-1), strict=True):
+            counts.append(random.binomial(k, rest, ratio, shape[:-1], ratio.dtype))
+            rest = rest - counts[-1]
+        return torch.stack(counts, dim=-1)

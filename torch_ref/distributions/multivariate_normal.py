@@ -6,6 +6,7 @@ Twin of `jaxprob/distributions/multivariate_normal.py`; torch's own density, ent
 import torch
 from torch import Tensor
 
+from torch_ref import random
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.normal import Normal
 
@@ -21,8 +22,13 @@ class MultivariateNormal(Distribution, torch.distributions.MultivariateNormal):
     """
 
     def __init__(self, loc: Tensor, scale_tril: Tensor):
-        super().__init__(loc, scale_tril=scale_tril)
+        batch = torch.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
+        super().__init__(loc, scale_tril=scale_tril.expand(*batch, *scale_tril.shape[-2:]))
 
     def marginal(self) -> Normal:
         """Returns the D marginal normals."""
         return Normal(self.loc, self.variance.sqrt())
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        noise = random.normal(key, shape, self.loc.dtype)
+        return self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.normal import Normal
 
@@ -82,3 +83,6 @@ class MultivariateNormalDiag(Distribution):
         """Returns D (1 + log 2 pi) / 2 + sum of the log scales."""
         size = self.loc.shape[-1]
         return 0.5 * size * (1.0 + math.log(2 * math.pi)) + self.scale_diag.log().sum(-1)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.loc + self.scale_diag * random.normal(key, shape, self.loc.dtype)

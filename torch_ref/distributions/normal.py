@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from torch_ref import random
 from torch_ref.distributions.base import ndtr
 from torch_ref.distributions.univariate import Univariate
 
@@ -29,10 +30,18 @@ class Normal(Univariate, torch.distributions.Normal):
     def log_cdf(self, value: Tensor) -> Tensor:
         """Returns log P(X <= value), accurate in both tails."""
         z = (value - self.loc) / self.scale
-        upper = torch.log1p(-ndtr(-z.abs()))
-        return torch.where(z > 0, upper, torch.special.log_ndtr(z.clamp(max=0.0)))
+        above = z > 0.0
+        upper = torch.log1p(-ndtr(-torch.where(above, z, 1.0)))
+        return torch.where(above, upper, torch.special.log_ndtr(torch.where(above, -1.0, z)))
+
+    def from_standard_normal(self, z: Tensor) -> Tensor:
+        """Returns loc + scale z."""
+        return self.loc + self.scale * z
 
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         small = lower < 0.5
         tail = torch.special.ndtri(torch.where(small, lower, upper))
         return self.loc + self.scale * torch.where(small, tail, -tail)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.loc + self.scale * random.normal(key, shape, self.loc.dtype)

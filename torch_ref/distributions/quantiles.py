@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["monotone_quantile", "smallest_integer"]
+__all__ = ["implicit_root", "monotone_quantile", "smallest_integer"]
 
 
 def monotone_quantile(
@@ -20,7 +20,7 @@ def monotone_quantile(
     tail: Tensor | None = None,
     gaps: bool = False,
 ) -> Tensor:
-    """Solves cdf(x) = q inside a bracket; no gradient.
+    """Solves cdf(x) = q inside a bracket; no gradient (see `implicit_root`).
 
     Args:
       q: Probabilities, of the shape of the result.
@@ -70,8 +70,33 @@ def _finite(lower, low_tail, level, cdf, survival_function, upper) -> tuple[Tens
         short_high = short_high & ~upper.isfinite() & known
         if not bool((short_low | short_high).any()):
             break
-        low, high = torch.where(short_low, 2.0 * low, low), torch.where(short_high, 2.0 * high, high)
+        low, high = (
+            torch.where(short_low, 2.0 * low, low),
+            torch.where(short_high, 2.0 * high, high),
+        )
     return low, high
+
+
+def implicit_root(root: Tensor, q: Tensor, tail: Tensor, distribution) -> Tensor:
+    """Gives a root of cdf(x) = q its gradient, dx = (dq - dF) / p(x).
+
+    Args:
+      root: The root.
+      q: P(X <= x).
+      tail: P(X > x).
+      distribution: Has `cdf`, `survival_function` and `log_prob`.
+    """
+    if not torch.is_grad_enabled():
+        return root
+    finite = root.isfinite()
+    at = torch.where(finite, root, 0.0)
+    missing = torch.where(
+        q <= 0.5, q - distribution.cdf(at), distribution.survival_function(at) - tail
+    )
+    slope = distribution.log_prob(at).detach().exp()
+    usable = finite & (slope > torch.finfo(slope.dtype).tiny) & slope.isfinite()
+    step = (missing - missing.detach()) / torch.where(usable, slope, 1.0)
+    return root + torch.where(usable, step, 0.0)
 
 
 def smallest_integer(

@@ -54,3 +54,7 @@ class Quantized(Univariate):
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.distribution.cdf(x), self.distribution.survival_function(x)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        draws = self.distribution._draw(key, shape).ceil()
+        return torch.minimum(torch.maximum(draws, self.low), self.high)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.base import Distribution, log_sum_exp
 from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
 from torch_ref.distributions.special import log_probabilities, softplus
@@ -57,6 +58,12 @@ class RelaxedBernoulli(LogitsOrProbs):
         log_lower, log_upper = log_probabilities(lower, upper)
         return ((self.logits + log_lower - log_upper) / self.temperature).sigmoid()
 
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        noise = random.logistic(key, shape, self.float_dtype())
+        limits = torch.finfo(noise.dtype)
+        draws = ((self.logits + noise) / self.temperature).sigmoid()
+        return draws.clamp(limits.tiny, 1.0 - 0.5 * limits.eps)
+
 
 class RelaxedOneHotCategorical(Distribution):
     """Concrete distribution over the interior of the simplex.
@@ -88,3 +95,8 @@ class RelaxedOneHotCategorical(Distribution):
         scores = self.logits - t * value.log()
         log_prob = (scores - value.log()).sum(-1) - size * log_sum_exp(scores, dim=-1)
         return log_prob + math.lgamma(size) + (size - 1) * self.temperature.log()
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        noise = random.gumbel(key, shape, self.logits.dtype)
+        draws = ((self.logits + noise) / self.temperature.unsqueeze(-1)).softmax(-1)
+        return draws.clamp(min=torch.finfo(noise.dtype).tiny)

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from torch_ref import random
+from torch_ref.distributions.gamma import log_gamma_draws
 from torch_ref.distributions.special import binet, deviance, digamma_minus_log, log1p_square
 from torch_ref.distributions.tails import beta_tails
 from torch_ref.distributions.univariate import Univariate
@@ -30,7 +32,9 @@ class StudentT(Univariate, torch.distributions.StudentT):
         # split -(df + 1) / 2 log(1 + w) as -z^2 / 2 + deviance where z^2 is small beside df
         close = z.square() < 0.1 * self.df
         w = torch.where(close, z, 0.0)
-        near = deviance(self.df, self.df + w.square()) - w.square() - log1p_square(w / self.df.sqrt())
+        near = (
+            deviance(self.df, self.df + w.square()) - w.square() - log1p_square(w / self.df.sqrt())
+        )
         far = -(self.df + 1.0) * log_term
         return self._log_constant() - self.scale.log() + 0.5 * torch.where(close, near, far)
 
@@ -39,6 +43,7 @@ class StudentT(Univariate, torch.distributions.StudentT):
         square = z.square() / self.df
         y, rest = 1.0 / (1.0 + square), square / (1.0 + square)
         tail = 0.5 * beta_tails(0.5 * self.df, torch.full_like(square, 0.5), y, rest)[0]
+        tail = torch.where(z == 0.0, 0.5 + self._log_constant().exp() * z, tail)
         return torch.where(z <= 0, tail, 1.0 - tail), torch.where(z <= 0, 1.0 - tail, tail)
 
     def entropy(self) -> Tensor:
@@ -46,3 +51,9 @@ class StudentT(Univariate, torch.distributions.StudentT):
         a = 0.5 * self.df
         gap = torch.log1p(0.5 / a) + digamma_minus_log(a + 0.5) - digamma_minus_log(a)
         return (a + 0.5) * gap - self._log_constant() + self.scale.log()
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        normal_key, gamma_key = random.split(key).unbind(-2)
+        a = 0.5 * self.df
+        spread = (0.5 * (a.log() - log_gamma_draws(gamma_key, a, shape))).exp()
+        return self.loc + self.scale * random.normal(normal_key, shape, a.dtype) * spread

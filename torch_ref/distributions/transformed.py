@@ -44,3 +44,7 @@ class Transformed(Distribution, torch.distributions.TransformedDistribution):
         rises = torch.as_tensor(self.bijector.sign) > 0
         low, high = torch.where(rises, lower, upper), torch.where(rises, upper, lower)
         return self.bijector(self.distribution.invert(low, high))
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        sample = shape[: len(shape) - len(self.batch_shape) - len(self.event_shape)]
+        return self.bijector(self.distribution.draw(key, sample))

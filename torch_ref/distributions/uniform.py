@@ -6,6 +6,7 @@ Twin of `jaxprob/distributions/uniform.py`.
 import torch
 from torch import Tensor
 
+from torch_ref import random
 from torch_ref.distributions.univariate import Univariate
 
 __all__ = ["Uniform"]
@@ -32,3 +33,6 @@ class Uniform(Univariate, torch.distributions.Uniform):
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         size = self.high - self.low
         return torch.where(lower < 0.5, self.low + size * lower, self.high - size * upper)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        return self.low + (self.high - self.low) * random.uniform(key, shape, self.low.dtype)

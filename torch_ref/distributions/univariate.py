@@ -10,10 +10,16 @@ import math
 import torch
 from torch import Tensor
 
+from torch_ref import random
 from torch_ref.distributions.base import Distribution
-from torch_ref.distributions.quantiles import monotone_quantile, smallest_integer
+from torch_ref.distributions.quantiles import implicit_root, monotone_quantile, smallest_integer
 
-__all__ = ["Univariate"]
+__all__ = ["Univariate", "draw_uniform"]
+
+
+def draw_uniform(key: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Returns uniform draws from the open interval (0, 1)."""
+    return random.uniform(key, shape, dtype, minval=torch.finfo(dtype).tiny)
 
 
 class Univariate(Distribution):
@@ -86,4 +92,5 @@ class Univariate(Distribution):
         low, high = (end.expand(lower.shape) for end in self._bounds())
         if self._discrete:
             return smallest_integer(lower, upper, self.cdf, self.survival_function, low, high)
-        return monotone_quantile(lower, self.cdf, self.survival_function, low, high, upper)
+        x = monotone_quantile(lower, self.cdf, self.survival_function, low, high, upper)
+        return implicit_root(x, lower, upper, self)

@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 
 from torch_ref.distributions.special import log_i0e, resultant
-from torch_ref.distributions.univariate import Univariate
+from torch_ref.distributions.univariate import Univariate, draw_uniform
 
 __all__ = ["VonMises"]
 
@@ -49,12 +49,14 @@ class VonMises(Univariate):
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = (x - self.loc).clamp(-math.pi, math.pi)
-        tail = self._upper_area(z.abs())
+        tail = self._upper_area(torch.where(z <= 0, -z, z))
         return torch.where(z <= 0, tail, 1.0 - tail), torch.where(z <= 0, 1.0 - tail, tail)
 
     def _upper_area(self, z: Tensor) -> Tensor:
         """Integral of the density from z to pi: Gauss-Legendre on 16 panels."""
-        nodes, weights = (torch.as_tensor(a, dtype=z.dtype) for a in np.polynomial.legendre.leggauss(12))
+        nodes, weights = (
+            torch.as_tensor(a, dtype=z.dtype) for a in np.polynomial.legendre.leggauss(12)
+        )
         half = (math.pi - z) / 32
         k, constant = self.concentration, math.log(2 * math.pi) + log_i0e(self.concentration)
         total = torch.zeros_like(z)
@@ -83,3 +85,7 @@ class VonMises(Univariate):
         """Returns log(2 pi I0(k)) - k A(k)."""
         k = self.concentration
         return math.log(2 * math.pi) + log_i0e(k) + k * self.variance
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        u = draw_uniform(key, shape, self.loc.dtype)
+        return self.invert(u, 1.0 - u)

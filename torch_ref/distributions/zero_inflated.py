@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from torch_ref import random
 from torch_ref.distributions.special import softplus
 from torch_ref.distributions.univariate import Univariate
 
@@ -50,3 +51,15 @@ class ZeroInflated(Univariate):
         """(1 - g) (v + g m^2)."""
         spread = self.base.variance + self.logits.sigmoid() * self.base.mean.square()
         return (-self.logits).sigmoid() * spread
+
+    @property
+    def mode(self) -> Tensor:
+        """0 or the mode of the base, whichever is likelier."""
+        mode = self.base.mode
+        likelier = self._log_density(mode) > self._log_density(torch.zeros_like(mode))
+        return torch.where(likelier, mode, 0.0)
+
+    def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
+        zero_key, base_key = random.split(key).unbind(-2)
+        extra = random.bernoulli(zero_key, self.logits.detach().sigmoid(), shape)
+        return torch.where(extra, 0, self.base._draw(base_key, shape))
