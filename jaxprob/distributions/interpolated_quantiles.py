@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution

@@ -48,7 +48,8 @@ def for_target(kind: str, **options: Any) -> nn.Module:
       ValueError: An unknown kind, or an option that the head does not have.
     """
     if kind not in TARGETS:
-        raise ValueError(f"for_target: no kind of target {kind!r}; choose one of {', '.join(TARGETS)}.")  # fmt: skip
+        kinds = ", ".join(TARGETS)
+        raise ValueError(f"for_target: no kind of target {kind!r}; choose one of {kinds}.")
     head = TARGETS[kind]
     try:
         return head(**options)

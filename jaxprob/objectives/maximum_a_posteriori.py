@@ -7,7 +7,7 @@ Machine Learning", 5.5 and 5.7.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,7 @@ from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 __all__ = ["dropout_precision", "map_loss"]
 
 
+@runtime_checkable
 class Prior(Protocol):
     """Anything with a log-density over a pytree of weights."""
 

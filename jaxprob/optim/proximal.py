@@ -44,7 +44,9 @@ def proximal_l1(
 
     def update(updates, state, params=None, **extra):
         if params is None:
-            raise ValueError("proximal_l1: update needs params; write update(grads, state, params).")  # fmt: skip
+            raise ValueError(
+                "proximal_l1: update needs params; write update(grads, state, params)."
+            )
         inner, count = state
         updates, inner = optax.with_extra_args_support(optimizer).update(
             updates, inner, params, **extra

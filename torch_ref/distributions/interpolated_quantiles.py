@@ -93,9 +93,9 @@ class InterpolatedQuantiles(Distribution):
         high = self.values[..., -1] + up / self.decay_above
         return torch.where(is_low, low, torch.where(is_high, high, inside))
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         """Returns draws Q(u), u uniform."""
-        u = torch.rand(self._extended_shape(sample_shape), dtype=self.values.dtype)
+        u = torch.rand(self._extended_shape(torch.Size(sample_shape)), dtype=self.values.dtype)
         return self.invert(u, 1.0 - u)
 
     @property
@@ -123,7 +123,7 @@ class InterpolatedQuantiles(Distribution):
         return (share * (variance + (mean - self.mean[..., None]).square())).sum(-1)
 
     def entropy(self) -> Tensor:
-        """Returns the entropy in nats; an exponential tail has one nat more than its height says."""
+        """Returns the entropy in nats; a tail has one nat more than its height says."""
         share, _, _ = self._parts
         logs = self.heights.log()
         logs = torch.cat([logs[..., :1] - 1.0, logs, logs[..., -1:] - 1.0], -1)

@@ -19,7 +19,7 @@ class BernoulliHead(nn.Module):
 
     def forward(self, h: Tensor) -> Independent:
         """Maps `[*B, H]` to a distribution over `[*B, D]`."""
-        return Independent(Bernoulli(logits=self.out(h), validate_args=False), 1)
+        return Independent(Bernoulli(logits=self.out(h)), 1)
 
 
 class CategoricalHead(nn.Module):
@@ -31,4 +31,4 @@ class CategoricalHead(nn.Module):
 
     def forward(self, h: Tensor) -> Categorical:
         """Maps `[*B, H]` to a distribution over `[*B]`."""
-        return Categorical(logits=self.out(h), validate_args=False)
+        return Categorical(logits=self.out(h))

@@ -60,4 +60,4 @@ class NegativeBinomialHead(CountHead):
         """Returns the negative binomial of that mean."""
         total_count = positive(raw[0])
         logits = mean.log() - total_count.log()
-        return NegativeBinomial(total_count, logits=logits, validate_args=False)
+        return NegativeBinomial(total_count, logits=logits)

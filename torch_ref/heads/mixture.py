@@ -41,9 +41,7 @@ class MixtureHead(nn.Module):
         components, _ = self.shape
         start = max(1.0 / components, 10 * SCALE_FLOOR)
         with torch.no_grad():
-            for layer, layer_key in zip(
-                (self.logits, self.loc, self.scale), keys[:3], strict=True
-            ):
+            for layer, layer_key in zip((self.logits, self.loc, self.scale), keys[:3], strict=True):
                 noise = random.normal(layer_key, tuple(layer.weight.shape), layer.weight.dtype)
                 layer.weight.copy_(noise * math.sqrt(0.1 / layer.in_features))
                 layer.bias.zero_()
@@ -57,8 +55,8 @@ class MixtureHead(nn.Module):
         unit = in_units(self.target_std, loc)
         loc = in_units(self.target_mean, loc) + unit * loc
         components = Independent(Normal(loc, unit * positive(raw), validate_args=False), 1)
-        weights = Categorical(logits=self.logits(h), validate_args=False)
-        return MixtureSameFamily(weights, components, validate_args=False)
+        weights = Categorical(logits=self.logits(h))
+        return MixtureSameFamily(weights, components)
 
 
 def centres(key: Tensor, shape: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:

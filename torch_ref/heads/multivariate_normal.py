@@ -37,4 +37,4 @@ class MultivariateNormalHead(nn.Module):
         row, column = torch.tril_indices(size, size, -1)
         factor[..., row, column] = below
         loc = in_units(self.target_mean, loc) + unit * loc
-        return MultivariateNormal(loc, scale_tril=torch.diag(unit) @ factor, validate_args=False)
+        return MultivariateNormal(loc, scale_tril=torch.diag(unit) @ factor)
