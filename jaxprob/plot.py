@@ -48,6 +48,13 @@ def new_axes(**kwargs: Any) -> "Axes":
     return figure.subplots()
 
 
+def new_row(number: int) -> list["Axes"]:
+    """Returns the axes of a new figure with panels side by side; it needs no display."""
+    figure = new_axes(figsize=(5.5 * number, 4.0)).figure
+    figure.clear()
+    return list(figure.subplots(1, number, squeeze=False)[0])
+
+
 def predictive_bands(
     predictive: Predictive,
     x: ArrayLike,

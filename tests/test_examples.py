@@ -17,6 +17,10 @@ VARIANTS = {
         (["--posterior", "ensemble"], BANDS),
         (["--posterior", "diagonal", "--dataset", "diabetes"], BANDS),
     ],
+    "choose_a_distribution.py": [([], ("Poisson -> NegativeBinomial",))],
+    "count_regression.py": [([], ("what happened",))],
+    "losses_are_likelihoods.py": [([], ("is the prior w ~ N(0, 1^2)",))],
+    "mixture_density.py": [([], ("mixture of 5",))],
     "train_in_both.py": [(["--dtype", "float64"], ("largest relative difference", "e-1"))],
     "bring_your_own_torch.py": [([], ("in norm: epsilon", "No disagreement was found"))],
 }

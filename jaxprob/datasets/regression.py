@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxprob.types import Key
 
-__all__ = ["Dataset", "diabetes", "motorcycle", "quintic"]
+__all__ = ["Dataset", "diabetes", "earthquakes", "motorcycle", "quintic"]
 
 
 class Dataset(NamedTuple):
@@ -47,6 +47,26 @@ def motorcycle() -> Dataset:
         x_label="time after impact (ms)",
         y_label="head acceleration (g)",
         source="Silverman (1985), JRSS B 47",
+    )
+
+
+def earthquakes() -> Dataset:
+    """Number of major earthquakes (magnitude 7 or more) in the world, each year 1900 to 2006.
+
+    Their variance is 2.7 times their mean: no Poisson. x is the year.
+
+    Source: U.S. Geological Survey; Zucchini & MacDonald, "Hidden Markov Models for Time Series"
+    (2009), table 1.1.
+    """
+    path = importlib.resources.files("jaxprob.datasets") / "earthquakes.csv"
+    with path.open(encoding="utf-8") as file:
+        table = np.loadtxt(file, delimiter=",", skiprows=1, dtype=np.float32)
+    return Dataset(
+        x=table[:, :1],
+        y=table[:, 1:],
+        x_label="year",
+        y_label="major earthquakes",
+        source="U.S. Geological Survey; Zucchini & MacDonald (2009)",
     )
 
 

@@ -14,6 +14,7 @@ from jaxprob.distributions.dirichlet import Dirichlet
 from jaxprob.distributions.divergence import monte_carlo_kl
 from jaxprob.distributions.gamma import Gamma, InverseGamma
 from jaxprob.distributions.independent import Independent
+from jaxprob.distributions.interpolated_quantiles import InterpolatedQuantiles
 from jaxprob.distributions.lifetimes import Exponential, HalfNormal, LogNormal, Weibull
 from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
 from jaxprob.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
@@ -49,6 +50,7 @@ __all__ = [
     "Gumbel",
     "HalfNormal",
     "Independent",
+    "InterpolatedQuantiles",
     "InverseGamma",
     "Laplace",
     "LogNormal",

@@ -1,15 +1,44 @@
 """Likelihood losses: the mean over the batch of -log p(y | x).
 
-Twin: `torch_ref/objectives/likelihood.py`.
+Rows may be weighted, targets may be missing (`mask`) or known only as a bound (`censored`).
+
+Twin: `torch_ref/objectives/likelihood.py`. Source for censoring: Klein & Moeschberger, "Survival
+Analysis", 2nd ed., section 3.5.
 """
+
+from collections.abc import Sequence
 
 import distrax
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxprob.distributions import Distribution, Independent
+from jaxprob.objectives.losses import (
+    Equivalence,
+    binary_cross_entropy,
+    cross_entropy,
+    likelihood_of,
+    mae,
+    mse,
+    pinball,
+    poisson_nll,
+)
 from jaxprob.types import Array, ArrayLike, Batch, Key, LossFn, Metrics, Params
 
-__all__ = ["log_likelihood", "negative_log_likelihood", "weighted_mean"]
+__all__ = [
+    "Equivalence",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "likelihood_of",
+    "log_likelihood",
+    "log_likelihood_of_batch",
+    "mae",
+    "mse",
+    "negative_log_likelihood",
+    "pinball",
+    "poisson_nll",
+    "weighted_mean",
+]
 
 
 def log_likelihood(distribution: distrax.Distribution, y: ArrayLike, num_leading: int = 0) -> Array:
@@ -26,6 +55,49 @@ def log_likelihood(distribution: distrax.Distribution, y: ArrayLike, num_leading
     Raises:
       ValueError: A distribution that is none, or targets of another shape.
     """
+    return distribution.log_prob(_targets(distribution, y, num_leading))
+
+
+def log_likelihood_of_batch(
+    distribution: distrax.Distribution, batch: Batch, num_leading: int = 0
+) -> Array:
+    """Returns the log-likelihood of `batch["y"]`, with what the batch says about it.
+
+    Args:
+      distribution: Prediction, batch shape `[*leading, B]`.
+      batch: "y" `[B, *event]`, and where they apply
+        "mask" `[B, *event]`: True where the target was observed; another one may hold anything,
+        NaN too, and adds nothing;
+        "censored" `[B, *event]`: 0 where y is the value, 1 where the value is above y (the event
+        had not come yet), -1 where it is below y (under the limit of detection).
+      num_leading: Leading axes of the distribution (draws, members) that share the targets.
+
+    Returns:
+      Sum over the event, `[*leading, B]`, in nats.
+
+    Raises:
+      ValueError: Shapes that differ from `y`'s, or a distribution over vectors whose elements are
+        not independent, where single ones cannot be left out.
+    """
+    if batch.get("mask") is None and batch.get("censored") is None:
+        return log_likelihood(distribution, batch["y"], num_leading)
+    y = _targets(distribution, batch["y"], num_leading)
+    factors = _factors(distribution)
+    mask = _like_y(batch, "mask", y)
+    censored = _like_y(batch, "censored", y)
+    observed = jnp.ones(y.shape, bool) if mask is None else mask.astype(bool)
+    stand_in = jnp.broadcast_to(_event_of(factors).astype(y.dtype), observed.shape)
+    y = jnp.where(observed, y, stand_in)
+    terms = factors.log_prob(y)
+    if censored is not None:
+        above, below = censored > 0, censored < 0
+        terms = jnp.where(above, factors.log_survival_function(y), terms)
+        terms = jnp.where(below, factors.log_cdf(y), terms)
+    terms = jnp.where(observed, terms, 0.0)
+    return jnp.sum(terms, axis=tuple(range(len(distribution.batch_shape), terms.ndim)))
+
+
+def _targets(distribution: distrax.Distribution, y: ArrayLike, num_leading: int) -> Array:
     if not isinstance(distribution, distrax.Distribution):
         raise ValueError(
             f"the model returned {type(distribution).__name__}; expected a distribution. End the "
@@ -39,7 +111,7 @@ def log_likelihood(distribution: distrax.Distribution, y: ArrayLike, num_leading
             f"{distribution.batch_shape[num_leading:]}, event_shape {distribution.event_shape}). "
             + _shape_fix(y.shape, expected)
         )
-    return distribution.log_prob(y)
+    return y
 
 
 def _shape_fix(got: tuple[int, ...], expected: tuple[int, ...]) -> str:
@@ -50,6 +122,39 @@ def _shape_fix(got: tuple[int, ...], expected: tuple[int, ...]) -> str:
     if got[:1] != expected[:1]:
         return 'batch["x"] and batch["y"] must have the same number of rows.'
     return "Reshape y to that shape."
+
+
+def _factors(distribution: distrax.Distribution) -> Distribution:
+    """The distribution of each element of the event, where the elements are independent."""
+    if distribution.event_shape == () and isinstance(distribution, Distribution):
+        return distribution
+    if isinstance(distribution, Independent):
+        return distribution.marginal()
+    raise ValueError(
+        f'batch["mask"] and batch["censored"] speak of single elements of y; {distribution.name} '
+        "has dependent ones. Use a head with independent targets, or weigh whole rows by "
+        'batch["weight"].'
+    )
+
+
+def _event_of(factors: Distribution) -> Array:
+    """Some event of each factor, to stand in for a target that was not observed."""
+    inner = getattr(factors, "_inner_point", None)
+    if inner is None:
+        return jnp.zeros((), factors.dtype)
+    return jnp.asarray(inner(*factors._parameters()))
+
+
+def _like_y(batch: Batch, name: str, y: Array) -> Array | None:
+    value = batch.get(name)
+    if value is None:
+        return None
+    value = jnp.asarray(value)
+    if value.shape != y.shape:
+        raise ValueError(
+            f'batch["{name}"] has shape {value.shape}; expected that of batch["y"], {y.shape}.'
+        )
+    return value
 
 
 def weighted_mean(values: Array, batch: Batch) -> Array:
@@ -67,21 +172,23 @@ def weighted_mean(values: Array, batch: Batch) -> Array:
     return jnp.mean(jnp.sum(values * shares, axis=-1))
 
 
-def negative_log_likelihood(model: nn.Module) -> LossFn:
+def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:
     """Returns the loss -mean_b log p(y_b | x_b) of a model that returns a distribution.
 
     Args:
       model: Linen module, `apply({"params": params}, x)` -> distribution with batch shape `[B]`.
+      inputs: Entries of the batch that the model takes, in order, e.g. ("x", "exposure").
 
     Returns:
-      `loss_fn(params, batch, key) -> (loss, {"nll": loss})`, in nats a row. `batch` holds "x", "y"
-      and optionally "weight" `[B]`. The key is not used.
+      `loss_fn(params, batch, key) -> (loss, {"nll": loss})`, in nats a row. `batch` holds the
+      inputs and "y", and where they apply "weight" `[B]`, "mask" and "censored" `[B, *event]` (see
+      `log_likelihood_of_batch`). The key is not used.
     """
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         del key
-        log_prob = log_likelihood(model.apply({"params": params}, batch["x"]), batch["y"])
-        nll = -weighted_mean(log_prob, batch)
+        prediction = model.apply({"params": params}, *(batch[name] for name in inputs))
+        nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
         return nll, {"nll": nll}
 
     return loss_fn

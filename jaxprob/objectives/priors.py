@@ -1,6 +1,7 @@
-"""Priors over weights.
+"""Priors over weights, fixed or learned.
 
-    log p(w) = -sum_i (w_i - loc)^2 / (2 scale^2) - P log scale - P log(2 pi) / 2
+    log p(w) = -sum_i (w_i - loc)^2 / (2 scale^2) - P log scale - P log(2 pi) / 2     Gaussian
+    log p(w) = -sum_i |w_i - loc| / scale - P log(2 scale)                            Laplace
 
 Twin: `torch_ref/objectives/priors.py`.
 """
@@ -13,7 +14,14 @@ import jax.numpy as jnp
 
 from jaxprob.types import Array, Params
 
-__all__ = ["GaussianPrior"]
+__all__ = [
+    "GaussianPrior",
+    "ImpliedPrior",
+    "LaplacePrior",
+    "prior_for_l1",
+    "prior_for_weight_decay",
+    "weight_decay_for_prior",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +75,146 @@ class GaussianPrior:
         """Returns mean (`[P]` or scalar) and scale (scalar) of a group, given `init`'s params."""
         scale = jnp.exp(params["log_scale"]) if "log_scale" in params else self.scale
         return params.get("loc", self.loc), scale
+
+
+@dataclasses.dataclass(frozen=True)
+class LaplacePrior:
+    """Independent Laplace prior over every weight: the L1 penalty |w| / scale.
+
+    A gradient step leaves weights small, never zero; `optim.proximal_l1` makes them exactly zero.
+
+    Attributes:
+      scale: Mean of |w - loc| (> 0), in the units of the weights.
+      loc: Centre.
+
+    Raises:
+      ValueError: A scale that is not positive.
+    """
+
+    scale: float = 1.0
+    loc: float = 0.0
+
+    def __post_init__(self):
+        require_positive("LaplacePrior", scale=self.scale)
+
+    def log_prob(self, params: Params) -> Array:
+        """Returns log p(w), summed over a pytree of weights, in nats."""
+        leaves = jax.tree.leaves(params)
+        size = sum(leaf.size for leaf in leaves)
+        distance = sum(jnp.sum(jnp.abs(leaf - self.loc)) for leaf in leaves)
+        return -distance / self.scale - size * math.log(2.0 * self.scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImpliedPrior(GaussianPrior):
+    """The prior that a weight decay is; printed, it says so in words.
+
+    Attributes:
+      sentence: Coefficient, number of rows and prior.
+    """
+
+    sentence: str = ""
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+PENALTIES = {"coefficient / 2 |w|^2": 1.0, "coefficient |w|^2": 2.0}
+
+
+def prior_for_weight_decay(
+    coefficient: float,
+    num_data: int,
+    penalty: str = "coefficient / 2 |w|^2",
+    loss_scale: float = 1.0,
+) -> ImpliedPrior:
+    """Returns the Gaussian prior that a weight decay implies.
+
+    The mean loss over N rows with its penalty is 1/N times the negative log-posterior:
+
+        -1/N sum_i log p(y_i | w) + c/2 |w|^2 = -1/N [log p(y | w) + log N(w; 0, 1 / (c N))] + const
+
+    so the prior's variance is 1 / (c N). torch.optim adds c w to the gradient of the mean, which is
+    the gradient of c/2 |w|^2; who writes c |w|^2 into the loss means half that variance.
+
+    Args:
+      coefficient: Weight decay c (> 0).
+      num_data: Number of rows N of the whole training set.
+      penalty: "coefficient / 2 |w|^2" (torch.optim, optax.add_decayed_weights) or
+        "coefficient |w|^2" (Keras' l2 and most textbooks).
+      loss_scale: The loss in units of nats a row: 1 for a mean negative log-likelihood, 2 for the
+        mean squared error, which is twice that of a normal of unit scale.
+
+    Returns:
+      A `GaussianPrior` whose text is the sentence that says this.
+
+    Raises:
+      ValueError: Numbers that are not positive, or an unknown penalty.
+
+    Adam with an L2 term and AdamW rescale the decay by their own steps: for them this is the prior
+    of the loss that they are given, not of what the steps do.
+    """
+    require_positive(
+        "prior_for_weight_decay",
+        coefficient=coefficient,
+        num_data=num_data,
+        loss_scale=loss_scale,
+    )
+    if penalty not in PENALTIES:
+        raise ValueError(
+            f"prior_for_weight_decay: penalty must be one of {', '.join(map(repr, PENALTIES))}; "
+            f"got {penalty!r}."
+        )
+    scale = math.sqrt(loss_scale / (PENALTIES[penalty] * coefficient * num_data))
+    form = "" if penalty == "coefficient / 2 |w|^2" else f" ({penalty})"
+    sentence = (
+        f"weight decay {_number(coefficient)}{form} on a mean loss over {num_data:,} rows is the "
+        f"prior w ~ N(0, {_number(scale)}^2)"
+    )
+    return ImpliedPrior(scale=scale, sentence=sentence)
+
+
+def weight_decay_for_prior(
+    prior: GaussianPrior,
+    num_data: int,
+    penalty: str = "coefficient / 2 |w|^2",
+    loss_scale: float = 1.0,
+) -> float:
+    """Returns the weight decay that a Gaussian prior of mean 0 is; see `prior_for_weight_decay`."""
+    require_positive("weight_decay_for_prior", num_data=num_data, loss_scale=loss_scale)
+    if prior.loc != 0.0 or prior.trainable:
+        raise ValueError(
+            f"weight_decay_for_prior: weight decay pulls towards 0 with a fixed strength; got "
+            f"{prior!r}. Use map_loss for this prior."
+        )
+    if penalty not in PENALTIES:
+        raise ValueError(
+            f"weight_decay_for_prior: penalty must be one of {', '.join(map(repr, PENALTIES))}; "
+            f"got {penalty!r}."
+        )
+    return loss_scale / (PENALTIES[penalty] * prior.scale**2 * num_data)
+
+
+def prior_for_l1(coefficient: float, num_data: int, loss_scale: float = 1.0) -> LaplacePrior:
+    """Returns the Laplace prior of the penalty c |w| on a mean loss: its scale is 1 / (c N)."""
+    require_positive(
+        "prior_for_l1", coefficient=coefficient, num_data=num_data, loss_scale=loss_scale
+    )
+    return LaplacePrior(scale=loss_scale / (coefficient * num_data))
+
+
+def _number(value: float) -> str:
+    """Four digits, exponents as people write them: 1e-4, 0.5, 1."""
+    text = f"{value:.4g}"
+    mantissa, _, exponent = text.partition("e")
+    if not exponent and 0 < abs(value) < 1e-3:
+        mantissa, _, exponent = f"{value:.3e}".partition("e")
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def require_positive(owner: str, **values: float) -> None:
+    """Raises a ValueError for a value that is not positive and finite."""
+    for name, value in values.items():
+        if not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{owner}: {name} must be positive and finite; got {value}.")

@@ -12,6 +12,7 @@ from jaxprob.optim.clipping import clip_grad_norm
 from jaxprob.optim.descent import RpropState, SGDState, rprop, sgd
 from jaxprob.optim.moment_variants import NAdamState, RAdamState, nadam, radam
 from jaxprob.optim.moments import AdamaxState, AdamState, adam, adamax, adamw
+from jaxprob.optim.proximal import proximal_l1
 from jaxprob.optim.root_mean_square import (
     AdadeltaState,
     AdagradState,
@@ -38,6 +39,7 @@ __all__ = [
     "adamw",
     "clip_grad_norm",
     "nadam",
+    "proximal_l1",
     "radam",
     "rmsprop",
     "rprop",

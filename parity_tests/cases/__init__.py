@@ -3,7 +3,13 @@
 A new model is one row here: it then gets values, gradients and training runs in both dtypes.
 """
 
-from parity_tests.cases import bayes, distributions, metrics, nn, supervised
+from parity_tests.cases import bayes, distributions, heads, metrics, nn, objectives, supervised
 
 MODELS = [*bayes.MODELS, *supervised.MODELS]
-FUNCTIONS = [*distributions.FUNCTIONS, *metrics.FUNCTIONS, *nn.FUNCTIONS]
+FUNCTIONS = [
+    *distributions.FUNCTIONS,
+    *heads.FUNCTIONS,
+    *metrics.FUNCTIONS,
+    *nn.FUNCTIONS,
+    *objectives.FUNCTIONS,
+]

@@ -9,6 +9,7 @@ from jaxprob import datasets
 
 ALL = {
     "motorcycle": (datasets.motorcycle, (133, 1), (133, 1)),
+    "earthquakes": (datasets.earthquakes, (107, 1), (107, 1)),
     "diabetes": (datasets.diabetes, (442, 10), (442, 1)),
     "quintic": (lambda: datasets.quintic(jax.random.key(0)), (500, 1), (500, 1)),
 }

@@ -13,6 +13,7 @@ from torch_ref.distributions.dirichlet import Dirichlet
 from torch_ref.distributions.divergence import monte_carlo_kl
 from torch_ref.distributions.gamma import Gamma, InverseGamma
 from torch_ref.distributions.independent import Independent
+from torch_ref.distributions.interpolated_quantiles import InterpolatedQuantiles
 from torch_ref.distributions.lifetimes import Exponential, HalfNormal, LogNormal, Weibull
 from torch_ref.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
 from torch_ref.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
@@ -46,6 +47,7 @@ __all__ = [
     "Gumbel",
     "HalfNormal",
     "Independent",
+    "InterpolatedQuantiles",
     "InverseGamma",
     "Laplace",
     "LogNormal",

@@ -3,19 +3,15 @@
 Twin of `jaxprob/heads/normal.py`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from torch_ref.distributions import Independent, Normal
+from torch_ref.heads.links import SCALE_FLOOR, in_units, positive, softplus
 
 __all__ = ["SCALE_FLOOR", "NormalHead", "softplus"]
-
-SCALE_FLOOR = 1e-4
-
-
-def softplus(x: Tensor) -> Tensor:
-    """Returns log(1 + e^x) everywhere; F.softplus switches to x above 20 and loses 2e-9 there."""
-    return torch.logaddexp(x, torch.zeros_like(x))
 
 
 class NormalHead(nn.Module):
@@ -34,8 +30,8 @@ class NormalHead(nn.Module):
         in_features: int,
         features: int = 1,
         homoscedastic: bool = False,
-        target_mean: float = 0.0,
-        target_std: float = 1.0,
+        target_mean: float | Sequence[float] = 0.0,
+        target_std: float | Sequence[float] = 1.0,
     ):
         super().__init__()
         self.target_mean, self.target_std = target_mean, target_std
@@ -48,6 +44,6 @@ class NormalHead(nn.Module):
         """Maps `[*B, H]` to a distribution over `[*B, D]`."""
         out = self.out(h)
         loc, raw = (out, self.raw_scale) if self.homoscedastic else out.chunk(2, dim=-1)
-        scale = self.target_std * (softplus(raw) + SCALE_FLOOR)
-        loc = self.target_mean + self.target_std * loc
+        scale = in_units(self.target_std, loc) * positive(raw)
+        loc = in_units(self.target_mean, loc) + in_units(self.target_std, loc) * loc
         return Independent(Normal(loc, scale.expand_as(loc), validate_args=False), 1)

@@ -5,13 +5,36 @@ A loss here is `loss_fn(batch, key) -> (loss, metrics)`; the parameters are thos
 Twin of `jaxprob/objectives/likelihood.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from torch_ref.distributions import Distribution
+from torch_ref.distributions import Distribution, Independent
+from torch_ref.objectives.losses import (
+    Equivalence,
+    binary_cross_entropy,
+    cross_entropy,
+    likelihood_of,
+    mae,
+    mse,
+    pinball,
+    poisson_nll,
+)
 
-__all__ = ["log_likelihood", "negative_log_likelihood", "weighted_mean"]
+__all__ = [
+    "Equivalence",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "likelihood_of",
+    "log_likelihood",
+    "log_likelihood_of_batch",
+    "mae",
+    "mse",
+    "negative_log_likelihood",
+    "pinball",
+    "poisson_nll",
+    "weighted_mean",
+]
 
 LossFn = Callable[[Mapping[str, Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
 
@@ -24,18 +47,46 @@ def log_likelihood(distribution: Distribution, y: Tensor) -> Tensor:
     return distribution.log_prob(y)
 
 
+def log_likelihood_of_batch(distribution: Distribution, batch: Mapping[str, Tensor]) -> Tensor:
+    """Returns the log-likelihood of `batch["y"]` with its "mask" and "censored", `[B]`.
+
+    Elements are picked row by row, so what a mask leaves out is never computed with.
+    """
+    y, mask, censored = batch["y"], batch.get("mask"), batch.get("censored")
+    if mask is None and censored is None:
+        return log_likelihood(distribution, y)
+    each = distribution.base_dist if isinstance(distribution, Independent) else distribution
+    observed = y == y if mask is None else mask.bool()
+    if mask is None:
+        observed = observed | ~observed
+    bound = y.new_zeros(y.shape) if censored is None else censored
+    safe = y.where(observed, inner_point(each, y))
+    terms = each.log_prob(safe)
+    if censored is not None:
+        terms = terms.where(bound <= 0, each.survival_function(safe).log())
+        terms = terms.where(bound >= 0, each.cdf(safe).log())
+    terms = terms.where(observed, terms.new_zeros(()))
+    return terms.flatten(len(distribution.batch_shape)).sum(-1) if terms.dim() > 1 else terms
+
+
+def inner_point(distribution: Distribution, like: Tensor) -> Tensor:
+    """Returns an event of any distribution of ours."""
+    return like.new_full((), getattr(distribution, "_inside", 0.0))
+
+
 def weighted_mean(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Returns the mean of `values` `[B]`, weighted by `batch["weight"]` if there."""
     weight = batch.get("weight")
     return values.mean() if weight is None else (values * weight).sum() / weight.sum()
 
 
-def negative_log_likelihood(model: nn.Module) -> LossFn:
+def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:
     """Returns the loss -mean_b log p(y_b | x_b) of a module that returns a distribution."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         del key
-        nll = -weighted_mean(log_likelihood(model(batch["x"]), batch["y"]), batch)
+        prediction = model(*(batch[name] for name in inputs))
+        nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
         return nll, {"nll": nll}
 
     return loss_fn

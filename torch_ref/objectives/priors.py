@@ -1,4 +1,4 @@
-"""Priors over weights: independent normals, fixed or learned.
+"""Priors over weights, fixed or learned, and the regularisers that they are.
 
 Twin of `jaxprob/objectives/priors.py`.
 """
@@ -10,7 +10,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GaussianPrior"]
+__all__ = [
+    "GaussianPrior",
+    "ImpliedPrior",
+    "LaplacePrior",
+    "prior_for_l1",
+    "prior_for_weight_decay",
+    "weight_decay_for_prior",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,3 +59,59 @@ class GaussianPrior:
         if params is not None and "log_scale" in params:
             scale = params["log_scale"].exp().expand_as(like)
         return torch.distributions.Normal(loc, scale, validate_args=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class LaplacePrior:
+    """Independent Laplace prior over every weight."""
+
+    scale: float = 1.0
+    loc: float = 0.0
+
+    def log_prob(self, weights: Iterable[Tensor]) -> Tensor:
+        """Returns log p(w) summed over tensors."""
+        laplace = torch.distributions.Laplace(self.loc, self.scale)
+        return torch.stack([laplace.log_prob(w).sum() for w in weights]).sum()
+
+
+@dataclasses.dataclass(frozen=True)
+class ImpliedPrior(GaussianPrior):
+    """The prior that a weight decay is, with the sentence that says so."""
+
+    sentence: str = ""
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def _curvature(coefficient: float, penalty: str) -> float:
+    """Second derivative of the penalty, which is the prior's precision per row."""
+    return {"coefficient / 2 |w|^2": coefficient, "coefficient |w|^2": 2.0 * coefficient}[penalty]
+
+
+def prior_for_weight_decay(
+    coefficient: float,
+    num_data: int,
+    penalty: str = "coefficient / 2 |w|^2",
+    loss_scale: float = 1.0,
+) -> ImpliedPrior:
+    """Returns the normal prior whose negative log-density, over N, is the penalty."""
+    precision = num_data * _curvature(coefficient, penalty) / loss_scale
+    scale = precision**-0.5
+    sentence = f"weight decay {coefficient:g} over {num_data:,} rows: w ~ N(0, {scale:.4g}^2)"
+    return ImpliedPrior(scale=scale, sentence=sentence)
+
+
+def weight_decay_for_prior(
+    prior: GaussianPrior,
+    num_data: int,
+    penalty: str = "coefficient / 2 |w|^2",
+    loss_scale: float = 1.0,
+) -> float:
+    """Returns the weight decay that a normal prior of mean 0 is."""
+    return loss_scale / (num_data * prior.scale**2 * _curvature(1.0, penalty))
+
+
+def prior_for_l1(coefficient: float, num_data: int, loss_scale: float = 1.0) -> LaplacePrior:
+    """Returns the Laplace prior of the penalty coefficient |w| on a mean loss."""
+    return LaplacePrior(scale=loss_scale / (coefficient * num_data))

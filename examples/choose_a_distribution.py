@@ -1,0 +1,124 @@
+"""The right likelihood for each kind of target, on real data: held-out NLL against the usual one.
+
+Both columns are densities of the same target (or both probabilities), so the difference counts.
+
+    python examples/choose_a_distribution.py
+"""
+
+import argparse
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sklearn import datasets as bundled
+
+from jaxprob import datasets, heads, objectives, optim, plot, training
+from jaxprob.nn import MLP, Standardize
+
+FOLDS = 5
+
+
+def tasks() -> dict[str, tuple[np.ndarray, np.ndarray, nn.Module, nn.Module, str]]:
+    """Name -> inputs, targets, usual head, better head, in words."""
+    cancer, wine, iris = bundled.load_breast_cancer(), bundled.load_wine(), bundled.load_iris()
+    column = list(cancer.feature_names).index("area error")
+    rest = np.delete(cancer.data, column, 1)[:, :9]
+    area = cancer.data[:, column : column + 1]
+    proline, others = wine.data[:, -1:], wine.data[:, :-1]
+    shake = datasets.earthquakes()
+    crash = datasets.motorcycle()
+    ink = bundled.load_digits()
+    dark = (ink.images >= 8).mean((1, 2))[:, None]
+    rows = np.eye(3)[iris.target]
+    unit = {"target_mean": float(area.mean()), "target_std": float(area.std())}
+    log_unit = {"target_mean": float(np.log(area).mean()), "target_std": float(np.log(area).std())}
+    usual = {"target_mean": float(proline.mean()), "target_std": float(proline.std())}
+    g = {"target_mean": float(crash.y.mean()), "target_std": float(crash.y.std())}
+    share = {"target_mean": float(dark.mean()), "target_std": float(dark.std())}
+    count = {"target_mean": float(shake.y.mean())}
+    return {
+        "noise that changes (crash)": (
+            crash.x, crash.y, heads.NormalHead(homoscedastic=True, **g), heads.NormalHead(**g),
+            "Normal, one scale -> scale by input",
+        ),
+        "positive, skewed (area error)": (
+            rest, area, heads.NormalHead(**unit), heads.LogNormalHead(**log_unit),
+            "Normal -> LogNormal",
+        ),
+        "positive (proline)": (
+            others, proline, heads.NormalHead(**usual),
+            heads.GammaHead(target_mean=usual["target_mean"]), "Normal -> Gamma",
+        ),
+        "count (earthquakes a year)": (
+            shake.x, shake.y, heads.PoissonHead(**count), heads.NegativeBinomialHead(**count),
+            "Poisson -> NegativeBinomial",
+        ),
+        "share (ink of a digit)": (
+            np.eye(10)[ink.target], np.clip(dark, 1 / 128, 1 - 1 / 128),
+            heads.NormalHead(**share), heads.BetaHead(), "Normal -> Beta",
+        ),
+        "class (iris)": (
+            iris.data, rows, heads.BernoulliHead(3), heads.CategoricalHead(3),
+            "3 Bernoullis -> Categorical",
+        ),
+    }  # fmt: skip
+
+
+def held_out(head: nn.Module, x: Any, y: Any, steps: int, seed: int) -> float:
+    """Mean NLL over the folds of cross-validation, in nats a row."""
+    if isinstance(head, heads.CategoricalHead):
+        y = np.argmax(y, -1)
+    order, total = np.random.default_rng(seed).permutation(len(x)), 0.0
+    for test in np.array_split(order, FOLDS):
+        train = np.setdiff1d(order, test)
+        model = nn.Sequential([Standardize.of(x[train]), MLP((16,), nn.tanh), head])
+        fitted = training.fit(
+            objectives.map_loss(model, objectives.GaussianPrior(1.0), len(train)),
+            model.init(jax.random.key(seed), x[:1])["params"],
+            {"x": jnp.asarray(x[train]), "y": jnp.asarray(y[train])},
+            optimizer=optim.adam(optim.schedules.cosine_annealing_lr(0.02, steps)),
+            steps=steps,
+            batch_size=64,
+            key=jax.random.key(seed),
+            progress=False,
+        )
+        prediction = model.apply({"params": fitted.params}, jnp.asarray(x[test]))
+        total -= float(prediction.log_prob(jnp.asarray(y[test])).sum())
+    return total / len(x)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="output/choose_a_distribution.png", help="where to draw")
+    args = parser.parse_args()
+    table = Table("target", "usual -> better likelihood", "usual NLL", "better NLL", "gain (nats)")
+    gains = {}
+    for name, (x, y, usual, better, words) in tasks().items():
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        scores = [held_out(head, x, y, args.steps, args.seed) for head in (usual, better)]
+        gains[name] = scores[0] - scores[1]
+        table.add_row(name, words, *(f"{s:.3f}" for s in scores), f"{gains[name]:+.3f}")
+    Console().print(table)
+
+    (ax,) = plot.new_row(1)
+    ax.barh(list(gains), list(gains.values()), color="tab:blue")
+    ax.axvline(0.0, color="black", lw=0.8)
+    ax.invert_yaxis()
+    ax.set(xlabel="gain in held-out log-likelihood (nats a row)", title="the right likelihood")
+    path = pathlib.Path(args.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ax.figure.savefig(path, dpi=150)
+    print(f"picture: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""From unbounded outputs of a layer to parameters: one place for floors and clamps.
+
+Twin: `torch_ref/heads/links.py`.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxprob.types import Array
+
+__all__ = ["LOG_RATE_RANGE", "SCALE_FLOOR", "in_units", "positive", "rate", "raw_outputs"]
+
+SCALE_FLOOR = 1e-4
+"""Smallest scale, in units of `target_std`: keeps the density of a fitted point bounded."""
+
+LOG_RATE_RANGE = (-20.0, 20.0)
+"""Where logarithms of means are clamped: e^20 is 5e8, and no gradient can overflow."""
+
+
+def positive(raw: Array) -> Array:
+    """Returns softplus(raw) + `SCALE_FLOOR`."""
+    return jax.nn.softplus(raw) + SCALE_FLOOR
+
+
+def rate(raw: Array) -> Array:
+    """Returns e^raw, raw clamped to `LOG_RATE_RANGE`: the log link of generalised linear models."""
+    return jnp.exp(jnp.clip(raw, *LOG_RATE_RANGE))
+
+
+def in_units(value: float | Sequence[float], like: Array) -> Array:
+    """Returns `target_mean` or `target_std` (a number, or one for each target) as an array."""
+    return jnp.asarray(value, like.dtype)
+
+
+def raw_outputs(h: Array, features: int, number: int) -> list[Array]:
+    """Returns `number` arrays `[*B, features]` of one dense layer `out`; call in `nn.compact`."""
+    return jnp.split(nn.Dense(number * features, name="out")(h), number, axis=-1)

@@ -1,0 +1,118 @@
+"""Maximum a posteriori: the likelihood loss and a prior on the weights.
+
+    loss(w) = -1/B sum_b log p(y_b | x_b, w) - 1/N log p(w)
+
+Twin: `torch_ref/objectives/maximum_a_posteriori.py`. Source: Bishop, "Pattern Recognition and
+Machine Learning", 5.5 and 5.7.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+
+from jaxprob.objectives.likelihood import negative_log_likelihood
+from jaxprob.objectives.priors import GaussianPrior, require_positive
+from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+
+__all__ = ["dropout_precision", "map_loss"]
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """Anything with a log-density over a pytree of weights."""
+
+    def log_prob(self, params: Params) -> Array:
+        """Returns log p(w), summed over the pytree, in nats."""
+        ...
+
+
+def map_loss(
+    model: nn.Module,
+    prior: Prior,
+    num_data: int,
+    inputs: Sequence[str] = ("x",),
+    select: Callable[[str], bool] | None = None,
+) -> LossFn:
+    """Returns the negative log-posterior of the weights, per row.
+
+    Args:
+      model: Linen module, `apply({"params": params}, x)` -> distribution with batch shape `[B]`.
+      prior: A prior of this package, or anything with `log_prob(params)`.
+      num_data: Number of rows N of the whole training set: the prior counts once, not once a batch.
+      inputs: Entries of the batch that the model takes, in order.
+      select: Which weights the prior is over, by their path, e.g.
+        `lambda path: path.endswith("kernel")` to leave the biases free. Default: all.
+
+    Returns:
+      `loss_fn(params, batch, key) -> (loss, {"nll": ..., "log_prior": ...})`, in nats.
+
+    Raises:
+      ValueError: A number of rows that is not positive, a learned prior (that is what
+        `bayes.negative_elbo` is for), or (from the loss) a selection without any weight.
+    """
+    require_positive("map_loss", num_data=num_data)
+    if isinstance(prior, GaussianPrior) and prior.trainable:
+        raise ValueError(
+            "map_loss: the prior is fixed here; maximising over its parameters too would shrink "
+            "it without bound. Use bayes.GaussianPosterior(prior=...) to learn it."
+        )
+    likelihood = negative_log_likelihood(model, inputs)
+
+    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        nll, _ = likelihood(params, batch, key)
+        log_prior = prior.log_prob(_chosen(params, select))
+        return nll - log_prior / num_data, {"nll": nll, "log_prior": log_prior}
+
+    return loss_fn
+
+
+def _chosen(params: Params, select: Callable[[str], bool] | None) -> Any:
+    if select is None:
+        return params
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    chosen = [leaf for name, leaf in named.items() if select(name)]
+    if not chosen:
+        raise ValueError(f"map_loss: select takes none of the weights {', '.join(named)}.")
+    return chosen
+
+
+def dropout_precision(
+    rate: float, weight_decay: float, num_data: int, prior_scale: float = 1.0
+) -> float:
+    """Returns the noise precision that dropout with weight decay assumes, as Bernoulli inference.
+
+    A network trained with dropout and the penalty c |w|^2 is the variational posterior
+    w = m diag(z), z ~ Bernoulli(1 - rate), for a prior N(0, prior_scale^2) and a likelihood of
+    precision
+
+        tau = (1 - rate) / (2 N c prior_scale^2)
+
+    where the loss is half the mean squared error. So rate, decay and noise are not three free
+    choices: state two, and this is the third.
+
+    Args:
+      rate: Probability that a unit is dropped, in [0, 1).
+      weight_decay: Coefficient c of c |w|^2 (> 0).
+      num_data: Number of rows N.
+      prior_scale: Standard deviation of the prior, the inverse of the paper's length-scale.
+
+    Returns:
+      Precision tau, the inverse variance of the noise, in units of y^-2.
+
+    Raises:
+      ValueError: Numbers outside these bounds.
+
+    Source: Gal & Ghahramani, "Dropout as a Bayesian approximation" (ICML 2016), eq. 7.
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"dropout_precision: rate must lie in [0, 1); got {rate}.")
+    require_positive(
+        "dropout_precision",
+        weight_decay=weight_decay,
+        num_data=num_data,
+        prior_scale=prior_scale,
+    )
+    return (1.0 - rate) / (2.0 * num_data * weight_decay * prior_scale**2)
