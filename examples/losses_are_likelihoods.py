@@ -1,6 +1,6 @@
 """Every loss is a likelihood, every regulariser a prior: the same numbers, said twice.
 
-    python examples/losses_are_likelihoods.py
+python examples/losses_are_likelihoods.py
 """
 
 import argparse

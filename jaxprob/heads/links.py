@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxprob.types import Array
+from jaxprob.distributions.validation import align
+from jaxprob.types import AnyArray, Array
 
 __all__ = ["LOG_RATE_RANGE", "SCALE_FLOOR", "in_units", "positive", "rate", "raw_outputs"]
 
@@ -31,10 +32,13 @@ def rate(raw: Array) -> Array:
 
 
 def in_units(value: float | Sequence[float], like: Array) -> Array:
-    """Returns `target_mean` or `target_std` (a number, or one for each target) as an array."""
-    return jnp.asarray(value, like.dtype)
+    """Returns `target_mean` or `target_std` (a number, or one for each target) to go with `like`.
+
+    `like` is `[*B, D]`; the result has as many axes.
+    """
+    return align(jnp.asarray(value, like.dtype), like.ndim)
 
 
-def raw_outputs(h: Array, features: int, number: int) -> list[Array]:
+def raw_outputs(h: AnyArray, features: int, number: int) -> list[Array]:
     """Returns `number` arrays `[*B, features]` of one dense layer `out`; call in `nn.compact`."""
     return jnp.split(nn.Dense(number * features, name="out")(h), number, axis=-1)

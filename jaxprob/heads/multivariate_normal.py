@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxprob.distributions import MultivariateNormal
+from jaxprob.distributions.validation import align
 from jaxprob.heads.links import in_units, positive
 from jaxprob.types import AnyArray
 
@@ -39,8 +40,8 @@ class MultivariateNormalHead(nn.Module):
         size = self.features
         out = nn.Dense(size * (size + 3) // 2, name="out")(h)
         loc, raw, below = jnp.split(out, (size, 2 * size), axis=-1)
-        unit = jnp.broadcast_to(in_units(self.target_std, loc), (size,))
-        factor = positive(raw)[..., None] * jnp.eye(size, dtype=out.dtype)
+        unit = jnp.broadcast_to(in_units(self.target_std, loc), loc.shape)
+        factor = positive(raw)[..., None] * align(jnp.eye(size, dtype=out.dtype), raw.ndim + 1)
         factor = factor.at[(..., *np.tril_indices(size, -1))].set(below)
         loc = in_units(self.target_mean, loc) + unit * loc
-        return MultivariateNormal(loc, unit[:, None] * factor)
+        return MultivariateNormal(loc, unit[..., None] * factor)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxprob.distributions import Independent, InterpolatedQuantiles
+from jaxprob.distributions.validation import align
 from jaxprob.heads.links import in_units, positive
 from jaxprob.types import AnyArray
 
@@ -50,12 +51,12 @@ class QuantileHead(nn.Module):
         # a zero layer gives the quantiles of a standard normal
         points = [NormalDist().inv_cdf(level) for level in levels]
         gaps = np.log(np.expm1(np.diff(points)))
-        steps = positive(raw[..., 1:] + jnp.asarray(gaps, raw.dtype))
+        steps = positive(raw[..., 1:] + align(jnp.asarray(gaps, raw.dtype), raw.ndim))
         rises = jnp.concatenate([jnp.zeros_like(raw[..., :1]), jnp.cumsum(steps, -1)], -1)
         middle = count // 2
         start = raw[..., :1] + points[middle] - rises[..., middle : middle + 1]
-        unit = in_units(self.target_std, raw)[..., None]
-        values = in_units(self.target_mean, raw)[..., None] + unit * (start + rises)
+        unit = in_units(self.target_std, raw[..., 0])[..., None]
+        values = in_units(self.target_mean, raw[..., 0])[..., None] + unit * (start + rises)
         return Independent(InterpolatedQuantiles(levels, values), 1)
 
 

@@ -213,7 +213,7 @@ def _number(value: float) -> str:
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
-def require_positive(owner: str, **values: float) -> None:
+def require_positive(owner: str, **values: float | int) -> None:
     """Raises a ValueError for a value that is not positive and finite."""
     for name, value in values.items():
         if not (value > 0 and math.isfinite(value)):

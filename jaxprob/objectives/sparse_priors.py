@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprob.objectives.priors import require_positive
 from jaxprob.types import Array, Params
@@ -95,16 +96,23 @@ def _log_normal(w: Array, scale: float) -> Array:
     return -0.5 * (w / scale) ** 2 - math.log(scale) - 0.5 * math.log(2 * math.pi)
 
 
-def _log_scaled_e1(u: Array) -> Array:
-    """log(e^u E_1(u)): the series' own function where e^u is safe, a continued fraction beyond.
+# -sum_{k>=1} (-u)^k / (k k!), highest power first, so that E_1(u) = -log u - gamma + sum.
+SERIES = np.array([-((-1.0) ** k) / (k * math.factorial(k)) for k in range(26, 0, -1)] + [0.0])
 
-    E_1(u) = e^-u / (u + 1 / (1 + 1 / (u + 2 / (1 + 2 / (u + ...))))), Abramowitz & Stegun 5.1.22.
+
+def _log_scaled_e1(u: Array) -> Array:
+    """log(e^u E_1(u)): the power series up to 2, a continued fraction beyond.
+
+    E_1(u) = -gamma - log u - sum_k (-u)^k / (k k!)
+    E_1(u) = e^-u / (u + 1 / (1 + 1 / (u + 2 / (1 + 2 / (u + ...)))))
+
+    Source: Abramowitz & Stegun, 5.1.11 and 5.1.22.
     """
     large = u > 2.0
-    small_u = jnp.where(large, 1.0, u)
-    near = small_u + jnp.log(jax.scipy.special.exp1(small_u))
-    far_u = jnp.where(large, u, 2.0)
-    tail = far_u
-    for k in range(60, 0, -1):
-        tail = far_u + k / (1.0 + k / tail)
+    small = jnp.where(large, 1.0, u)
+    series = jnp.polyval(jnp.asarray(SERIES, u.dtype), small)
+    near = small + jnp.log(series - jnp.log(small) - np.euler_gamma)
+    far = jnp.where(large, u, 2.0)
+    terms = jnp.arange(60, 0, -1, dtype=u.dtype)
+    tail, _ = jax.lax.scan(lambda tail, k: (far + k / (1.0 + k / tail), None), far, terms)
     return jnp.where(large, -jnp.log(tail), near)

@@ -11,7 +11,7 @@ from jaxprob import heads, objectives
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 
 RNG = np.random.default_rng(0)
-B, D = 6, 2
+B, D, KEY = 6, 2, jax.random.key(0)
 LOC, SCALE, Y = RNG.normal(size=(B, D)), RNG.uniform(0.5, 2, (B, D)), RNG.normal(size=(B, D))
 MASK = RNG.random((B, D)) < 0.6
 CENSORED = RNG.integers(-1, 2, (B, D))
@@ -93,7 +93,10 @@ def test_weights_and_inputs():
     loss = objectives.negative_log_likelihood(head, inputs=("x", "exposure"))
     batch = {"x": x, "exposure": exposure, "y": y, "weight": weight}
     value, metrics = loss(params, batch, jax.random.key(0))
-    rate = np.exp(x @ params["out"]["kernel"] + params["out"]["bias"]) * exposure
+    rate = (
+        np.exp(x @ np.asarray(params["out"]["kernel"]) + np.asarray(params["out"]["bias"]))
+        * exposure
+    )
     terms = -stats.poisson(rate).logpmf(y)[:, 0]
     np.testing.assert_allclose(value, np.sum(weight * terms) / weight.sum(), rtol=1e-6)
     assert float(metrics["nll"]) == float(value)
@@ -123,12 +126,12 @@ def test_beta_nll_weighs_by_the_variance():
     params = jax.tree.map(lambda w: w.astype(float), params)
     batch = {"x": LOC, "y": Y}
     nll = objectives.negative_log_likelihood(head)
-    plain = jax.grad(nll, has_aux=True)(params, batch, None)[0]
-    zero = jax.grad(objectives.beta_nll(head, 0.0), has_aux=True)(params, batch, None)[0]
+    plain = jax.grad(nll, has_aux=True)(params, batch, KEY)[0]
+    zero = jax.grad(objectives.beta_nll(head, 0.0), has_aux=True)(params, batch, KEY)[0]
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(zero), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
     # beta = 1: the gradient of the mean is that of half the squared error
-    one = jax.grad(objectives.beta_nll(head, 1.0), has_aux=True)(params, batch, None)[0]
+    one = jax.grad(objectives.beta_nll(head, 1.0), has_aux=True)(params, batch, KEY)[0]
 
     def squared(params):
         return 0.5 * jnp.mean(jnp.sum((head.apply({"params": params}, LOC).mean() - Y) ** 2, 1))
@@ -142,7 +145,7 @@ def test_pinball_loss_is_the_mean_over_levels():
     head = heads.QuantileHead(levels, features=D)
     params = head.init(jax.random.key(0), LOC)["params"]
     batch = {"x": LOC, "y": Y}
-    value, metrics = objectives.pinball_loss(head)(params, batch, None)
+    value, metrics = objectives.pinball_loss(head)(params, batch, KEY)
     prediction = head.apply({"params": params}, LOC)
     expected = 2 * D * np.mean([
         objectives.likelihood.pinball(prediction.quantile(q), Y, q) for q in levels
@@ -151,5 +154,5 @@ def test_pinball_loss_is_the_mean_over_levels():
     assert set(metrics) == {"pinball", "nll"}
     with pytest.raises(ValueError, match=r"must end in heads.QuantileHead"):
         objectives.pinball_loss(heads.NormalHead(D))(
-            heads.NormalHead(D).init(jax.random.key(0), LOC)["params"], batch, None
+            heads.NormalHead(D).init(jax.random.key(0), LOC)["params"], batch, KEY
         )

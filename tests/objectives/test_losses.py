@@ -17,6 +17,7 @@ RNG = np.random.default_rng(0)
 REAL, TARGET = RNG.normal(size=(7, 2)), RNG.normal(size=(7, 2))
 LABELS = RNG.integers(0, 2, (7, 2)).astype(float)
 CLASSES = RNG.integers(0, 2, 7)
+MODEL = heads.NormalHead()
 CALLS = {
     "mse": (likelihood.mse, REAL, TARGET),
     "mae": (likelihood.mae, REAL, TARGET),
@@ -69,8 +70,8 @@ def test_poisson_loss_is_a_poisson():
         (lambda: priors.weight_decay_for_prior(priors.GaussianPrior(1.0, 2.0), 3), "towards 0"),
         (lambda: priors.LaplacePrior(-1.0), "scale must be positive"),
         (lambda: objectives.SpikeAndSlabPrior(1.0, 2.0), "spike < slab"),
-        (lambda: objectives.map_loss(None, priors.GaussianPrior(trainable=("loc",)), 3), "fixed"),
-        (lambda: objectives.beta_nll(None, 1.5), "beta must lie in"),
+        (lambda: objectives.map_loss(MODEL, priors.GaussianPrior(trainable=("loc",)), 3), "fixed"),
+        (lambda: objectives.beta_nll(MODEL, 1.5), "beta must lie in"),
         (lambda: objectives.dropout_precision(1.0, 1e-4, 10), "rate must lie in"),
         (lambda: optim.proximal_l1(optax.sgd(0.1), 0.1, -1.0), "coefficient must be >= 0"),
     ],
