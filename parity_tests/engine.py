@@ -70,6 +70,7 @@ class FunctionCase:
       differentiable: Whether gradients towards the float inputs are compared too.
       elementwise: Whether each element counts by itself, its error being that over max(1, its
         size): for arrays of extreme cases, of which the largest would hide all others.
+      slow: Whether to leave the row to the longer proofs, since it takes long to compile.
     """
 
     name: str
@@ -78,6 +79,7 @@ class FunctionCase:
     inputs: Arrays
     differentiable: bool = True
     elementwise: bool = False
+    slow: bool = False
 
 
 @contextlib.contextmanager

@@ -40,7 +40,11 @@ def test_model_training(case, optimizer, dtype, record_property):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[pytest.mark.slow] if c.slow else []) for c in FUNCTIONS],
+    ids=lambda case: case.name,
+)
 def test_function(case, dtype, record_property):
     values, gradients = compare_function(case, dtype)
     record(record_property, case.name, "values", values, dtype, MODELS_BOUNDS["value"][dtype])

@@ -59,6 +59,7 @@ def distribution_row(
     kl: dict[str, Callable] | None = None,
     draw: bool = True,
     elementwise: bool = False,
+    slow: bool = False,
 ) -> FunctionCase:
     """Returns the row of one distribution.
 
@@ -71,6 +72,7 @@ def distribution_row(
       kl: name -> function like `build` for q of KL(p || q).
       draw: Whether to compare draws from one key, and their pathwise gradients.
       elementwise: See `FunctionCase`.
+      slow: See `FunctionCase`.
     """
     chosen = [quantity for quantity in quantities if quantity not in without]
     divergences = kl or {}
@@ -88,4 +90,4 @@ def distribution_row(
             outputs[f"kl to {q}"] = torch.distributions.kl_divergence(d, to(td, a))
         return outputs | ({"draw": d.draw(key, DRAWS)} if draw else {})
 
-    return FunctionCase(name, ours, twins, inputs, elementwise=elementwise)
+    return FunctionCase(name, ours, twins, inputs, elementwise=elementwise, slow=slow)

@@ -68,8 +68,19 @@ FUNCTIONS = [
         "StudentT",
         lambda d, a: d.StudentT(a["df"], a["loc"], a["scale"]),
         WITH_DF,
-        without=SEARCHED,
+        without=("quantile", *SEARCHED),
         kl={"Normal": _normal},
+    ),
+    distribution_row(
+        "StudentT quantile",
+        lambda d, a: d.StudentT(a["df"], a["loc"], a["scale"]),
+        WITH_DF,
+        ("quantile",),
+        draw=False,
+        slow=True,
+    ),
+    distribution_row(
+        "Beta quantile", _two("Beta", "a", "b"), UNIT, ("quantile",), draw=False, slow=True
     ),
     distribution_row(
         "LogNormal",
@@ -129,7 +140,7 @@ FUNCTIONS = [
         "InverseGamma",
         lambda d, a: d.InverseGamma(a["a"] + 2.0, a["b"]),
         POSITIVE,
-        without=SEARCHED,
+        without=("quantile", *SEARCHED),
         kl={
             "InverseGamma": lambda d, a: d.InverseGamma(a["other"], 1.3 * a["b"]),
             "Normal": lambda d, a: d.Normal(a["other"], a["b"]),
@@ -148,7 +159,6 @@ FUNCTIONS = [
         ),  # of the mode ours has a limit where torch has a clamp
         kl={
             "Beta": lambda d, a: d.Beta(a["other"], a["a"]),
-            "Gamma": _gamma,
         },
     ),
     distribution_row(

@@ -46,6 +46,7 @@ def _rows(name: str, build, quantities, kl: bool, inputs=COUNTS, x: str = "x"):
             {**inputs, "x": inputs[x]},
             (*quantities, *FORMS),
             kl={name: lambda d, a: build(d, a, {FORMS[0]: a["other"]})} if kl else None,
+            slow=form == "probs" and "quantile" in quantities,
         )
         for form in FORMS
     ]
@@ -82,6 +83,7 @@ FUNCTIONS = [
         lambda d, a: d.ZeroInflated(d.NegativeBinomial(a["size"], logits=a["logits"]), a["z"]),
         COUNTS,
         DISCRETE,
+        slow=True,
     ),
     distribution_row(
         "Quantized Normal",

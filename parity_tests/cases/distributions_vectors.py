@@ -173,6 +173,7 @@ FUNCTIONS = [
         _mixture_of_weights,
         {**MIXTURE, "x": np.abs(MIXTURE["x"])},
         (*DENSITY, *TAILS, "quantile", *MOMENTS),
+        slow=True,
     ),
     distribution_row(
         "MixtureSameFamily of vectors",
@@ -210,6 +211,8 @@ FUNCTIONS = [
         "Predictive of gammas",
         lambda d, a: d.Predictive(d.Gamma(5.0 * a["scales"], a["scales"])),
         {**DRAWN, "x": np.abs(DRAWN["x"])},
-        (*DENSITY, *TAILS, "quantile", *MOMENTS, "aleatoric", "epistemic", "mutual information"),
+        (*DENSITY, "cdf", *MOMENTS, "aleatoric", "epistemic"),
+        draw=False,
+        slow=True,
     ),
 ]
