@@ -124,7 +124,8 @@ class InterpolatedQuantiles(Distribution):
         low, high = levels[..., 0], 1.0 - levels[..., -1]
         lower = low * jnp.exp(jnp.minimum(x - first, 0.0) / below)
         beyond = high * jnp.exp(-jnp.maximum(x - last, 0.0) / above)
-        return inner + (beyond + low - lower if upper else lower + high - beyond)
+        # one of the two differences is 0 in each tail, exactly
+        return inner + (beyond + (low - lower) if upper else lower + (high - beyond))
 
     def _invert(self, lower: Array, upper: Array) -> Array:
         q, levels, values = self._lifted(lower)

@@ -36,7 +36,7 @@ class PoissonHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[AnyArray, "*B H"], exposure: Num[AnyArray, "*B D"] | None = None
+        self, h: Float[AnyArray, "*B H"], exposure: Num[AnyArray, "..."] | None = None
     ) -> Independent:
         """Maps features `[*B, H]` to a distribution over counts `[*B, D]`.
 
@@ -63,7 +63,7 @@ class NegativeBinomialHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[AnyArray, "*B H"], exposure: Num[AnyArray, "*B D"] | None = None
+        self, h: Float[AnyArray, "*B H"], exposure: Num[AnyArray, "..."] | None = None
     ) -> Independent:
         """Maps features `[*B, H]` to a distribution over counts `[*B, D]`; see `PoissonHead`."""
         log_mean, raw, *zeros = raw_outputs(h, self.features, 2 + self.zero_inflated)

@@ -21,12 +21,12 @@ LOG_RATE_RANGE = (-20.0, 20.0)
 """Where logarithms of means are clamped: e^20 is 5e8, and no gradient can overflow."""
 
 
-def positive(raw: Array) -> Array:
+def positive(raw: AnyArray) -> Array:
     """Returns softplus(raw) + `SCALE_FLOOR`."""
     return jax.nn.softplus(raw) + SCALE_FLOOR
 
 
-def rate(raw: Array) -> Array:
+def rate(raw: AnyArray) -> Array:
     """Returns e^raw, raw clamped to `LOG_RATE_RANGE`: the log link of generalised linear models."""
     return jnp.exp(jnp.clip(raw, *LOG_RATE_RANGE))
 

@@ -57,7 +57,7 @@ class QuantileHead(nn.Module):
         start = raw[..., :1] + points[middle] - rises[..., middle : middle + 1]
         unit = in_units(self.target_std, raw[..., 0])[..., None]
         values = in_units(self.target_mean, raw[..., 0])[..., None] + unit * (start + rises)
-        return Independent(InterpolatedQuantiles(levels, values), 1)
+        return Independent(InterpolatedQuantiles(jnp.asarray(levels, values.dtype), values), 1)
 
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:

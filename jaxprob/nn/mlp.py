@@ -6,6 +6,7 @@ Twin: `torch_ref/nn/mlp.py`.
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxprob.types import AnyArray, Array
@@ -30,4 +31,4 @@ class MLP(nn.Module):
         """Maps features `[*B, D]` to features `[*B, hidden[-1]]`."""
         for i, width in enumerate(self.hidden):
             x = self.activation(nn.Dense(width, name=f"hidden_{i}")(x))
-        return x
+        return jnp.asarray(x)

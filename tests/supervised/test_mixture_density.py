@@ -40,7 +40,7 @@ def train(num_seeds, steps, key=0):
         key=keys[3],
         progress=False,
     )
-    evaluate = jax.jit(jax.vmap(lambda w, rows: loss_fn(w, rows, None)[0], in_axes=(0, None)))
+    evaluate = jax.jit(jax.vmap(lambda w, rows: loss_fn(w, rows, keys[3])[0], in_axes=(0, None)))
     scores = [np.asarray(evaluate(fitted.params, rows)) for rows in (data, fresh)]
     return *scores, fitted.history
 
