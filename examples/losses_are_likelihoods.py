@@ -95,7 +95,7 @@ def main() -> None:
     (ax,) = plot.new_row(1)
     for i, (name, w) in enumerate(weights.items()):
         ax.bar(np.arange(len(w)) + 0.25 * (i - 1), w, 0.25, label=name)
-    names = ("age", "sex", "bmi", "pressure", "s1", "s2", "s3", "s4", "s5", "s6")
+    names = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
     ax.set_xticks(range(len(names)), names)
     ax.axhline(0.0, color="black", lw=0.8)
     ax.set(ylabel="weight (standard units)", title="the prior decides which weights remain")

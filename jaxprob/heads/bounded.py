@@ -1,6 +1,6 @@
 """Features to a beta distribution: proportions in (0, 1).
 
-    m = sigmoid(a),  s = softplus(r) + floor,  concentration1 = m s,  concentration0 = (1 - m) s
+    m = sigmoid(a),  s = 2 e^r,  concentration1 = m s,  concentration0 = (1 - m) s
 
 Twin: `torch_ref/heads/bounded.py`. Source: Ferrari & Cribari-Neto, "Beta regression for modelling
 rates and proportions" (2004).
@@ -11,7 +11,7 @@ import jax
 from jaxtyping import Float
 
 from jaxprob.distributions import Beta, Independent
-from jaxprob.heads.links import SCALE_FLOOR, positive, raw_outputs
+from jaxprob.heads.links import SCALE_FLOOR, concentration, raw_outputs
 from jaxprob.types import AnyArray
 
 __all__ = ["BetaHead"]
@@ -32,6 +32,6 @@ class BetaHead(nn.Module):
     def __call__(self, h: Float[AnyArray, "*B H"]) -> Independent:
         """Maps features `[*B, H]` to a distribution over targets `[*B, D]` in (0, 1)."""
         logit, raw = raw_outputs(h, self.features, 2)
-        total = positive(raw + 2.0)  # starts near 2, the uniform distribution
+        total = 2.0 * concentration(raw)  # a zero layer is the uniform distribution
         ones, zeros = total * jax.nn.sigmoid(logit), total * jax.nn.sigmoid(-logit)
         return Independent(Beta(ones + SCALE_FLOOR, zeros + SCALE_FLOOR), 1)

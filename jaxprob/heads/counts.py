@@ -1,7 +1,7 @@
 """Features to distributions over counts, with exposure and extra zeros.
 
     E[y] = exposure x unit x e^a
-    negative binomial: variance = mean + mean^2 / total_count,  total_count = softplus(r) + floor
+    negative binomial: variance = mean + mean^2 / total_count,  total_count = e^r
 
 Twin: `torch_ref/heads/counts.py`. Source: Cameron & Trivedi, "Regression Analysis of Count Data",
 2nd ed., ch. 3 (NB2) and 4.8 (zero inflation).
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Num
 
 from jaxprob.distributions import Distribution, Independent, NegativeBinomial, Poisson, ZeroInflated
-from jaxprob.heads.links import in_units, positive, rate, raw_outputs
+from jaxprob.heads.links import concentration, in_units, rate, raw_outputs
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["NegativeBinomialHead", "PoissonHead"]
@@ -67,7 +67,7 @@ class NegativeBinomialHead(nn.Module):
     ) -> Independent:
         """Maps features `[*B, H]` to a distribution over counts `[*B, D]`; see `PoissonHead`."""
         log_mean, raw, *zeros = raw_outputs(h, self.features, 2 + self.zero_inflated)
-        total_count = positive(raw)
+        total_count = concentration(raw)
         mean = _mean(log_mean, self.target_mean, exposure)
         base = NegativeBinomial(total_count, logits=jnp.log(mean) - jnp.log(total_count))
         return Independent(_inflated(base, zeros), 1)

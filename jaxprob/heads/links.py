@@ -12,10 +12,22 @@ import jax.numpy as jnp
 from jaxprob.distributions.validation import align
 from jaxprob.types import AnyArray, Array
 
-__all__ = ["LOG_RATE_RANGE", "SCALE_FLOOR", "in_units", "positive", "rate", "raw_outputs"]
+__all__ = [
+    "LOG_CONCENTRATION_RANGE",
+    "LOG_RATE_RANGE",
+    "SCALE_FLOOR",
+    "concentration",
+    "in_units",
+    "positive",
+    "rate",
+    "raw_outputs",
+]
 
 SCALE_FLOOR = 1e-4
 """Smallest scale, in units of `target_std`: keeps the density of a fitted point bounded."""
+
+LOG_CONCENTRATION_RANGE = (-10.0, 10.0)
+"""Where logarithms of concentrations and total counts are clamped."""
 
 LOG_RATE_RANGE = (-20.0, 20.0)
 """Where logarithms of means are clamped: e^20 is 5e8, and no gradient can overflow."""
@@ -24,6 +36,14 @@ LOG_RATE_RANGE = (-20.0, 20.0)
 def positive(raw: AnyArray) -> Array:
     """Returns softplus(raw) + `SCALE_FLOOR`."""
     return jax.nn.softplus(raw) + SCALE_FLOOR
+
+
+def concentration(raw: AnyArray) -> Array:
+    """Returns e^raw, raw clamped to `LOG_CONCENTRATION_RANGE`.
+
+    Concentrations range from below 1 to hundreds: on the log scale each is a few units away.
+    """
+    return jnp.exp(jnp.clip(raw, *LOG_CONCENTRATION_RANGE))
 
 
 def rate(raw: AnyArray) -> Array:

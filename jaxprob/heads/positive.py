@@ -1,7 +1,7 @@
 """Features to distributions over positive numbers.
 
     LogNormal: log y ~ N(mean + std a, std (softplus(r) + floor))
-    Gamma:     E[y] = unit e^a,  concentration = softplus(r) + floor,  rate = concentration / E[y]
+    Gamma:     E[y] = unit e^a,  concentration = e^r,  rate = concentration / E[y]
 
 Twin: `torch_ref/heads/positive.py`. Source: McCullagh & Nelder, "Generalized Linear Models", 2nd
 ed., ch. 8 (gamma with log link).
@@ -13,7 +13,7 @@ import flax.linen as nn
 from jaxtyping import Float
 
 from jaxprob.distributions import Gamma, Independent, LogNormal
-from jaxprob.heads.links import in_units, positive, rate, raw_outputs
+from jaxprob.heads.links import concentration, in_units, positive, rate, raw_outputs
 from jaxprob.types import AnyArray
 
 __all__ = ["GammaHead", "LogNormalHead"]
@@ -56,6 +56,6 @@ class GammaHead(nn.Module):
     def __call__(self, h: Float[AnyArray, "*B H"]) -> Independent:
         """Maps features `[*B, H]` to a distribution over targets `[*B, D]`, all > 0."""
         log_mean, raw = raw_outputs(h, self.features, 2)
-        concentration = positive(raw)
+        shape = concentration(raw)
         mean = in_units(self.target_mean, raw) * rate(log_mean)
-        return Independent(Gamma(concentration, concentration / mean), 1)
+        return Independent(Gamma(shape, shape / mean), 1)

@@ -1,6 +1,6 @@
 """Twins of `jaxprob.distributions`: torch.distributions with quantiles, right in log space."""
 
-from torch_ref.distributions import constraints
+from torch_ref.distributions import bijections, constraints
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.bernoulli import Bernoulli
 from torch_ref.distributions.beta import Beta
@@ -72,6 +72,7 @@ __all__ = [
     "VonMises",
     "Weibull",
     "ZeroInflated",
+    "bijections",
     "constraints",
     "monte_carlo_kl",
     "to_constrained",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_ref.distributions import Beta, Independent
-from torch_ref.heads.links import SCALE_FLOOR, positive
+from torch_ref.heads.links import SCALE_FLOOR, concentration
 
 __all__ = ["BetaHead"]
 
@@ -22,7 +22,7 @@ class BetaHead(nn.Module):
     def forward(self, h: Tensor) -> Independent:
         """Maps `[*B, H]` to a distribution over `[*B, D]`."""
         logit, raw = self.out(h).chunk(2, dim=-1)
-        total = positive(raw + 2.0)
+        total = 2.0 * concentration(raw)
         ones = SCALE_FLOOR + total * torch.sigmoid(logit)
         zeros = SCALE_FLOOR + total * torch.sigmoid(-logit)
         return Independent(Beta(ones, zeros, validate_args=False), 1)

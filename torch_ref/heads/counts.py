@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_ref.distributions import Independent, NegativeBinomial, Poisson, ZeroInflated
-from torch_ref.heads.links import in_units, positive, rate
+from torch_ref.heads.links import concentration, in_units, rate
 
 __all__ = ["NegativeBinomialHead", "PoissonHead"]
 
@@ -58,6 +58,6 @@ class NegativeBinomialHead(CountHead):
 
     def base(self, mean: Tensor, *raw: Tensor) -> NegativeBinomial:
         """Returns the negative binomial of that mean."""
-        total_count = positive(raw[0])
+        total_count = concentration(raw[0])
         logits = mean.log() - total_count.log()
         return NegativeBinomial(total_count, logits=logits)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "LOG_CONCENTRATION_RANGE",
     "LOG_RATE_RANGE",
     "SCALE_FLOOR",
+    "concentration",
     "in_units",
     "positive",
     "rate",
@@ -19,6 +21,7 @@ __all__ = [
 ]
 
 SCALE_FLOOR = 1e-4
+LOG_CONCENTRATION_RANGE = (-10.0, 10.0)
 LOG_RATE_RANGE = (-20.0, 20.0)
 
 
@@ -30,6 +33,11 @@ def softplus(x: Tensor) -> Tensor:
 def positive(raw: Tensor) -> Tensor:
     """Returns softplus(raw) with a floor."""
     return softplus(raw) + SCALE_FLOOR
+
+
+def concentration(raw: Tensor) -> Tensor:
+    """Returns e^raw, raw clamped."""
+    return raw.clamp(*LOG_CONCENTRATION_RANGE).exp()
 
 
 def rate(raw: Tensor) -> Tensor:

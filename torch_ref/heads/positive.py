@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torch_ref.distributions import Gamma, Independent, LogNormal
 from torch_ref.heads.heavy_tailed import LocationScale
-from torch_ref.heads.links import in_units, positive, rate
+from torch_ref.heads.links import concentration, in_units, rate
 
 __all__ = ["GammaHead", "LogNormalHead"]
 
@@ -36,5 +36,5 @@ class GammaHead(nn.Module):
         """Maps `[*B, H]` to a distribution over `[*B, D]`."""
         log_mean, raw = self.out(h).chunk(2, dim=-1)
         mean = in_units(self.target_mean, raw) * rate(log_mean)
-        concentration = positive(raw)
-        return Independent(Gamma(concentration, concentration / mean, validate_args=False), 1)
+        shape = concentration(raw)
+        return Independent(Gamma(shape, shape / mean, validate_args=False), 1)
