@@ -163,9 +163,7 @@ def log1mexp(x: Array) -> Array:
     """Returns log(1 - exp(x)) for x <= 0; the gradient at 0 is that of a limit, -inf."""
     near = x > -math.log(2)
     close = jnp.where(near, x, -1.0)
-    return jnp.where(
-        near, jnp.log(-jnp.expm1(close)), jnp.log1p(-jnp.exp(jnp.where(near, -1.0, x)))
-    )
+    return jnp.where(near, jnp.log(-jnp.expm1(close)), log1p(-jnp.exp(jnp.where(near, -1.0, x))))
 
 
 @jax.custom_jvp

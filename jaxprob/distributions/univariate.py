@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.quantiles import monotone_quantile, smallest_integer
+from jaxprob.distributions.special import log1p
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.validation import align, as_parameters, check_event
 from jaxprob.types import Array, Numbers
@@ -191,10 +192,10 @@ def probability_logs(lower: Array, upper: Array) -> tuple[Array, Array]:
     """Returns log lower and log upper for two probabilities that sum to 1, each accurate."""
     small = lower < 0.5
     log_lower = jnp.where(
-        small, jnp.log(jnp.where(small, lower, 0.5)), jnp.log1p(-jnp.where(small, 0.5, upper))
+        small, jnp.log(jnp.where(small, lower, 0.5)), log1p(-jnp.where(small, 0.5, upper))
     )
     log_upper = jnp.where(
-        small, jnp.log1p(-jnp.where(small, lower, 0.5)), jnp.log(jnp.where(small, 0.5, upper))
+        small, log1p(-jnp.where(small, lower, 0.5)), jnp.log(jnp.where(small, 0.5, upper))
     )
     return log_lower, log_upper
 
