@@ -1,7 +1,7 @@
 """The right likelihood for each kind of target, on real data: held-out NLL against the usual one.
 
 Both columns are densities of the same target (or both probabilities), so the difference counts.
-"Positive" alone decides nothing: proline is nearly normal given the rest, and there the gamma loses.
+"Positive" alone decides nothing: proline is nearly normal given the rest, so the gamma loses.
 
     python examples/choose_a_distribution.py
 """

@@ -75,9 +75,7 @@ def head_row(name: str, options: dict, y: np.ndarray, more: dict) -> FunctionCas
         return found if name == "CategoricalHead" else found | {"mean": distribution.mean}
 
     said = [k for k in ("homoscedastic", "zero_inflated", "df") if k in options] + list(more)
-    return FunctionCase(
-        " ".join([name, *said]), jax_fn, torch_fn, weights | {"h": FEATURES} | more
-    )
+    return FunctionCase(" ".join([name, *said]), jax_fn, torch_fn, weights | {"h": FEATURES} | more)
 
 
 def _kind(y: np.ndarray, like: torch.Tensor) -> torch.dtype:
