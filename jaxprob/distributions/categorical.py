@@ -59,8 +59,8 @@ class ClassProbabilities(Distribution):
     """
 
     arg_constraints = CLASS_CONSTRAINTS
-    _logits: Array | None
-    _probs: Array | None
+    _logits: Any  # an array; None where probs were given
+    _probs: Any  # an array; None where logits were given
 
     def _set_classes(self, logits: Numbers | None, probs: Numbers | None) -> None:
         owner = type(self).__name__

@@ -71,7 +71,7 @@ def monte_carlo_kl(
     if num_samples < 2:
         raise ValueError(f"monte_carlo_kl: num_samples must be at least 2; got {num_samples}.")
     draws, log_p = p.sample_and_log_prob(seed=key, sample_shape=(num_samples,))
-    ratio = log_p - q.log_prob(draws)
+    ratio = jnp.subtract(log_p, q.log_prob(draws))
     return jnp.mean(ratio, axis=0), jnp.std(ratio, axis=0, ddof=1) / math.sqrt(num_samples)
 
 

@@ -47,7 +47,7 @@ class LowRankMultivariateNormal(Distribution):
         given = {"loc": loc, "cov_factor": cov_factor, "cov_diag": cov_diag}
         shapes = [shape_of("LowRankMultivariateNormal", *pair) for pair in given.items()]
         fits = len(shapes[0]) >= 1 and len(shapes[1]) >= 2 and len(shapes[2]) >= 1
-        if not fits or not shapes[0][-1] == shapes[1][-2] == shapes[2][-1]:
+        if not fits or not shapes[0][-1:] == shapes[1][-2:-1] == shapes[2][-1:]:
             raise ValueError(
                 f"LowRankMultivariateNormal: loc has shape {shapes[0]}, cov_factor {shapes[1]} and "
                 f"cov_diag {shapes[2]}; expected [..., D], [..., D, R] and [..., D] with one D."

@@ -39,8 +39,8 @@ def require_one(owner: str, logits: Any, probs: Any) -> None:
 class LogitsOrProbs(Univariate):
     """A family with a probability of success among its parameters."""
 
-    _logits: Array | None
-    _probs: Array | None
+    _logits: Any  # an array; None where probs were given
+    _probs: Any  # an array; None where logits were given
 
     def _set_odds(self, logits: Numbers | None, probs: Numbers | None, **others: Numbers) -> None:
         require_one(type(self).__name__, logits, probs)

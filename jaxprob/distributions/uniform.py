@@ -34,7 +34,7 @@ class Uniform(Univariate, distrax.Uniform):
         above = constraints.positive._replace(
             name="above low", fix="Swap low and high, or widen the interval."
         )
-        check_values("Uniform", "high - low", self._high - self._low, above)
+        check_values("Uniform", "high - low", jnp.subtract(self._high, self._low), above)
 
     low = parameter("low", "Lower end `[*batch]`.")
     high = parameter("high", "Upper end `[*batch]`.")
@@ -67,7 +67,7 @@ class Uniform(Univariate, distrax.Uniform):
 
     def _sample_n(self, key: Key, n: int) -> Array:
         u = jax.random.uniform(key, (n, *self.batch_shape), self._low.dtype)
-        return self._low[None] + (self._high - self._low)[None] * u
+        return self._low[None] + jnp.subtract(self._high, self._low)[None] * u
 
     def mean(self) -> Array:
         """Returns (low + high) / 2."""
@@ -83,12 +83,12 @@ class Uniform(Univariate, distrax.Uniform):
 
     def variance(self) -> Array:
         """Returns (high - low)^2 / 12."""
-        return (self._high - self._low) ** 2 / 12.0
+        return jnp.subtract(self._high, self._low) ** 2 / 12.0
 
     def stddev(self) -> Array:
         """Returns (high - low) / sqrt(12)."""
-        return (self._high - self._low) / 12.0**0.5
+        return jnp.subtract(self._high, self._low) / 12.0**0.5
 
     def entropy(self) -> Array:
         """Returns log(high - low)."""
-        return jnp.log(self._high - self._low)
+        return jnp.logjnp.subtract(self._high, self._low)

@@ -87,7 +87,7 @@ class PositiveDefinite(transforms.Transform):
     bijective = True
 
     def _call(self, x: Tensor) -> Tensor:
-        factor = LowerCholesky()(x)
+        factor = LowerCholesky()._call(x)
         return factor @ factor.mT
 
     def _inverse(self, y: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class PositiveDefinite(transforms.Transform):
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns log |det dy / dx| of the lower triangle."""
-        logs = LowerCholesky()(x).diagonal(dim1=-2, dim2=-1).log()
+        logs = LowerCholesky()._call(x).diagonal(dim1=-2, dim2=-1).log()
         size = logs.shape[-1]
         powers = torch.arange(size + 1, 1, -1, dtype=x.dtype)  # the factor's own 1 and D - i
         return (logs * powers).sum(-1) + size * math.log(2)

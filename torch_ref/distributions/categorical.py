@@ -4,6 +4,7 @@ Twin of `jaxprob/distributions/categorical.py`.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class ClassProbabilities(Distribution):
     def _set_classes(self, logits: Tensor | None, probs: Tensor | None) -> Tensor:
         require_one(type(self).__name__, logits, probs)
         self._logits = None if logits is None else torch.log_softmax(logits, dim=-1)
-        self._weights = probs
+        self._weights: Any = probs  # None where logits were given
         return self._logits if probs is None else probs
 
     @property

@@ -5,6 +5,8 @@ torch clamps `probs` to [eps, 1 - eps]; here 0 and 1 mean what they say.
 Twin of `jaxprob/distributions/odds.py`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import constraints
@@ -34,8 +36,9 @@ class LogitsOrProbs(Univariate):
         held, *others = broadcast_all(probs if logits is None else logits, *others)
         if others and not others[0].is_floating_point():
             others = [o.to(held.dtype) for o in others]
-        self._logits = None if logits is None else held
-        self._probs = None if probs is None else held
+        # one of the two is None
+        self._logits: Any = None if logits is None else held
+        self._probs: Any = None if probs is None else held
         return others
 
     def float_dtype(self) -> torch.dtype:

@@ -79,7 +79,7 @@ class RelaxedOneHotCategorical(Distribution):
 
     def __init__(self, temperature, logits: Tensor | None = None, probs: Tensor | None = None):
         require_one("RelaxedOneHotCategorical", logits, probs)
-        self.logits = torch.log_softmax(probs.log() if logits is None else logits, dim=-1)
+        self.logits = torch.log_softmax(logits if probs is None else probs.log(), dim=-1)
         shape = self.logits.shape
         self.temperature = torch.as_tensor(temperature, dtype=self.logits.dtype).expand(shape[:-1])
         super().__init__(shape[:-1], shape[-1:], validate_args=False)
