@@ -91,4 +91,4 @@ class Uniform(Univariate, distrax.Uniform):
 
     def entropy(self) -> Array:
         """Returns log(high - low)."""
-        return jnp.logjnp.subtract(self._high, self._low)
+        return jnp.log(jnp.subtract(self._high, self._low))
