@@ -55,7 +55,8 @@ def log_likelihood(distribution: distrax.Distribution, y: ArrayLike, num_leading
     Raises:
       ValueError: A distribution that is none, or targets of another shape.
     """
-    return distribution.log_prob(_targets(distribution, y, num_leading))
+    y = _targets(distribution, y, num_leading)
+    return distribution.log_prob(y)
 
 
 def log_likelihood_of_batch(
