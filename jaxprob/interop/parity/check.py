@@ -15,7 +15,12 @@ import numpy as np
 from jaxprob.interop.modules import describe
 from jaxprob.interop.parity.flax_side import FlaxSide
 from jaxprob.interop.parity.localise import localise
-from jaxprob.interop.parity.outputs import is_distribution, pairs, relative_error
+from jaxprob.interop.parity.outputs import (
+    gradient_errors,
+    is_distribution,
+    pairs,
+    relative_error,
+)
 from jaxprob.interop.parity.report import Comparison, Finding, LayerError, ParityReport
 from jaxprob.interop.parity.torch_side import TorchSide
 from jaxprob.interop.parity.trace import match
@@ -108,22 +113,22 @@ def _compare(
         loss_error = relative_error(loss, twin_loss)
         comparisons.append(Comparison("value", "loss", loss_error, ()))
     if shapes_agree:
-        gradient, twin_gradient = ours.gradient(), ours.from_twin_gradients(twin)
+        gradient, twin_gradient = ours.gradient(), ours.from_twin_gradients(twin.gradients())
         comparisons += [
-            Comparison("grad", name, relative_error(a, twin_gradient[name]), a.shape)
-            for name, a in gradient.items()
+            Comparison("grad", name, error, gradient[name].shape)
+            for name, error in gradient_errors(gradient, twin_gradient, dtype).items()
         ]
     if steps and shapes_agree:
         assert optimizer is not None
-        trajectory, losses = compare_steps(ours, twin, optimizer, steps)
+        trajectory, losses = compare_steps(ours, twin, optimizer, steps, dtype)
         comparisons += trajectory
     comparisons += [
         Comparison("value", f"weights of {layer} as given", float("inf"), ())
         for layer, _ in ours.suspicions
     ]
     findings = [_untransposed(layer, leaf) for layer, leaf in ours.suspicions] or localise(
-        ours, twin, comparisons, matched, torch_calls, jax_output, torch_output, optimizer, steps,
-        dtype,
+        ours, twin, comparisons, matched, jax_calls, torch_calls, jax_output, torch_output,
+        optimizer, steps, dtype,
     )  # fmt: skip
     return ParityReport(
         dtype,

@@ -169,9 +169,8 @@ class FlaxSide:
 
         return self.flat({"params": jax.jit(jax.grad(of_params))(self.variables["params"])})
 
-    def from_twin_gradients(self, twin: TorchSide) -> dict[str, np.ndarray]:
+    def from_twin_gradients(self, gradients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """PyTorch's gradients in the layout of the params."""
-        gradients = twin.gradients()
         links = [link for link in self.links if link.flax[0][0] == "params"]
         values = convert_to_flax(links, self.tree, gradients.__getitem__, gradients=True)
         return {_name(path): np.asarray(value) for path, value in values.items()}

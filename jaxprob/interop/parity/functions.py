@@ -33,6 +33,9 @@ def _selu(x: np.ndarray) -> np.ndarray:
     return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
+ENOUGH = 8
+"""With fewer values than this, a function and a constant fit by accident."""
+
 Function = Callable[[np.ndarray], np.ndarray]
 
 FUNCTIONS: dict[str, Function] = {
@@ -90,17 +93,24 @@ RELATIONS: dict[str, tuple[Function, str]] = {
 
 
 def recognise(source: np.ndarray, target: np.ndarray, tolerance: float) -> str | None:
-    """Returns the name of the function that makes `target` from `source`, or None."""
+    """Returns the name of the function that makes `target` from `source`, or None.
+
+    If none does as it is, one that leaves a constant is named with the constant.
+    """
     if source.shape != target.shape or not source.size:
         return None
     scale = np.max(np.abs(target)) or 1.0
+    shifted = None
     for name, function in FUNCTIONS.items():
         with np.errstate(all="ignore"):
             try:
                 made = function(source)
             except (ValueError, np.exceptions.AxisError):
                 continue
-            error = np.max(np.abs(made - target)) / scale
+            difference = target - made
+            error = np.max(np.abs(difference)) / scale
         if error <= tolerance:
             return name
-    return None
+        if not shifted and source.size >= ENOUGH and np.ptp(difference) <= tolerance * scale:
+            shifted = f"{name} + {np.median(difference):.6g}"
+    return shifted

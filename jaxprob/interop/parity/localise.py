@@ -1,14 +1,19 @@
 """Where two models part, and why: a suspect is named only if its correction closes the gap."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxprob.interop.parity.applied import applied, residual
 from jaxprob.interop.parity.flax_side import FlaxSide
-from jaxprob.interop.parity.functions import RELATIONS, recognise
+from jaxprob.interop.parity.functions import RELATIONS
 from jaxprob.interop.parity.optimizers import suspect_optimizer
+from jaxprob.interop.parity.orders import rearranged
 from jaxprob.interop.parity.outputs import aligned, pairs, relative_error, to_numpy
+from jaxprob.interop.parity.pooling import pooling
 from jaxprob.interop.parity.report import Comparison, Finding
 from jaxprob.interop.parity.torch_side import TorchSide
 from jaxprob.interop.parity.trace import Call, Matched
@@ -28,6 +33,7 @@ def localise(
     twin: TorchSide,
     comparisons: Sequence[Comparison],
     matched: list[Matched],
+    jax_calls: list[Call],
     torch_calls: list[Call],
     jax_output: Any,
     torch_output: Any,
@@ -47,8 +53,8 @@ def localise(
     values = [c for c in wrong if c.quantity == "value"]
     stats = [c for c in values if c.name.startswith("batch_stats/")]
     if [c for c in values if c not in stats and c.name != "loss"]:
-        return [_in_the_model(ours, twin, values, matched, torch_calls, jax_output, torch_output,
-                              dtype)]  # fmt: skip
+        trace = Trace(matched, jax_calls, torch_calls)
+        return [_in_the_model(values, trace, jax_output, torch_output, dtype)]
     if stats:
         return [_running_statistics(ours, twin, stats[0])]
     if values:
@@ -60,23 +66,45 @@ def localise(
     return [suspect_optimizer(ours, twin, wrong, optimizer, steps, CLOSED[dtype])]
 
 
-def _in_the_model(
-    ours, twin, wrong, matched, torch_calls, jax_output, torch_output, dtype
-) -> Finding:
-    agree, closed = AGREE[dtype], CLOSED[dtype]
+class Trace(NamedTuple):
+    """All that was recorded of both forward passes."""
+
+    matched: list[Matched]
+    jax_calls: list[Call]
+    torch_calls: list[Call]
+
+    def position(self, call: Call) -> int:
+        """Where a call stands among PyTorch's."""
+        return next(i for i, other in enumerate(self.torch_calls) if other is call)
+
+    def uneven(self) -> tuple[str, str] | None:
+        """A layer that the two sides call another number of times."""
+        both = {m.twin.path for m in self.matched}
+        ours = Counter(call.path for call in self.jax_calls if call.output.size)
+        theirs = Counter(call.path for call in self.torch_calls)
+        for path in (call.path for call in self.torch_calls):
+            if path in both and ours[path] != theirs[path]:
+                return (
+                    "number of calls",
+                    f"{path} is called {ours[path]} times in Flax, {theirs[path]} in PyTorch.",
+                )
+        return None
+
+
+def _in_the_model(wrong, trace: Trace, jax_output, torch_output, dtype) -> Finding:
+    agree, closed, matched = AGREE[dtype], CLOSED[dtype], trace.matched
     first = next((m for m in matched if not m.output_error <= agree), None)
     if first is None:
-        return _after_the_last(matched, torch_calls, wrong, jax_output, torch_output, closed)
+        return _after_the_last(trace, wrong, jax_output, torch_output, closed)
     path, kind = first.twin.path, type(first.twin.layer).__name__
     inner = [m for m in matched if m.twin.path.startswith(f"{path}.")]
     if first.input_error <= agree and not inner:
         for variant in variants(first.twin, first.ours.layer):
             if _closes(variant.run, first.twin, first.ours.output, closed):
                 return Finding(path, "in", variant.suspect, variant.explanation)
-        if first.ours.output.shape != aligned(first.ours.output, first.twin.output).shape:
-            return Finding(
-                path,
-                "in",
+        found = rearranged(first.ours.output, aligned(first.ours.output, first.twin.output))
+        if found and found[0] == "shape":
+            found = (
                 "output shape",
                 f"The layer gives {first.ours.output.shape} in Flax and {first.twin.output.shape} "
                 "in PyTorch: padding, stride or dilation differ.",
@@ -84,25 +112,44 @@ def _in_the_model(
         return Finding(
             path,
             "in",
-            "unknown",
-            f"Equal inputs give outputs that differ by {first.output_error:.1e}; no known "
-            f"correction of {kind} closes the gap.",
+            *(
+                found
+                or (
+                    "unknown",
+                    f"Equal inputs give outputs that differ by {first.output_error:.1e}; no known "
+                    f"correction of {kind} closes the gap.",
+                )
+            ),
         )
+    end = trace.position(first.twin)
     if first.input_error <= agree:
         target, twin_target = first.ours.output, first.twin.output
         before = [m for m in inner if m.output_error <= agree]
-        end = torch_calls.index(first.twin)
     else:
         target, twin_target = first.ours.inputs[0], first.twin.inputs[0]
-        before = [m for m in matched[: matched.index(first)] if m.output_error <= agree]
-        end = torch_calls.index(first.twin)
+        before = [
+            m
+            for m in itertools.takewhile(lambda m: m is not first, matched)
+            if m.output_error <= agree
+        ]
+        for other in matched:
+            if other is not first and not other.input_error <= agree and other.twin.inputs:
+                taken = other.twin.inputs[0]
+                if relative_error(target, aligned(target, taken)) <= closed:
+                    return Finding(
+                        other.twin.path,
+                        "in",
+                        "order of layers",
+                        f"What enters {path} in Flax enters {other.twin.path} in PyTorch: the "
+                        "layers are applied in another order.",
+                    )
     source = before[-1] if before else None
-    return _between(source, torch_calls, end, target, twin_target, closed, path)
+    return _between(source, trace, end, target, twin_target, closed, path)
 
 
 def _between(
     source: Matched | None,
-    torch_calls: list[Call],
+    trace: Trace,
     end: int,
     target: np.ndarray,
     twin_target: np.ndarray,
@@ -114,21 +161,40 @@ def _between(
     place = "after" if source else "in"
     layer = layer or following
     # PyTorch may have it as a module that Flax has not
-    start = torch_calls.index(source.twin) + 1 if source else 0
-    for call in torch_calls[start:end]:
+    start = trace.position(source.twin) + 1 if source else 0
+    for call in trace.torch_calls[start:end]:
         if list(call.layer.children()):
             continue
         for variant in variants(call):
             if _closes(variant.run, call, target, closed):
                 return Finding(layer, place, variant.suspect, variant.explanation)
     twin_target = aligned(target, twin_target)
+    one_sided = None
     if source is not None:
-        found = _functions(source.ours.output, target, twin_target, closed)
+        earlier = _before(trace, source)
+        found = applied(source.ours.output, target, twin_target, closed, earlier)
+        if found and found[0] != "unknown":
+            return Finding(layer, place, *found)
+        one_sided = found
+        found = residual(earlier, target, twin_target, closed)
         if found:
             return Finding(layer, place, *found)
-    found = _rearranged(target, twin_target)
+        found = pooling(source.ours.output, target, twin_target, closed)
+        if found:
+            return Finding(layer, place, *found)
+    found = rearranged(target, twin_target) or trace.uneven() or one_sided
     if found:
         return Finding(layer, place, *found)
+    names = {m.twin.path for m in trace.matched}
+    for call in trace.torch_calls[start:end]:
+        if call.path not in names and any(True for _ in call.layer.parameters(recurse=False)):
+            return Finding(
+                call.path,
+                "in",
+                "unknown",
+                f"What enters {following or 'the output'} differs, and no layer of Flax runs under "
+                f"the name {call.path}, so that its own output could not be compared.",
+            )
     error = relative_error(target, twin_target)
     return Finding(
         layer,
@@ -139,64 +205,10 @@ def _between(
     )
 
 
-def _functions(
-    source: np.ndarray,
-    target: np.ndarray,
-    twin_target: np.ndarray,
-    closed: float,
-    both: bool = False,
-) -> tuple[str, str] | None:
-    """What each side applies to the source; with `both`, only if both are recognised."""
-    for part in _parts(source, target.shape):
-        ours = recognise(part, target, closed)
-        theirs = recognise(part, twin_target, closed)
-        if ours and theirs and ours != theirs:
-            family = {name.split(",")[0] for name in (ours, theirs)}
-            suspect = f"{family.pop()} form" if len(family) == 1 else "activation"
-            return suspect, f"Flax applies {ours}; PyTorch applies {theirs}."
-        if (ours or theirs) and not both:
-            known = f"Flax applies {ours}" if ours else f"PyTorch applies {theirs}"
-            other = "PyTorch" if ours else "Flax"
-            zeros = np.mean((twin_target if ours else target) == 0)
-            if ours == "no function" and 0 < zeros < 1:
-                return "dropout", f"PyTorch drops {zeros:.0%} of the values, Flax none."
-            return "activation", f"{known}; {other} something else."
-    return None
-
-
-def _parts(source: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """The source, or the slices of its last axis that have the wanted shape."""
-    if source.shape == shape:
-        yield source
-    elif source.ndim and len(shape) == source.ndim and source.shape[:-1] == shape[:-1]:
-        size, width = source.shape[-1], shape[-1]
-        for start in range(0, size - width + 1, width):
-            yield source[..., start : start + width]
-    elif source.ndim == len(shape) + 1 and source.shape[:-1] == shape:
-        for i in range(source.shape[-1]):
-            yield source[..., i]
-
-
-def _rearranged(ours: np.ndarray, twin: np.ndarray) -> tuple[str, str] | None:
-    if ours.size != twin.size:
-        return "shape", f"The arrays have shapes {ours.shape} in Flax and {twin.shape} in PyTorch."
-    a, b = np.sort(ours, axis=None), np.sort(twin, axis=None)
-    if np.max(np.abs(a - b)) <= 1e-9 * (np.max(np.abs(b)) or 1.0):
-        return (
-            "flatten order",
-            "Both sides hold the same numbers in another order: channels last in Flax, first in "
-            "PyTorch. Use jaxprob.nn.Flatten, or permute before flattening.",
-        )
-    if ours.shape == twin.shape:
-        with np.errstate(all="ignore"):
-            ratio = ours / twin
-        ratio = ratio[np.isfinite(ratio)]
-        if ratio.size and np.ptp(ratio) <= 1e-9 * np.max(np.abs(ratio)):
-            return "scale", f"Flax's values are {ratio[0]:.6g} times PyTorch's."
-        difference = ours - twin
-        if np.ptp(difference) <= 1e-9 * np.max(np.abs(difference)):
-            return "offset", f"Flax's values are PyTorch's plus {difference.flat[0]:.6g}."
-    return None
+def _before(trace: Trace, source: Matched) -> list[np.ndarray]:
+    """What the layers up to the source gave and took in Flax, the source's own first."""
+    until = [*itertools.takewhile(lambda m: m is not source, trace.matched), source]
+    return [array for m in reversed(until) for array in (m.ours.output, *m.ours.inputs)]
 
 
 def _closes(run: Callable, call: Call, target: np.ndarray, closed: float) -> bool:
@@ -213,9 +225,10 @@ def _closes(run: Callable, call: Call, target: np.ndarray, closed: float) -> boo
     return relative_error(target, aligned(target, array)) <= closed
 
 
-def _after_the_last(matched, torch_calls, wrong, jax_output, torch_output, closed) -> Finding:
+def _after_the_last(trace: Trace, wrong, jax_output, torch_output, closed) -> Finding:
     """All layers agree, the outputs do not: what stands after the last layer."""
-    last = next((m for m in reversed(matched)), None)
+    last = next((m for m in reversed(trace.matched)), None)
+    earlier = _before(trace, last) if last else []
     layer, place = (last.twin.path, "after") if last else ("", "in")
     names = {c.name for c in wrong}
     broken = [pair for pair in pairs(jax_output, torch_output) if pair[0] in names]
@@ -223,14 +236,16 @@ def _after_the_last(matched, torch_calls, wrong, jax_output, torch_output, close
         if a.shape != b.shape:
             continue
         source = last.ours.output if last else np.empty(0)
-        found = _functions(source, a, b, closed, both=True)
+        found = applied(source, a, b, closed, both=True)
         if found:
             return Finding(layer, place, found[0], f"{name}: {found[1]}")
         for suspect, (function, words) in RELATIONS.items():
             with np.errstate(all="ignore"):
                 if relative_error(a, function(b)) <= closed:
                     return Finding(layer, place, suspect, f"Flax's {name} {words} PyTorch's.")
-        found = _functions(source, a, b, closed) or _rearranged(a, b)
+        found = applied(source, a, b, closed, earlier)
+        if not found or found[0] == "unknown":
+            found = residual(earlier, a, b, closed) or rearranged(a, b) or trace.uneven() or found
         if found:
             return Finding(layer, place, found[0], f"{name}: {found[1]}")
     if broken and any(a.shape != b.shape for _, a, b in broken):
@@ -262,8 +277,9 @@ def _running_statistics(ours: FlaxSide, twin: TorchSide, worst: Comparison) -> F
     _, _, new = ours.forward()
     _, _, state = twin.forward()
     start, twin_new = ours.flat(ours.variables), ours.stats_of(state)
-    mean = f"{worst.name.rsplit('/', 1)[0]}/mean"
-    if mean in new:
+    group = worst.name.rsplit("/", 1)[0]
+    mean = next((n for n in (f"{group}/mean", f"{group}/running_mean") if n in new), "")
+    if mean:
         with np.errstate(all="ignore"):
             ratio = (new[mean] - start[mean]) / (twin_new[mean] - start[mean])
         factor = float(np.median(ratio))
@@ -325,7 +341,7 @@ def _in_the_loss(ours: FlaxSide, twin: TorchSide, jax_output, torch_output, dtyp
 
 
 def _in_the_gradient(ours: FlaxSide, twin: TorchSide, wrong: list[Comparison]) -> Finding:
-    gradient, other = ours.gradient(), ours.from_twin_gradients(twin)
+    gradient, other = ours.gradient(), ours.from_twin_gradients(twin.gradients())
     frozen = {n for n, p in twin.module.named_parameters() if not p.requires_grad}
     worst = max(wrong, key=lambda c: c.error)
     layer = ours.layer_of(worst.name)
@@ -341,6 +357,17 @@ def _in_the_gradient(ours: FlaxSide, twin: TorchSide, wrong: list[Comparison]) -
         word = "stop_gradient" if zero else "detach"
         return Finding(layer, "gradient", "gradient cut", f"{c.name} has no gradient in {side} "
                        f"({word}), but has one on the other side.")  # fmt: skip
+    own = twin.module.get_submodule(layer) if layer else twin.module
+    row = getattr(own, "padding_idx", None)
+    if row is not None and not np.any(other[worst.name][row]):
+        apart = np.abs(gradient[worst.name] - other[worst.name])
+        apart[row] = 0.0
+        if np.max(apart) <= 1e-9 * np.max(np.abs(other[worst.name])):
+            return Finding(
+                layer, "gradient", "padding_idx",
+                f"PyTorch never trains row {row} of {worst.name} (padding_idx={row}), Flax does; "
+                "mask the gradient of that row.",
+            )  # fmt: skip
     ratio = gradient[worst.name] / np.where(other[worst.name] == 0, np.nan, other[worst.name])
     words = f"of {worst.name} differs by {worst.error:.1e}, though outputs and loss agree"
     if np.nanmax(ratio) - np.nanmin(ratio) <= 1e-6 * np.nanmax(np.abs(ratio)):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import optax
 
 from jaxprob import optim
@@ -110,8 +111,17 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
     if name in ("Adam", "AdamW", "NAdam", "RAdam", "Adamax"):
         amsgrad = group.get("amsgrad", False)
         plain = optim.adam(lr, betas=(b1, b2), eps=eps)
-        yield "weight decay", "Flax decays no weights.", plain
+        if name not in ("Adam", "AdamW"):
+            yield "another algorithm", f"Flax runs Adam, PyTorch {name}.", plain
+        if amsgrad:
+            own = optim.adamw if name == "AdamW" else optim.adam
+            yield (
+                "amsgrad",
+                "PyTorch keeps the maximum of the second moment, Flax does not.",
+                own(lr, betas=(b1, b2), eps=eps, weight_decay=decay),
+            )
         if decay:
+            yield "weight decay", "Flax decays no weights.", plain
             yield (
                 "decoupled weight decay",
                 "Flax decays the weights themselves (AdamW), PyTorch adds the L2 gradient.",
@@ -133,6 +143,20 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
             optax.adam(lr, b1=b1, b2=b2, eps=0.0, eps_root=eps),
         )
         yield "betas", "Flax has betas (0.9, 0.999).", optim.adam(lr, eps=eps, weight_decay=decay)
+        for other in ((0.9, b) for b in (0.9, 0.95, 0.98, 0.99, 0.9999)):
+            if name in ("Adam", "AdamW") and other != (b1, b2):
+                own = optim.adamw if name == "AdamW" else optim.adam
+                yield (
+                    "betas",
+                    f"Flax has betas {other}.",
+                    own(lr, betas=other, eps=eps, weight_decay=decay),
+                )
+        if decay and name == "AdamW":
+            yield (
+                "biases not decayed",
+                "Flax decays matrices only (a mask), PyTorch every parameter of the group.",
+                optax.adamw(lr, b1=b1, b2=b2, eps=eps, weight_decay=decay, mask=_matrices),
+            )
         for other in (1e-8, 1e-7, 1e-6, 1e-5, 1e-3):
             if other != eps:
                 yield (
@@ -207,6 +231,10 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
     for factor in (10.0, 0.1, 2.0, 0.5):
         for algorithm in _same_algorithm(name, group, lr * factor):
             yield "learning rate", f"Flax has lr={lr * factor:g}.", algorithm
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 def _same_algorithm(name: str, group: dict, lr: float) -> Iterator[Any]:

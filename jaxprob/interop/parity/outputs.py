@@ -10,10 +10,12 @@ __all__ = [
     "Pair",
     "aligned",
     "cast",
+    "gradient_errors",
     "is_distribution",
     "pairs",
     "probe",
     "relative_error",
+    "rounding_of_zero",
     "stand_in",
     "takes_key",
 ]
@@ -49,6 +51,39 @@ def relative_error(ours: Any, twin: Any) -> float:
     scale = float(np.max(finite)) if finite.size else 0.0
     error = difference / (scale or 1.0)
     return error if np.isfinite(error) else float("inf")
+
+
+ZERO = {"float64": 1e-12, "float32": 1e-6}
+"""A gradient this much smaller than the largest is the rounding of a zero."""
+
+
+def rounding_of_zero(gradients: Mapping[str, np.ndarray], dtype: str) -> set[str]:
+    """Names of gradients that are zero by their formula, up to rounding, but not zero.
+
+    Such is that of the bias of the keys under a softmax.
+    """
+    sizes = {name: float(np.max(np.abs(g), initial=0.0)) for name, g in gradients.items()}
+    largest = max(sizes.values(), default=0.0)
+    return {name for name, size in sizes.items() if 0 < size <= ZERO[dtype] * largest}
+
+
+def gradient_errors(
+    ours: Mapping[str, np.ndarray], twin: Mapping[str, np.ndarray], dtype: str
+) -> dict[str, float]:
+    """Relative error of every gradient.
+
+    What rounding leaves of a zero is compared with the largest gradient, not with itself.
+    """
+    largest = max((float(np.max(np.abs(g), initial=0.0)) for g in twin.values()), default=0.0)
+    errors = {}
+    for name, a in ours.items():
+        b = twin[name]
+        size = max(float(np.max(np.abs(g), initial=0.0)) for g in (a, b))
+        if a.shape == b.shape and size <= ZERO[dtype] * largest:
+            errors[name] = float(np.max(np.abs(a - b), initial=0.0)) / (largest or 1.0)
+        else:
+            errors[name] = relative_error(a, b)
+    return errors
 
 
 def is_distribution(value: Any) -> bool:

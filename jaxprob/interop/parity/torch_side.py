@@ -46,7 +46,10 @@ class TorchSide:
             for name, value in batch.items()
         }
         self.inputs = [
-            self.batch[name].movedim(-1, 1) if name in channels_first else self.batch[name]
+            # contiguous as a user's own batch is, or x.view(B, -1) in the module raises
+            self.batch[name].movedim(-1, 1).contiguous()
+            if name in channels_first
+            else self.batch[name]
             for name in inputs
         ]
         self.kwargs: dict[str, Any] = {}
@@ -135,13 +138,17 @@ class TorchSide:
         """The gradient of every tensor by name, zero where there is none."""
         self.reset()
         self.loss_value(self()).backward()
+        gradients = self.present_gradients()
+        self.reset()
+        return gradients
+
+    def present_gradients(self) -> dict[str, np.ndarray]:
+        """What `backward` left, zero where it left nothing."""
         named = self.module.state_dict(keep_vars=True)
-        gradients = {
+        return {
             name: as_array(tensor.new_zeros(tensor.shape) if tensor.grad is None else tensor.grad)
             for name, tensor in named.items()
         }
-        self.reset()
-        return gradients
 
     def state(self) -> dict[str, np.ndarray]:
         """The present weights and statistics by name."""

@@ -1,6 +1,7 @@
 """Intermediate activations of both models, layer by layer, in the order of execution."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
@@ -160,11 +161,13 @@ def match(ours: list[Call], twins: list[Call]) -> list[Matched]:
     for call in twins:
         waiting.setdefault(call.path, []).append(call)
     matched = []
-    for call in ours:
+    for call in _joined(ours, waiting):
         if not call.path or not waiting.get(call.path):
             continue  # the whole model, or a layer that only Flax has
+        if not call.output.size:
+            continue  # a recurrent cell inside a scan, under the name of the layer that runs it
         twin = waiting[call.path].pop(0)
-        if not call.output.size or not twin.output.size:
+        if not twin.output.size:
             continue
         matched.append(
             Matched(
@@ -181,3 +184,38 @@ def _error(ours: list[np.ndarray], twins: list[np.ndarray]) -> float:
     return max(
         (relative_error(a, aligned(a, b)) for a, b in zip(ours, twins, strict=False)), default=0.0
     )
+
+
+_DIRECTION = re.compile(r"(.+)\.l(\d+)(_reverse)?")
+
+
+def _joined(ours: list[Call], torch_paths: Mapping[str, Any]) -> Iterator[Call]:
+    """The calls, and one for each stacked PyTorch RNN whose layers Flax has apart.
+
+    Flax's runs "rnn.l0" and "rnn.l0_reverse" are one call of "rnn" in PyTorch.
+    """
+    names: dict[str, set[str]] = {}
+    for call in ours:
+        found = _DIRECTION.fullmatch(call.path)
+        if found and found[1] in torch_paths and call.output.size:
+            names.setdefault(found[1], set()).add(call.path)
+    seen: dict[str, dict[str, Call]] = {}
+    for call in ours:
+        yield call
+        found = _DIRECTION.fullmatch(call.path)
+        if not found or call.path not in names.get(found[1], ()) or not call.output.size:
+            continue
+        runs = seen.setdefault(found[1], {})
+        runs[call.path] = call
+        if len(runs) == len(names[found[1]]):
+            top = max(int(path.rsplit(".l", 1)[1].removesuffix("_reverse")) for path in runs)
+            last = [
+                runs[path]
+                for path in sorted(runs)
+                if path.endswith((f".l{top}", f".l{top}_reverse"))
+            ]
+            first = runs[min(runs)]
+            if len({part.output.shape[:-1] for part in last}) == 1:
+                output = np.concatenate([part.output for part in last], axis=-1)
+                yield first._replace(path=found[1], output=output)
+            seen.pop(found[1])

@@ -7,32 +7,17 @@ if its output is Flax's, the gap is closed and the cause is known.
 import copy
 import itertools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxprob.interop.layouts import GATES
 from jaxprob.interop.modules import kind_of
+from jaxprob.interop.parity.sequences import attention, recurrent
 from jaxprob.interop.parity.trace import Call
+from jaxprob.interop.parity.variant import Variant, changed, with_weights
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["Variant", "variants"]
-
-
-class Variant(NamedTuple):
-    """A layer with one thing changed.
-
-    Attributes:
-      suspect: Short name of the cause.
-      explanation: What each side does, and the fix.
-      run: Positional and keyword arguments of the call -> output.
-    """
-
-    suspect: str
-    explanation: str
-    run: Callable
+__all__ = ["variants"]
 
 
 def variants(twin: Call, ours: Any = None) -> Iterator[Variant]:
@@ -53,7 +38,7 @@ def variants(twin: Call, ours: Any = None) -> Iterator[Variant]:
     if isinstance(layer, torch.nn.modules.dropout._DropoutNd):
         yield _dropout(layer)
     if kind == "Linear" and layer.weight.shape[0] == layer.weight.shape[1]:
-        yield _with_weights(
+        yield with_weights(
             layer,
             {"weight": layer.weight.T},
             "kernel not transposed",
@@ -61,7 +46,7 @@ def variants(twin: Call, ours: Any = None) -> Iterator[Variant]:
             "passes every shape check). Use interop.from_torch.",
         )
     if getattr(layer, "bias", None) is not None and hasattr(layer, "weight"):
-        yield _with_weights(
+        yield with_weights(
             layer,
             {"bias": torch.zeros_like(layer.bias)},
             "bias",
@@ -74,27 +59,14 @@ def variants(twin: Call, ours: Any = None) -> Iterator[Variant]:
     if kind == "Embedding":
         yield from _embedding(layer)
     if kind.removesuffix("Cell") in GATES:
-        yield from _recurrent(layer, kind.removesuffix("Cell"))
+        yield from recurrent(layer, kind.removesuffix("Cell"))
     if kind == "MultiheadAttention":
-        yield from _attention(layer, twin)
+        yield from attention(layer, twin)
+    if kind == "GroupNorm":
+        yield from _groups(layer)
+    if kind == type(layer).__name__ and not hasattr(torch.nn, kind):
+        yield from _transposed(layer)
     yield from _without_weights(layer)
-
-
-def _changed(layer: Any, **attributes: Any) -> Any:
-    other = copy.deepcopy(layer)
-    for name, value in attributes.items():
-        setattr(other, name, value)
-    return other
-
-
-def _with_weights(layer: Any, weights: dict, suspect: str, explanation: str) -> Variant:
-    import torch
-
-    other = copy.deepcopy(layer)
-    with torch.no_grad():
-        for name, value in weights.items():
-            getattr(other, name).copy_(value.detach())
-    return Variant(suspect, explanation, other)
 
 
 def _epsilons(layer: Any, ours: Any) -> Iterator[Variant]:
@@ -107,7 +79,31 @@ def _epsilons(layer: Any, ours: Any) -> Iterator[Variant]:
             yield Variant(
                 "epsilon",
                 f"Flax uses epsilon={eps:g}, PyTorch eps={present:g}; give both the same.",
-                _changed(layer, eps=eps),
+                changed(layer, eps=eps),
+            )
+
+
+def _groups(layer: Any) -> Iterator[Variant]:
+    for groups in range(1, layer.num_channels + 1):
+        if layer.num_channels % groups == 0 and groups != layer.num_groups:
+            yield Variant(
+                "groups",
+                f"Flax norms {groups} groups, PyTorch {layer.num_groups} (Linen's default is 32; "
+                "group_size is the channels of a group, not their number).",
+                changed(layer, num_groups=groups),
+            )
+
+
+def _transposed(layer: Any) -> Iterator[Variant]:
+    """A layer of the user's own: parameters that may be used as they are, or transposed."""
+    for name, value in layer.named_parameters(recurse=False):
+        if value.ndim == 2 and value.shape[0] == value.shape[1]:
+            yield with_weights(
+                layer,
+                {name: value.T},
+                "parameter transposed",
+                f"One side multiplies by {name}, the other by its transpose (F.linear transposes; "
+                "a square one passes every shape check).",
             )
 
 
@@ -135,14 +131,14 @@ def _conv(layer: Any) -> Iterator[Variant]:
 
     spatial = layer.weight.ndim - 2
     functional = getattr(torch.nn.functional, f"conv{spatial}d")
-    yield _with_weights(
+    yield with_weights(
         layer,
         {"weight": layer.weight.flip(tuple(range(2, 2 + spatial)))},
         "flipped kernel",
         "One side convolves, the other correlates: the taps are in reverse order.",
     )
     if spatial == 2 and layer.weight.shape[2] == layer.weight.shape[3]:
-        yield _with_weights(
+        yield with_weights(
             layer,
             {"weight": layer.weight.transpose(2, 3)},
             "kernel axes swapped",
@@ -166,6 +162,18 @@ def _conv(layer: Any) -> Iterator[Variant]:
 
         return run
 
+    same = {"padding": tuple(layer.padding)} if isinstance(layer.padding, tuple) else {}
+    for dilation in (1, 2, 3, 4):
+        if (dilation,) * spatial == tuple(layer.dilation):
+            continue
+        centred = tuple(dilation * (k - 1) // 2 for k in layer.kernel_size)
+        for padding in dict.fromkeys([centred, *same.values()]):
+            other = changed(layer, dilation=(dilation,) * spatial, padding=padding)
+            yield Variant(
+                "dilation",
+                f"Flax's kernel_dilation is {dilation}, PyTorch's dilation {layer.dilation}.",
+                other,
+            )
     choices = [range(span + 1) for span in spans]
     if int(np.prod([len(c) ** 2 for c in choices])) > 700:
         # large kernels: the same shift along every axis
@@ -196,8 +204,8 @@ def _conv_transpose(layer: Any) -> Iterator[Variant]:
             "from_torch."
         )
         turned = weight.transpose(0, 1).flip(axes)
-        yield _with_weights(layer, {"weight": turned}, "transpose_kernel", words)
-    yield _with_weights(
+        yield with_weights(layer, {"weight": turned}, "transpose_kernel", words)
+    yield with_weights(
         layer,
         {"weight": weight.flip(axes)},
         "flipped kernel",
@@ -247,90 +255,6 @@ def _embedding(layer: Any) -> Iterator[Variant]:
         )
 
 
-def _recurrent(layer: Any, cell: str) -> Iterator[Variant]:
-    gates = GATES[cell]
-    names = [name for name, _ in layer.named_parameters()]
-    for order in itertools.permutations(range(len(gates))):
-        if order == tuple(range(len(gates))):
-            continue
-        weights = {}
-        for name in names:
-            parts = getattr(layer, name).chunk(len(gates))
-            weights[name] = _stacked([parts[i] for i in order])
-        listed = ", ".join(gates[i] for i in order)
-        yield _with_weights(
-            layer,
-            weights,
-            "gate order",
-            f"Flax reads the gates as {listed}; PyTorch stacks {', '.join(gates)}.",
-        )
-    if cell == "GRU":
-        yield _candidate_bias(layer, names)
-
-
-def _stacked(parts: list[Any]) -> Any:
-    import torch
-
-    return torch.cat(parts)
-
-
-def _candidate_bias(layer: Any, names: list[str]) -> Variant:
-    weights = {}
-    for name in names:
-        if name.startswith("bias_ih"):
-            other = f"bias_hh{name.removeprefix('bias_ih')}"
-            inner, outer = (getattr(layer, n).detach().clone() for n in (name, other))
-            candidate = 2 * (inner.shape[0] // 3)
-            inner[candidate:] += outer[candidate:]
-            outer[candidate:] = 0
-            weights |= {name: inner, other: outer}
-    return _with_weights(
-        layer,
-        weights,
-        "candidate bias",
-        "The reset gate of PyTorch's GRU multiplies the bias b_hn; Flax has it outside, added to "
-        "b_in. Keep the two apart (hn/bias).",
-    )
-
-
-def _attention(layer: Any, twin: Call) -> Iterator[Variant]:
-    import torch
-
-    for name in ("attn_mask", "key_padding_mask"):
-        mask = twin.kwargs.get(name)
-        if mask is None:
-            continue
-        if mask.dtype == torch.bool:
-            yield Variant(
-                "mask sense",
-                "In Flax a mask says what to keep, in PyTorch (bool) what to leave out; invert it.",
-                lambda *args, m=mask, n=name, **kwargs: layer(*args, **{**kwargs, n: ~m})[0],
-            )
-        yield Variant(
-            "mask missing",
-            f"PyTorch is given {name}, Flax no mask.",
-            lambda *args, n=name, **kwargs: layer(*args, **{**kwargs, n: None})[0],
-        )
-    size = layer.embed_dim
-    parts = {"in_proj_weight": layer.in_proj_weight}
-    if layer.in_proj_bias is not None:
-        parts["in_proj_bias"] = layer.in_proj_bias
-    for order, listed in (((1, 0, 2), "key, query, value"), ((0, 2, 1), "query, value, key")):
-        swapped = {
-            name: torch.cat([tensor[i * size : (i + 1) * size] for i in order])
-            for name, tensor in parts.items()
-        }
-        yield _with_weights(
-            layer, swapped, "projection order", f"Flax reads the stacked projections as {listed}."
-        )
-    scaled = {name: tensor.clone() for name, tensor in parts.items()}
-    for tensor in scaled.values():
-        tensor.data[:size] *= (size // layer.num_heads) ** 0.5
-    yield _with_weights(
-        layer, scaled, "attention scale", "Flax does not divide the scores by sqrt(head size)."
-    )
-
-
 def _without_weights(layer: Any) -> Iterator[Variant]:
     """Activations, pooling, flattening: layers that Flax has as functions."""
     import torch
@@ -347,7 +271,7 @@ def _without_weights(layer: Any) -> Iterator[Variant]:
         yield Variant(
             "average over the padding",
             "One side counts the zeros of the padding in its averages (count_include_pad).",
-            _changed(layer, count_include_pad=not layer.count_include_pad),
+            changed(layer, count_include_pad=not layer.count_include_pad),
         )
     if isinstance(layer, nt.GELU):
         other = "none" if layer.approximate == "tanh" else "tanh"
@@ -362,5 +286,5 @@ def _without_weights(layer: Any) -> Iterator[Variant]:
             yield Variant(
                 "softmax axis",
                 f"Flax normalises over axis {dim}, PyTorch over {layer.dim}.",
-                _changed(layer, dim=dim),
+                changed(layer, dim=dim),
             )
