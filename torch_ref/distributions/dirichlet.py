@@ -39,7 +39,11 @@ class Dirichlet(Distribution, torch.distributions.Dirichlet):
         edge = a - a * (a / total).log() + xlogy(a - 1.0, torch.where(zero, value, 1.0))
         terms = torch.where(zero, edge, inner) - binet(a) + 0.5 * a.log() - HALF_LOG_TWO_PI
         of_total = binet(total) - 0.5 * total.log() + HALF_LOG_TWO_PI
-        return terms.sum(-1) + of_total.squeeze(-1)
+        # sum (a - 1) log x, with a_0 (1 - sum x) added, which is nought on the simplex: its slope
+        # towards x is taken off here, for (a - 1) / x is what is left of the density's.
+        summed = value.sum(-1)
+        slope = total.squeeze(-1) * (summed - summed.detach())
+        return terms.sum(-1) + of_total.squeeze(-1) + slope
 
     def covariance(self) -> Tensor:
         """Returns (diag(m) - m m^T) / (a_0 + 1)."""
