@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from jaxprob import optim
 from parity_tests.traps.pair import WIDTH, Pair, trap
+
+ADAM = (optim.adam(1e-2), lambda p: torch.optim.Adam(p, 1e-2))
 
 # Sequences: a Flax cell with PyTorch's weights and somebody's own idea of the gates
 

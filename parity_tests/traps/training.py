@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import optax
 import torch
 
-from jaxprob import optim
 from parity_tests.traps.pair import WIDTH, Pair, trap, vectors
 
 # Heads and losses
@@ -63,7 +62,6 @@ def square_error(out, batch):
 
 
 LOSSES = {"jax_loss": square_error, "torch_loss": square_error}
-ADAM = (optim.adam(1e-2), lambda p: torch.optim.Adam(p, 1e-2))
 
 
 @trap
