@@ -5,7 +5,6 @@ python benchmarks/parity.py check     # a pair of models with ten million parame
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 
@@ -15,24 +14,14 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import median_seconds
 
 import torch_ref.random as torch_random
 from jaxprob import interop, optim
 
 NUMBERS = 1_000_000
-REPEATS = 7
 WIDTH = 2230
 """Two square layers of this width have ten million parameters."""
-
-
-def median_time(function: Callable[[], object]) -> float:
-    function()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def benchmark_random() -> None:
@@ -62,7 +51,8 @@ def benchmark_random() -> None:
     }
     table = Table("a million numbers", "torch_ref.random (ms)", "torch (ms)", "ratio")
     for name, (ours, native) in rows.items():
-        a, b = median_time(ours), median_time(native)
+        ours(), native()  # warm up
+        a, b = median_seconds(ours), median_seconds(native)
         table.add_row(name, f"{1e3 * a:.1f}", f"{1e3 * b:.1f}", f"{a / b:.1f}")
     Console().print(table)
 

@@ -9,7 +9,6 @@ RMSprop 0.005, 1000 epochs of batch 32.
 """
 
 import argparse
-import statistics
 import time
 
 import flax.linen as nn
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import median_seconds
 
 import torch_ref.random as torch_random
 from jaxprob import bayes, datasets, optim, training
@@ -81,15 +81,6 @@ def accuracy(seeds: int) -> Table:
     return table
 
 
-def _median_seconds(call, repeats: int = 5) -> float:
-    seconds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
-
-
 def speed() -> Table:
     """Time per step on the same arrays: ours in steady state, the twin eager, one thread."""
     q, loss_fn = posterior(PRIORS["N(0, 1)"])
@@ -113,8 +104,8 @@ def speed() -> Table:
         call()
         first = time.perf_counter() - begin
         compile_seconds.append(first)
-    single_step = _median_seconds(single) / (EPOCHS * STEPS_PER_EPOCH)
-    ensemble_step = _median_seconds(ensemble) / (MEMBER_EPOCHS * STEPS_PER_EPOCH)
+    single_step = median_seconds(single) / (EPOCHS * STEPS_PER_EPOCH)
+    ensemble_step = median_seconds(ensemble) / (MEMBER_EPOCHS * STEPS_PER_EPOCH)
 
     twin = torch_bayes.GaussianPosterior(
         torch_supervised.GaussianRegressor(1, (8,), activation=torch.sigmoid), covariance="layer"
@@ -134,14 +125,14 @@ def speed() -> Table:
         )
 
     eager()
-    torch_step = _median_seconds(eager) / TORCH_STEPS
+    torch_step = median_seconds(eager) / TORCH_STEPS
     # The same with torch's own generator, so that the twin is not charged for repeating JAX's.
     original = torch_random.normal
     torch_bayes.gaussian_posterior.jrandom.normal = lambda key, shape, dtype: torch.randn(
         shape, dtype=dtype
     )
     try:
-        torch_step_native = _median_seconds(eager) / TORCH_STEPS
+        torch_step_native = median_seconds(eager) / TORCH_STEPS
     finally:
         torch_bayes.gaussian_posterior.jrandom.normal = original
 

@@ -11,11 +11,38 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 __all__ = ["GRU", "LSTM", "RNN"]
 
 
-class _Packed:
-    """Gives a recurrent layer the argument `lengths`, `[B]` from 1 to T (torch knows no empty one).
+class _Recurrent:
+    """torch's layer, batch first, with the argument `lengths`, `[B]` from 1 to T.
 
-    Outputs are 0 in the padding and final states those of the last valid step.
+    (torch knows no empty sequence.) Outputs are 0 in the padding and final states those of the last
+    valid step.
+
+    Args:
+      in_features: Size of the inputs.
+      hidden_size: Size of the state H.
+      num_layers: Number of layers.
+      bidirectional: Whether a second network reads backwards in time.
+      bias: Whether there are biases.
     """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        bias: bool = True,
+        **options: Any,
+    ):
+        super().__init__(
+            in_features,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=True,
+            bidirectional=bidirectional,
+            **options,
+        )
 
     def forward(
         self, x: Tensor, initial: Any = None, lengths: Tensor | None = None
@@ -27,75 +54,13 @@ class _Packed:
         return pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0], final
 
 
-class RNN(_Packed, nn.RNN):
-    """`torch.nn.RNN`: `[B, T, in_features]` to outputs `[B, T, H * directions]` and final states.
-
-    Args:
-      in_features: Size of the inputs.
-      hidden_size: Size of the state H.
-      num_layers: Number of layers.
-      bidirectional: Whether a second network reads backwards in time.
-      bias: Whether there are biases.
-      nonlinearity: "tanh" or "relu".
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-    ):
-        super().__init__(
-            in_features,
-            hidden_size,
-            num_layers,
-            nonlinearity=nonlinearity,
-            bias=bias,
-            batch_first=True,
-            bidirectional=bidirectional,
-        )
+class RNN(_Recurrent, nn.RNN):
+    """`torch.nn.RNN`; also `nonlinearity`, "tanh" (the default) or "relu"."""
 
 
-class GRU(_Packed, nn.GRU):
-    """`torch.nn.GRU`; arguments as in `RNN`."""
-
-    def __init__(
-        self,
-        in_features: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        bias: bool = True,
-    ):
-        super().__init__(
-            in_features,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=True,
-            bidirectional=bidirectional,
-        )
+class GRU(_Recurrent, nn.GRU):
+    """`torch.nn.GRU`."""
 
 
-class LSTM(_Packed, nn.LSTM):
-    """`torch.nn.LSTM`; arguments as in `RNN`, states are pairs (h, c)."""
-
-    def __init__(
-        self,
-        in_features: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        bias: bool = True,
-    ):
-        super().__init__(
-            in_features,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=True,
-            bidirectional=bidirectional,
-        )
+class LSTM(_Recurrent, nn.LSTM):
+    """`torch.nn.LSTM`; states are pairs (h, c)."""

@@ -51,9 +51,9 @@ def to_numpy(x: Tensor) -> np.ndarray:
     try:
         return x.numpy(force=True)
     except RuntimeError:
-        pass
+        values = x  # a wrapper of torch.func.grad: it gives its numbers as a list alone
     try:
-        return np.asarray(x.tolist(), str(x.dtype).removeprefix("torch."))
+        return np.asarray(values.tolist(), str(x.dtype).removeprefix("torch."))
     except RuntimeError as error:
         raise RuntimeError(
             "torch.func.vmap cannot run over keys: hand the batch of keys [*batch, 2] to the "

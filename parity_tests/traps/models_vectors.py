@@ -8,7 +8,7 @@ import optax
 import torch
 import torch.nn.functional as F
 
-from parity_tests.traps import Pair
+from parity_tests.traps.pair import Pair
 
 __all__ = ["BYOL", "GAUSSIAN", "MLP", "TAGGER", "TRAINED"]
 

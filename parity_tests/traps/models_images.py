@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import jaxprob.nn
-from parity_tests.traps import Pair
+from parity_tests.traps.pair import Pair
 
 __all__ = ["CONVNET", "RESNET", "TRAINING", "UNET"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from jaxprob import interop, optim
-from parity_tests.more_traps import CASES, build_case
-from parity_tests.more_traps_text import STOCK
+from parity_tests.traps.models import CASES, build_case
+from parity_tests.traps.models_text import STOCK
 
 QUICK = [
     case

@@ -1,7 +1,7 @@
 """Whole models as people write them, each with one porting mistake: a second hand's catalogue.
 
-`traps.py` puts one odd layer between blocks that agree. Here the mistake sits where it does in
-real ports: in a functional call, in a `setup`, inside a block, in the loss, in the optimiser. What
+`TRAPS` put one odd layer between blocks that agree. Here the mistake sits where it does in real
+ports: in a functional call, in a `setup`, inside a block, in the loss, in the optimiser. What
 has to be named was written down before the first run. Every model also has a version without the
 mistake (`mistake=""`), which has to agree, so that the mistake is the only difference.
 """
@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from parity_tests.more_traps_images import CONVNET, RESNET, TRAINING, UNET
-from parity_tests.more_traps_text import BIRNN, CELL, GPT, RNN, STOCK
-from parity_tests.more_traps_vectors import BYOL, GAUSSIAN, MLP, TAGGER, TRAINED
-from parity_tests.traps import Pair
+from parity_tests.traps.models_images import CONVNET, RESNET, TRAINING, UNET
+from parity_tests.traps.models_text import BIRNN, CELL, GPT, RNN, STOCK
+from parity_tests.traps.models_vectors import BYOL, GAUSSIAN, MLP, TAGGER, TRAINED
+from parity_tests.traps.pair import Pair
 
 __all__ = ["CASES", "Case", "build_case"]
 

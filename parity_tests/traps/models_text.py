@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from parity_tests.traps import Pair
+from parity_tests.traps.pair import Pair
 
 __all__ = ["BIRNN", "CELL", "GPT", "RNN", "STOCK"]
 
