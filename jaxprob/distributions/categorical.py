@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.odds import require_one
-from jaxprob.distributions.special import scale_by_log
+from jaxprob.distributions.special import class_variance, scale_by_log
 from jaxprob.distributions.validation import (
     align,
     as_parameters,
@@ -281,7 +281,7 @@ class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
 
     def variance(self) -> Array:
         """Returns p (1 - p) of each entry."""
-        return self.probs * (1.0 - self.probs)
+        return class_variance(self.probs)
 
     def mode(self) -> Array:
         """Returns the likeliest class as a one-hot vector."""

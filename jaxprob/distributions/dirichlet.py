@@ -19,6 +19,8 @@ from jaxprob.distributions.beta import Beta
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
+    class_covariance,
+    class_variance,
     deviance,
     digamma_minus_log,
     scale_by_log,
@@ -120,15 +122,11 @@ class Dirichlet(Distribution, distrax.Dirichlet):
 
     def variance(self) -> Array:
         """Returns m (1 - m) / (a_0 + 1) with the mean m."""
-        mean = self.mean()
-        return mean * (1.0 - mean) / (self._total[..., None] + 1.0)
+        return class_variance(self.mean()) / (self._total[..., None] + 1.0)
 
     def covariance(self) -> Array:
         """Returns (diag(m) - m m^T) / (a_0 + 1) `[*batch, K, K]`."""
-        mean = self.mean()
-        eye = align(jnp.eye(mean.shape[-1], dtype=mean.dtype), mean.ndim + 1)
-        spread = eye * mean[..., None, :] - mean[..., :, None] * mean[..., None, :]
-        return spread / (self._total[..., None, None] + 1.0)
+        return class_covariance(self.mean()) / (self._total[..., None, None] + 1.0)
 
     def mode(self) -> Array:
         """Returns (a - 1)_+ normalised; where all a <= 1, the corner of the largest."""

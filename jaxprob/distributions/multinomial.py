@@ -24,7 +24,13 @@ from jaxprob.distributions.categorical import (
     check_classes,
 )
 from jaxprob.distributions.odds import require_one
-from jaxprob.distributions.special import HALF_LOG_TWO_PI, binet, deviance
+from jaxprob.distributions.special import (
+    HALF_LOG_TWO_PI,
+    binet,
+    class_covariance,
+    class_variance,
+    deviance,
+)
 from jaxprob.distributions.validation import align, as_parameters
 from jaxprob.types import Array, Key, Numbers
 
@@ -135,16 +141,11 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
 
     def variance(self) -> Array:
         """Returns n p (1 - p) `[*batch, K]`."""
-        return self.mean() * (1.0 - self.probs)
+        return self._total_count[..., None] * class_variance(self.probs)
 
     def covariance(self) -> Array:
         """Returns n (diag(p) - p p^T) `[*batch, K, K]`."""
-        p = self.probs
-        outer = jnp.eye(p.shape[-1], dtype=p.dtype) * p[..., None, :] if p.ndim == 1 else (
-            jnp.eye(p.shape[-1], dtype=p.dtype).reshape((1,) * (p.ndim - 1) + (p.shape[-1],) * 2)
-            * p[..., None, :]
-        )  # fmt: skip
-        return self._total_count[..., None, None] * (outer - p[..., :, None] * p[..., None, :])
+        return self._total_count[..., None, None] * class_covariance(self.probs)
 
     def entropy(self) -> Array:
         """Not in closed form."""

@@ -30,6 +30,8 @@ from jaxprob.types import Array
 __all__ = [
     "binet",
     "binet_derivative",
+    "class_covariance",
+    "class_variance",
     "deviance",
     "digamma_minus_log",
     "expm1_minus",
@@ -267,3 +269,20 @@ def _gap_coefficients(count: int) -> list[float]:
         square = sum(c[i] * c[j - 2 - i] for i in range(j - 1))
         c.append(0.5 * (square + (j - 2) * c[-1]))
     return c
+
+
+def class_variance(p: Array) -> Array:
+    """Returns p_k (1 - p_k) for probabilities `[..., K]` that sum to one.
+
+    1 - p loses what is small for the likeliest class; the others' sum does not.
+    """
+    top = jax.nn.one_hot(jnp.argmax(p, axis=-1), p.shape[-1], dtype=bool)
+    others = jnp.sum(jnp.where(top, 0.0, p), axis=-1, keepdims=True)
+    return p * jnp.where(top, others, 1.0 - p)
+
+
+def class_covariance(p: Array) -> Array:
+    """Returns diag(p) - p p^T `[..., K, K]` for probabilities `[..., K]` that sum to one."""
+    diagonal = jnp.eye(p.shape[-1], dtype=bool).reshape((1,) * (p.ndim - 1) + (p.shape[-1],) * 2)
+    products = p[..., :, None] * p[..., None, :]
+    return jnp.where(diagonal, class_variance(p)[..., None], -products)

@@ -14,7 +14,7 @@ from torch_ref import random
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.bernoulli import Bernoulli
 from torch_ref.distributions.odds import require_one
-from torch_ref.distributions.special import xlogy
+from torch_ref.distributions.special import class_variance, xlogy
 
 __all__ = ["Categorical", "ClassProbabilities", "OneHotCategorical"]
 
@@ -165,7 +165,7 @@ class OneHotCategorical(ClassProbabilities):
     @property
     def variance(self) -> Tensor:
         """P (1 - p)."""
-        return self.probs * (1.0 - self.probs)
+        return class_variance(self.probs)
 
     @property
     def mode(self) -> Tensor:

@@ -12,6 +12,8 @@ from torch_ref.distributions.gamma import log_gamma_draws
 from torch_ref.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
+    class_covariance,
+    class_variance,
     deviance,
     digamma_minus_log,
     xlogy,
@@ -45,11 +47,14 @@ class Dirichlet(Distribution, torch.distributions.Dirichlet):
         slope = total.squeeze(-1) * (summed - summed.detach())
         return terms.sum(-1) + of_total.squeeze(-1) + slope
 
+    @property
+    def variance(self) -> Tensor:
+        """M (1 - m) / (a_0 + 1) with the mean m."""
+        return class_variance(self.mean) / (self.concentration.sum(-1, keepdim=True) + 1.0)
+
     def covariance(self) -> Tensor:
         """Returns (diag(m) - m m^T) / (a_0 + 1)."""
-        m = self.mean
-        spread = torch.diag_embed(m) - m.unsqueeze(-1) * m.unsqueeze(-2)
-        return spread / (self.concentration.sum(-1)[..., None, None] + 1.0)
+        return class_covariance(self.mean) / (self.concentration.sum(-1)[..., None, None] + 1.0)
 
     def entropy(self) -> Tensor:
         """Returns log B(a) + (a_0 - K) psi(a_0) - sum_k (a_k - 1) psi(a_k)."""

@@ -11,7 +11,13 @@ from torch import Tensor
 from torch_ref import random
 from torch_ref.distributions.binomial import Binomial
 from torch_ref.distributions.categorical import CLASS_CONSTRAINTS, ClassProbabilities
-from torch_ref.distributions.special import HALF_LOG_TWO_PI, binet, deviance
+from torch_ref.distributions.special import (
+    HALF_LOG_TWO_PI,
+    binet,
+    class_covariance,
+    class_variance,
+    deviance,
+)
 
 __all__ = ["Multinomial"]
 
@@ -59,13 +65,11 @@ class Multinomial(ClassProbabilities):
     @property
     def variance(self) -> Tensor:
         """N p (1 - p)."""
-        return self.mean * (1.0 - self.probs)
+        return self.total_count[..., None] * class_variance(self.probs)
 
     def covariance(self) -> Tensor:
         """Returns n (diag(p) - p p^T)."""
-        p = self.probs
-        spread = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
-        return self.total_count[..., None, None] * spread
+        return self.total_count[..., None, None] * class_covariance(self.probs)
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
         # class by class: each takes a binomial share of what the classes before it have left

@@ -15,6 +15,8 @@ from torch import Tensor
 
 __all__ = [
     "binet",
+    "class_covariance",
+    "class_variance",
     "deviance",
     "digamma_minus_log",
     "log1p_square",
@@ -122,3 +124,19 @@ def log_i0e(k: Tensor) -> Tensor:
 def resultant(k: Tensor) -> Tensor:
     """Returns I1(k) / I0(k), the mean of cos(x - loc)."""
     return torch.special.i1e(k) / torch.special.i0e(k)
+
+
+def class_variance(p: Tensor) -> Tensor:
+    """Returns p (1 - p) for probabilities `[..., K]` whose sum is one.
+
+    For classes likelier than a half, 1 - p is summed from the other classes.
+    """
+    others = (p.unsqueeze(-2) * (1.0 - torch.eye(p.shape[-1], dtype=p.dtype))).sum(-1)
+    return p * torch.where(p > 0.5, others, 1.0 - p)
+
+
+def class_covariance(p: Tensor) -> Tensor:
+    """Returns diag(p) - p p^T for probabilities `[..., K]` whose sum is one."""
+    products = p.unsqueeze(-1) * p.unsqueeze(-2)
+    apart = 1.0 - torch.eye(p.shape[-1], dtype=p.dtype)
+    return torch.diag_embed(class_variance(p)) - apart * products
