@@ -16,36 +16,43 @@ import scipy.stats as st
 from jaxprob import distributions as jd
 
 
-def negative_binomial(n, p):
-    return st.nbinom(n, 1 - p)
+def twice(ours, theirs, *parameters):
+    """Two members of a family, each as ours and as SciPy's."""
+    return [(ours(*p), theirs(*p)) for p in parameters]
 
 
-# class -> two of ours, and the same two by SciPy
 CONTINUOUS = {
-    "Normal": [(jd.Normal(0.3, 1.2), st.norm(0.3, 1.2)), (jd.Normal(-1.0, 0.7), st.norm(-1, 0.7))],
-    "StudentT": [(jd.StudentT(df, m, s), st.t(df, m, s)) for df, m, s in ((5.0, 0.2, 1.5), (3.5, -1.0, 0.8))],
-    "Laplace": [(jd.Laplace(m, s), st.laplace(m, s)) for m, s in ((0.5, 1.3), (-0.4, 0.6))],
-    "Cauchy": [(jd.Cauchy(m, s), st.cauchy(m, s)) for m, s in ((0.5, 1.3), (-0.4, 0.6))],
-    "Logistic": [(jd.Logistic(m, s), st.logistic(m, s)) for m, s in ((0.5, 1.3), (-0.4, 0.6))],
-    "Gumbel": [(jd.Gumbel(m, s), st.gumbel_r(m, s)) for m, s in ((0.5, 1.3), (-0.4, 0.9))],
-    "LogNormal": [(jd.LogNormal(m, s), st.lognorm(s, scale=np.exp(m))) for m, s in ((0.2, 0.5), (-0.3, 0.8))],
-    "Gamma": [(jd.Gamma(a, r), st.gamma(a, scale=1 / r)) for a, r in ((2.5, 1.3), (0.7, 0.6))],
-    "InverseGamma": [(jd.InverseGamma(a, b), st.invgamma(a, scale=b)) for a, b in ((4.5, 1.3), (2.7, 0.6))],
-    "Exponential": [(jd.Exponential(r), st.expon(scale=1 / r)) for r in (1.4, 0.5)],
-    "HalfNormal": [(jd.HalfNormal(s), st.halfnorm(scale=s)) for s in (1.4, 0.5)],
-    "Weibull": [(jd.Weibull(s, c), st.weibull_min(c, scale=s)) for s, c in ((1.4, 2.2), (0.5, 0.9))],
-    "Beta": [(jd.Beta(a, b), st.beta(a, b)) for a, b in ((2.5, 0.8), (1.3, 4.0))],
-    "Uniform": [(jd.Uniform(a, b), st.uniform(a, b - a)) for a, b in ((0.2, 0.9), (0.0, 1.0))],
-}  # fmt: skip
-COUNTS = {
-    "Poisson": [(jd.Poisson(r), st.poisson(r)) for r in (2.5, 7.0)],
-    "Bernoulli": [(jd.Bernoulli(probs=p), st.bernoulli(p)) for p in (0.3, 0.85)],
-    "Geometric": [(jd.Geometric(probs=p), st.geom(p, loc=-1)) for p in (0.3, 0.6)],
-    "Binomial": [(jd.Binomial(9.0, probs=p), st.binom(9, p)) for p in (0.3, 0.6)],
-    "NegativeBinomial": [
-        (jd.NegativeBinomial(3.5, probs=p), negative_binomial(3.5, p)) for p in (0.3, 0.6)
-    ],
+    "Normal": twice(jd.Normal, st.norm, (0.3, 1.2), (-1.0, 0.7)),
+    "StudentT": twice(jd.StudentT, st.t, (5.0, 0.2, 1.5), (3.5, -1.0, 0.8)),
+    "Laplace": twice(jd.Laplace, st.laplace, (0.5, 1.3), (-0.4, 0.6)),
+    "Cauchy": twice(jd.Cauchy, st.cauchy, (0.5, 1.3), (-0.4, 0.6)),
+    "Logistic": twice(jd.Logistic, st.logistic, (0.5, 1.3), (-0.4, 0.6)),
+    "Gumbel": twice(jd.Gumbel, st.gumbel_r, (0.5, 1.3), (-0.4, 0.9)),
+    "LogNormal": twice(
+        jd.LogNormal, lambda m, s: st.lognorm(s, scale=np.exp(m)), (0.2, 0.5), (-0.3, 0.8)
+    ),
+    "Gamma": twice(jd.Gamma, lambda a, b: st.gamma(a, scale=1 / b), (2.5, 1.3), (0.7, 0.6)),
+    "InverseGamma": twice(
+        jd.InverseGamma, lambda a, b: st.invgamma(a, scale=b), (4.5, 1.3), (2.7, 0.6)
+    ),
+    "Exponential": twice(jd.Exponential, lambda b: st.expon(scale=1 / b), (1.4,), (0.5,)),
+    "HalfNormal": twice(jd.HalfNormal, lambda s: st.halfnorm(scale=s), (1.4,), (0.5,)),
+    "Weibull": twice(jd.Weibull, lambda s, k: st.weibull_min(k, scale=s), (1.4, 2.2), (0.5, 0.9)),
+    "Beta": twice(jd.Beta, st.beta, (2.5, 0.8), (1.3, 4.0)),
+    "Uniform": twice(jd.Uniform, lambda a, b: st.uniform(a, b - a), (0.2, 0.9), (0.0, 1.0)),
 }
+COUNTS = {
+    "Poisson": twice(jd.Poisson, st.poisson, (2.5,), (7.0,)),
+    "Bernoulli": twice(lambda p: jd.Bernoulli(probs=p), st.bernoulli, (0.3,), (0.85,)),
+    "Geometric": twice(
+        lambda p: jd.Geometric(probs=p), lambda p: st.geom(p, loc=-1), (0.3,), (0.6,)
+    ),
+    "Binomial": twice(lambda n, p: jd.Binomial(n, probs=p), st.binom, (9.0, 0.3), (9.0, 0.6)),
+    "NegativeBinomial": twice(
+        lambda n, p: jd.NegativeBinomial(n, probs=p), lambda n, p: st.nbinom(n, 1 - p),
+        (3.5, 0.3), (3.5, 0.6),
+    ),
+}  # fmt: skip
 
 
 def by_quadrature(p, q):
