@@ -37,7 +37,7 @@ def build(name, key=0, dtype="float64", **options):
     return head, jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(dtype), params)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", HEADS)
 def test_shapes_dtypes_and_gradients(name, dtype):
     """Moderate features, and huge ones: every loss and gradient is finite in both dtypes."""
