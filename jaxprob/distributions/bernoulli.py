@@ -35,8 +35,11 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
         return constraints.boolean
 
     def _log_density(self, x: Array, odds: Array) -> Array:
-        success = self._times_log_success(x, odds)
-        return success + self._times_log_failure(1.0 - x, odds)
+        return self._log_outcomes(x, 1.0 - x, odds)
+
+    def _slopes(self, x: Array, odds: Array) -> tuple[Array, ...]:
+        *_, log_p, log_q = self._log_odds_terms(odds)
+        return log_p - log_q, self._outcomes_slope(x, 1.0 - x, odds)
 
     def _tails(self, x: Array, odds: Array) -> Tails:
         log_zero = self._times_log_failure(jnp.ones_like(x), odds)

@@ -24,6 +24,7 @@ from jaxprob.distributions.special import (
     log1p,
     log_beta,
     scale_by_log,
+    times_power,
 )
 from jaxprob.distributions.tails import Tails, beta_tails
 from jaxprob.distributions.univariate import Univariate, parameter
@@ -73,6 +74,12 @@ class Beta(Univariate, distrax.Beta):
         powers = scale_by_log(a - 1.0, jnp.where(edge, x, 0.5))
         powers = powers + scale_by_log(b - 1.0, jnp.where(edge, y, 0.5))
         return jnp.where(edge, powers - log_beta(a, b), inner)
+
+    def _slopes(self, x: Array, a: Array, b: Array) -> tuple[Array, ...]:
+        total = digamma_minus_log(a + b)
+        to_a = jnp.log(x) + jnp.log1p(b / a) + total - digamma_minus_log(a)
+        to_b = log1p(-x) + jnp.log1p(a / b) + total - digamma_minus_log(b)
+        return times_power(a - 1.0, x) - times_power(b - 1.0, 1.0 - x), to_a, to_b
 
     def _tails(self, x: Array, a: Array, b: Array) -> Tails:
         a, b, x = jnp.broadcast_arrays(a, b, x)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
+from jaxprob.distributions.special import digamma_minus_log
 from jaxprob.distributions.tails import Tails, beta_tails
 from jaxprob.distributions.univariate import parameter
 from jaxprob.types import Array, Key, Numbers
@@ -54,9 +55,16 @@ class Binomial(LogitsOrProbs):
         edge = (x <= 0.0) | (rest <= 0.0)
         k, j = jnp.where(edge, 1.0, x), jnp.where(edge, 1.0, rest)
         inner = binomial_log_density(k, j, self._log_odds_terms(jnp.where(edge, 0.5, odds)))
-        only = self._times_log_success(jnp.where(edge, x, 0.0), odds)
-        only = only + self._times_log_failure(jnp.where(edge, rest, 0.0), odds)
+        only = self._log_outcomes(jnp.where(edge, x, 0.0), jnp.where(edge, rest, 0.0), odds)
         return jnp.where(edge, only, inner)
+
+    def _slopes(self, x: Array, total_count: Array, odds: Array) -> tuple[Array, ...]:
+        rest = total_count - x
+        *_, log_p, log_q = self._log_odds_terms(odds)
+        of_rest = _digamma(rest + 1.0)
+        to_x = log_p - log_q + of_rest - _digamma(x + 1.0)
+        to_count = _digamma(total_count + 1.0) - of_rest + log_q
+        return to_x, to_count, self._outcomes_slope(x, rest, odds)
 
     def _tails(self, x: Array, total_count: Array, odds: Array) -> Tails:
         x, total_count, odds = jnp.broadcast_arrays(x, total_count, odds)
@@ -117,6 +125,14 @@ class NegativeBinomial(LogitsOrProbs):
         at_zero = self._times_log_failure(total_count, odds)
         return jnp.where(zero, at_zero, inner + share)
 
+    def _slopes(self, x: Array, total_count: Array, odds: Array) -> tuple[Array, ...]:
+        *_, log_p, log_q = self._log_odds_terms(odds)
+        total = total_count + x
+        of_total = digamma_minus_log(total)
+        to_x = log_p + jnp.log(total) + of_total - _digamma(x + 1.0)
+        to_count = log_q + jnp.log1p(x / total_count) + of_total - digamma_minus_log(total_count)
+        return to_x, to_count, self._outcomes_slope(x, total_count, odds)
+
     def _tails(self, x: Array, total_count: Array, odds: Array) -> Tails:
         x, total_count, odds = jnp.broadcast_arrays(x, total_count, odds)
         p, q, *_ = self._log_odds_terms(odds)
@@ -140,3 +156,7 @@ class NegativeBinomial(LogitsOrProbs):
     def mode(self) -> Array:
         """Returns the largest integer up to (n - 1) p / (1 - p), at least 0."""
         return jnp.floor(jnp.maximum(self._total_count - 1.0, 0.0) * jnp.exp(self.logits))
+
+
+def _digamma(z: Array) -> Array:
+    return jnp.log(z) + digamma_minus_log(z)

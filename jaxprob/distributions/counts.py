@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
-from jaxprob.distributions.special import HALF_LOG_TWO_PI, binet, deviance
+from jaxprob.distributions.special import HALF_LOG_TWO_PI, binet, deviance, digamma_minus_log
 from jaxprob.distributions.tails import Tails, gamma_tails
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter
 from jaxprob.types import Array, Key, Numbers
@@ -45,6 +45,10 @@ class Poisson(Univariate):
         k = jnp.where(zero, 1.0, x)
         inner = -deviance(k, rate) - binet(k) - 0.5 * jnp.log(k) - HALF_LOG_TWO_PI
         return jnp.where(zero, -rate, inner)
+
+    def _slopes(self, x: Array, rate: Array) -> tuple[Array, ...]:
+        to_x = jnp.log(rate) - jnp.log(x + 1.0) - digamma_minus_log(x + 1.0)
+        return to_x, jnp.where(x == 0.0, -1.0, (x - rate) / jnp.where(x == 0.0, 1.0, rate))
 
     def _tails(self, x: Array, rate: Array) -> Tails:
         x, rate = jnp.broadcast_arrays(x, rate)
@@ -88,8 +92,10 @@ class Geometric(LogitsOrProbs):
         return constraints.non_negative_integer
 
     def _log_density(self, x: Array, odds: Array) -> Array:
-        success = self._times_log_success(jnp.ones_like(x), odds)
-        return success + self._times_log_failure(x, odds)
+        return self._log_outcomes(jnp.ones_like(x), x, odds)
+
+    def _slopes(self, x: Array, odds: Array) -> tuple[Array, ...]:
+        return self._log_odds_terms(odds)[3], self._outcomes_slope(jnp.ones_like(x), x, odds)
 
     def _tails(self, x: Array, odds: Array) -> Tails:
         return Tails(self._times_log_failure(x + 1.0, odds), False)

@@ -28,7 +28,9 @@ from jaxprob.distributions.special import (
     digamma_minus_log,
     log1p_minus,
     log_gamma,
+    log_ratio,
     scale_by_log,
+    times_power,
 )
 from jaxprob.distributions.tails import Tails, gamma_tails
 from jaxprob.distributions.univariate import Univariate, parameter
@@ -72,6 +74,11 @@ class Gamma(_GammaBase, distrax.Gamma):
 
     def _log_density(self, x: Array, concentration: Array, rate: Array) -> Array:
         return gamma_log_density(x, concentration, rate)
+
+    def _slopes(self, x: Array, concentration: Array, rate: Array) -> tuple[Array, ...]:
+        a = concentration
+        to_a = log_ratio(rate * x, a) - digamma_minus_log(a)
+        return times_power(a - 1.0, x) - rate, to_a, a / rate - x
 
     def _tails(self, x: Array, concentration: Array, rate: Array) -> Tails:
         a, scaled = jnp.broadcast_arrays(concentration, rate * x)
@@ -125,6 +132,14 @@ class InverseGamma(_GammaBase):
         # dz / dx for z = b / x
         log_density = inner + jnp.log(rate) - 2.0 * jnp.log(safe)
         return jnp.where(zero | gone, -jnp.inf, log_density)
+
+    def _slopes(self, x: Array, concentration: Array, rate: Array) -> tuple[Array, ...]:
+        a, gone = concentration, (x == 0.0) | ~jnp.isfinite(rate / x)
+        safe = jnp.where(gone, rate, x)
+        scaled = rate / safe
+        to_a = log_ratio(scaled, a) - digamma_minus_log(a)
+        slopes = (scaled - (a + 1.0)) / safe, to_a, (a - scaled) / rate
+        return tuple(jnp.where(gone, 0.0, slope) for slope in slopes)
 
     def _tails(self, x: Array, concentration: Array, rate: Array) -> Tails:
         zero = x == 0.0

@@ -19,7 +19,7 @@ import numpy as np
 from jax.scipy.special import erf, erfinv, ndtri
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log_gamma, log_ndtr, standardize
+from jaxprob.distributions.special import log_gamma, log_ndtr, log_ratio, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
@@ -56,6 +56,9 @@ class Exponential(_Positive):
 
     def _log_density(self, x: Array, rate: Array) -> Array:
         return jnp.log(rate) - rate * x
+
+    def _slopes(self, x: Array, rate: Array) -> tuple[Array, ...]:
+        return -rate, 1.0 / rate - x
 
     def _tails(self, x: Array, rate: Array) -> Tails:
         return Tails(-rate * x, False)
@@ -103,8 +106,8 @@ class Weibull(_Positive):
     def _log_density(self, x: Array, scale: Array, concentration: Array) -> Array:
         constant = jnp.log(concentration) - jnp.log(scale)
         zero = x == 0.0
-        log_ratio = _log_ratio(jnp.where(zero, scale, x), scale)
-        inner = (concentration - 1.0) * log_ratio - jnp.exp(concentration * log_ratio)
+        log_scaled = log_ratio(jnp.where(zero, scale, x), scale)
+        inner = (concentration - 1.0) * log_scaled - jnp.exp(concentration * log_scaled)
         at_zero = jnp.where(
             concentration == 1.0, 0.0, jnp.where(concentration > 1.0, -jnp.inf, jnp.inf)
         )
@@ -112,8 +115,8 @@ class Weibull(_Positive):
 
     def _tails(self, x: Array, scale: Array, concentration: Array) -> Tails:
         zero = x == 0.0
-        log_ratio = _log_ratio(jnp.where(zero, scale, x), scale)
-        return Tails(jnp.where(zero, 0.0, -jnp.exp(concentration * log_ratio)), False)
+        log_scaled = log_ratio(jnp.where(zero, scale, x), scale)
+        return Tails(jnp.where(zero, 0.0, -jnp.exp(concentration * log_scaled)), False)
 
     def _quantile(self, lower: Array, upper: Array, scale: Array, concentration: Array) -> Array:
         hazard = -probability_logs(lower, upper)[1]
@@ -144,15 +147,6 @@ class Weibull(_Positive):
         """Returns gamma (1 - 1 / k) + log(scale / k) + 1."""
         k = self._concentration
         return np.euler_gamma * (1.0 - 1.0 / k) + jnp.log(self._scale) - jnp.log(k) + 1.0
-
-
-def _log_ratio(x: Array, scale: Array) -> Array:
-    """Returns log(x / scale), also where the ratio is not representable."""
-    ratio = x / scale
-    limits = jnp.finfo(ratio.dtype)
-    usable = (ratio > limits.tiny) & (ratio < limits.max)
-    apart = jnp.log(jnp.where(usable, 1.0, x)) - jnp.log(scale)
-    return jnp.where(usable, jnp.log(jnp.where(usable, ratio, 1.0)), apart)
 
 
 # zeta(j) - 1 for j = 2, 3, ...
@@ -254,11 +248,11 @@ class HalfNormal(_Positive):
     scale = parameter("scale", "Scale `[*batch]`.")
 
     def _log_density(self, x: Array, scale: Array) -> Array:
-        return (
-            0.5 * math.log(2 / math.pi)
-            - jnp.log(scale)
-            - 0.5 * standardize(x, jnp.zeros_like(scale), scale) ** 2
-        )
+        return 0.5 * math.log(2 / math.pi) - jnp.log(scale) - 0.5 * (x / scale) ** 2
+
+    def _slopes(self, x: Array, scale: Array) -> tuple[Array, ...]:
+        z = x / scale
+        return -z / scale, (z * z - 1.0) / scale
 
     def _tails(self, x: Array, scale: Array) -> Tails:
         z = standardize(x, jnp.zeros_like(scale), scale)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log1p_square, standardize
+from jaxprob.distributions.special import log1p, log1p_square, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
@@ -39,6 +39,10 @@ class _LocationScale(Univariate):
 
     def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
         return self._standard_log_density(standardize(x, loc, scale)) - jnp.log(scale)
+
+    def _slopes(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
+        slope, rest = self._standard_slopes(standardize(x, loc, scale))
+        return slope / scale, -slope / scale, -rest / scale
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         return self._standard_tails(standardize(x, loc, scale))
@@ -65,6 +69,10 @@ class _LocationScale(Univariate):
     def _standard_log_density(self, z: Array) -> Array:
         raise NotImplementedError
 
+    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
+        """Slope g of the standard log-density, and 1 + z g."""
+        raise NotImplementedError
+
     def _standard_tails(self, z: Array) -> Tails:
         raise NotImplementedError
 
@@ -84,9 +92,11 @@ class Laplace(_LocationScale, distrax.Laplace):
     """
 
     def _standard_log_density(self, z: Array) -> Array:
+        return -jnp.abs(z) - math.log(2)
+
+    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
         # The slope at the kink is 0, the middle of the subgradients.
-        size = jnp.where(z == 0.0, 0.0, jnp.abs(jnp.where(z == 0.0, 1.0, z)))
-        return -size - math.log(2)
+        return -jnp.sign(z), 1.0 - jnp.abs(z)
 
     def _standard_tails(self, z: Array) -> Tails:
         return Tails(lower_half(z) - math.log(2), z <= 0.0)
@@ -122,6 +132,14 @@ class Cauchy(_LocationScale):
 
     def _standard_log_density(self, z: Array) -> Array:
         return -log1p_square(z) - math.log(math.pi)
+
+    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
+        far = jnp.abs(z) > 1.0  # in terms of 1 / z, where z^2 may overflow
+        root = jnp.where(far, 1.0 / jnp.where(far, z, 1.0), z)
+        square = root * root
+        return -2.0 * root / (1.0 + square), jnp.where(far, -1.0, 1.0) * (1.0 - square) / (
+            1.0 + square
+        )
 
     def _standard_tails(self, z: Array) -> Tails:
         return Tails(jnp.log(jnp.arctan2(1.0, -lower_half(z)) / math.pi), z <= 0.0)
@@ -160,7 +178,11 @@ class Logistic(_LocationScale, distrax.Logistic):
     """
 
     def _standard_log_density(self, z: Array) -> Array:
-        return jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)
+        return -jnp.abs(z) - 2.0 * log1p(jnp.exp(-jnp.abs(z)))
+
+    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
+        slope = -jnp.tanh(0.5 * z)
+        return slope, 1.0 + z * slope
 
     def _standard_tails(self, z: Array) -> Tails:
         return Tails(jax.nn.log_sigmoid(lower_half(z)), z <= 0.0)
@@ -196,6 +218,10 @@ class Gumbel(_LocationScale, distrax.Gumbel):
     def _standard_log_density(self, z: Array) -> Array:
         # -z - e^-z, whose two infinities would cancel at z = -inf
         return -z - jnp.exp(-z)
+
+    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
+        slope = jnp.expm1(-z)
+        return slope, 1.0 + z * slope
 
     def _standard_tails(self, z: Array) -> Tails:
         return Tails(-jnp.exp(-z), True)

@@ -15,9 +15,11 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
-    deviance,
     log1p,
+    log1p_minus_near,
+    log_sigmoid,
     scale_by_log,
+    times_power,
 )
 from jaxprob.distributions.univariate import Univariate
 from jaxprob.types import Array, Numbers
@@ -72,20 +74,36 @@ class LogitsOrProbs(Univariate):
         """p, 1 - p and their logarithms, from the parameter in the form in which it is held."""
         if self._probs is None:
             return (jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds),
-                    jax.nn.log_sigmoid(odds), jax.nn.log_sigmoid(-odds))  # fmt: skip
+                    log_sigmoid(odds), log_sigmoid(-odds))  # fmt: skip
         return odds, 1.0 - odds, jnp.log(odds), log1p(-odds)
+
+    def _log_outcomes(self, successes: Array, failures: Array, odds: Array) -> Array:
+        """Returns successes * log p + failures * log(1 - p), with 0 log 0 = 0."""
+        if self._probs is None:
+            # log p = min(odds, 0) - rest, log(1 - p) = min(-odds, 0) - rest
+            against = jnp.where(odds < 0.0, successes, failures)
+            rest = log1p(jnp.exp(-jnp.abs(odds)))
+            return -_times(against, jnp.abs(odds)) - _times(successes + failures, rest)
+        failed = self._times_log_failure(failures, odds)
+        return self._times_log_success(successes, odds) + failed
+
+    def _outcomes_slope(self, successes: Array, failures: Array, odds: Array) -> Array:
+        """Slope of `_log_outcomes` towards the odds."""
+        if self._probs is None:
+            return successes * jax.nn.sigmoid(-odds) - failures * jax.nn.sigmoid(odds)
+        return times_power(successes, odds) - times_power(failures, 1.0 - odds)
 
     def _times_log_success(self, times: Array, odds: Array) -> Array:
         """Returns times * log p, 0 where times is 0."""
         if self._probs is not None:
             return scale_by_log(times, odds)
-        return _times(times, jax.nn.log_sigmoid(jnp.where(times == 0.0, 0.0, odds)))
+        return _times(times, log_sigmoid(jnp.where(times == 0.0, 0.0, odds)))
 
     def _times_log_failure(self, times: Array, odds: Array) -> Array:
         """Returns times * log(1 - p), 0 where times is 0."""
         if self._probs is not None:
             return _times(times, log1p(-jnp.where(times == 0.0, 0.0, odds)))
-        return _times(times, jax.nn.log_sigmoid(-jnp.where(times == 0.0, 0.0, odds)))
+        return _times(times, log_sigmoid(-jnp.where(times == 0.0, 0.0, odds)))
 
     def _shown_fields(self) -> dict[str, Any]:
         return {
@@ -103,10 +121,20 @@ def binomial_log_density(k: Array, j: Array, terms: tuple[Array, Array, Array, A
     """Returns log C(k + j, k) + k log p + j log(1 - p) for k > 0 and j > 0, not only integers.
 
     -D(k, n p) - D(j, n (1 - p)) + mu(n) - mu(k) - mu(j) + log(n / (2 pi k j)) / 2, n = k + j.
+    n p - k = j p - k (1 - p) = d, and n (1 - p) - j = -d, so that -D(k, n p) = k L(d / k) with
+    L(w) = log(1 + w) - w, or k log(n p / k) - d where d / k is large.
     """
     p, q, log_p, log_q = terms
     n = k + j
-    log_n = jnp.log(n)
-    saddle = -deviance(k, n * p, log_n + log_p) - deviance(j, n * q, log_n + log_q)
-    root = 0.5 * (jnp.log(n / k) - jnp.log(j)) - HALF_LOG_TWO_PI
-    return saddle + binet(n) - binet(k) - binet(j) + root
+    log_n, log_k, log_j = jnp.log(n), jnp.log(k), jnp.log(j)
+    gap = j * p - k * q
+    saddle = _minus_deviance(k, gap, log_n + log_p - log_k)
+    saddle = saddle + _minus_deviance(j, -gap, log_n + log_q - log_j)
+    return saddle + binet(n) - binet(k) - binet(j) + 0.5 * (log_n - log_k - log_j) - HALF_LOG_TWO_PI
+
+
+def _minus_deviance(k: Array, gap: Array, log_ratio: Array) -> Array:
+    """Returns -D(k, k + gap), where log_ratio = log(1 + gap / k)."""
+    ratio = gap / k
+    near = (ratio > -0.5) & (ratio < 1.0)
+    return jnp.where(near, k * log1p_minus_near(jnp.where(near, ratio, 0.0)), k * log_ratio - gap)

@@ -38,16 +38,20 @@ __all__ = [
     "log1mexp",
     "log1p",
     "log1p_minus",
+    "log1p_minus_near",
     "log1p_square",
     "log_beta",
     "log_gamma",
     "log_i0e",
     "log_ndtr",
+    "log_ratio",
+    "log_sigmoid",
     "log_sum",
     "log_sum_weighted",
     "mean_resultant_gap",
     "scale_by_log",
     "standardize",
+    "times_power",
 ]
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -121,24 +125,27 @@ def log_beta(a: Array, b: Array) -> Array:
 
 
 @jax.custom_jvp
-def log1p_minus(w: Array) -> Array:
-    """Returns log(1 + w) - w without cancellation near 0; -w^2 / 2 to first order."""
-    near = (w > -0.5) & (w < 1.0)
-    v = jnp.where(near, w, 0.0)
-    r = v / (2.0 + v)
+def log1p_minus_near(w: Array) -> Array:
+    """Returns log(1 + w) - w for -0.5 < w < 1 without cancellation; -w^2 / 2 to first order."""
+    r = w / (2.0 + w)
     # log(1 + w) = 2 atanh(r), and 2 r - w = -r w
     square, odd = r * r, jnp.zeros_like(r)
     for k in range(33 if _is_double(w) else 15, 1, -2):
         odd = odd * square + 1.0 / k
-    series = r * (2.0 * square * odd - v)
-    far = jnp.where(near, 1.0, w)
-    return jnp.where(near, series, jnp.log1p(far) - far)
+    return r * (2.0 * square * odd - w)
 
 
-@log1p_minus.defjvp
-def _log1p_minus_jvp(primals, tangents):
+@log1p_minus_near.defjvp
+def _log1p_minus_near_jvp(primals, tangents):
     (w,), (dot,) = primals, tangents
-    return log1p_minus(w), dot * (-w / (1.0 + w))
+    return log1p_minus_near(w), dot * (-w / (1.0 + w))
+
+
+def log1p_minus(w: Array) -> Array:
+    """Returns log(1 + w) - w without cancellation near 0; -w^2 / 2 to first order."""
+    near = (w > -0.5) & (w < 1.0)
+    far = jnp.where(near, 1.0, w)
+    return jnp.where(near, log1p_minus_near(jnp.where(near, w, 0.0)), jnp.log1p(far) - far)
 
 
 def log1p(w: Array) -> Array:
@@ -182,9 +189,30 @@ def _standardize_jvp(primals, tangents):
     return z, (dx - dloc - z * dscale) / scale
 
 
+@jax.custom_jvp
+def log_sigmoid(x: Array) -> Array:
+    """Returns log(1 / (1 + exp(-x)))."""
+    return jnp.minimum(x, 0.0) - log1p(jnp.exp(-jnp.abs(x)))
+
+
+@log_sigmoid.defjvp
+def _log_sigmoid_jvp(primals, tangents):
+    (x,), (dot,) = primals, tangents
+    return log_sigmoid(x), dot * jax.nn.sigmoid(-x)
+
+
 def log_ndtr(z: Array) -> Array:
     """Returns log P(Z <= z) for standard normal Z; 3 terms, as by default, leave 4e-9 at -20."""
     return _log_ndtr(z, series_order=10)
+
+
+def log_ratio(x: Array, scale: Array) -> Array:
+    """Returns log(x / scale), also where the ratio is not representable."""
+    ratio = x / scale
+    limits = jnp.finfo(ratio.dtype)
+    usable = (ratio > limits.tiny) & (ratio < limits.max)
+    apart = jnp.log(jnp.where(usable, 1.0, x)) - jnp.log(scale)
+    return jnp.where(usable, jnp.log(jnp.where(usable, ratio, 1.0)), apart)
 
 
 def log1p_square(z: Array) -> Array:
@@ -203,11 +231,16 @@ def deviance(x: Array, m: Array, log_m: Array | None = None) -> Array:
     safe = jnp.where(zero, 1.0, x)
     ratio = (m - safe) / safe
     near = (ratio > -0.5) & (ratio < 1.0)
-    close = -safe * log1p_minus(jnp.where(near, ratio, 0.0))
+    close = -safe * log1p_minus_near(jnp.where(near, ratio, 0.0))
     far = jnp.where(near | zero, safe, m)
     log_far = jnp.log(far) if log_m is None else jnp.where(near | zero, 0.0, log_m)
     apart = safe * (jnp.log(safe) - log_far) + (far - safe)
     return jnp.where(zero, m, jnp.where(near, close, apart))
+
+
+def times_power(power: Array, x: Array) -> Array:
+    """Returns power / x, the slope of power * log(x), with 0 / 0 = 0."""
+    return jnp.where(power == 0.0, 0.0, power / jnp.where((power == 0.0) & (x == 0.0), 1.0, x))
 
 
 def scale_by_log(times: Array, value: Array) -> Array:

@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.special import (
     binet,
+    binet_derivative,
     digamma_minus_log,
     log1p,
     log1p_minus,
+    log1p_minus_near,
     log1p_square,
     standardize,
 )
@@ -64,6 +66,22 @@ class StudentT(Univariate):
         near = -0.5 * jnp.where(far, 0.0, z) ** 2 - 0.5 * df * log1p_minus(w) - 0.5 * log1p(w)
         tail = -0.5 * (df + 1.0) * log1p_square(jnp.where(far, ratio, 1.0))
         return _log_constant(df) - jnp.log(scale) + jnp.where(far, tail, near)
+
+    def _slopes(self, x: Array, df: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
+        z = standardize(x, loc, scale)
+        ratio = jnp.abs(z) / jnp.sqrt(df)
+        far = ratio > 0.7  # in terms of 1 / ratio there, whose square may overflow
+        w = jnp.where(far, 0.0, ratio) ** 2
+        inverse = jnp.where(far, 1.0 / jnp.where(far, ratio, 1.0), 0.0) ** 2
+        share = jnp.where(far, 1.0, w) / (1.0 + jnp.where(far, inverse, w))  # z^2 / (df + z^2)
+        rest = jnp.where(far, inverse, 1.0) / (1.0 + jnp.where(far, inverse, w))
+        to_z = -(df + 1.0) * jnp.where(far, share / jnp.where(far, z, 1.0), z * (rest / df))
+        # log(1 + w) - w / (1 + w)
+        curve = jnp.where(
+            far, log1p_square(jnp.where(far, ratio, 1.0)) - share, log1p_minus_near(w) + w * share
+        )
+        to_df = _log_constant_slope(df) - 0.5 * curve + 0.5 * share / df
+        return to_z / scale, to_df, -to_z / scale, (df * share - rest) / scale
 
     def _tails(self, x: Array, df: Array, loc: Array, scale: Array) -> Tails:
         z = standardize(x, loc, scale)
@@ -132,3 +150,12 @@ def _log_constant(df: Array) -> Array:
     a = 0.5 * df
     root = -0.5 * math.log(2 * math.pi)
     return a * log1p_minus(0.5 / a) + binet(a + 0.5) - binet(a) + root
+
+
+def _log_constant_slope(df: Array) -> Array:
+    """Returns the derivative of `_log_constant`."""
+    a = 0.5 * df
+    u = 0.5 / a
+    return 0.5 * (
+        log1p_minus(u) + u * (u / (1.0 + u)) + binet_derivative(a + 0.5) - binet_derivative(a)
+    )

@@ -4,6 +4,7 @@ A family states its formulas, for arrays that are aligned and inside the support
 
     _log_density(x, *parameters)       log p(x)
     _tails(x, *parameters)             one of the two tail probabilities (see `tails.py`)
+    _slopes(x, *parameters)            partial derivatives of log p, where autodiff's are slow
     _quantile(lower, upper, ...)       the inverse, if it has one in closed form
     _sample_n(key, n), mean(), ...
 
@@ -14,6 +15,7 @@ Twin: `torch_ref/distributions/univariate.py`.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +24,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.quantiles import monotone_quantile, smallest_integer
+from jaxprob.distributions.slopes import with_slopes
 from jaxprob.distributions.special import log1p
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.validation import align, as_parameters, check_event
@@ -85,6 +88,14 @@ class Univariate(Distribution):
 
     def _log_density(self, x: Array, *parameters: Array) -> Array:
         raise NotImplementedError(f"{self.name} has no density.")
+
+    _slopes: Callable[..., tuple[Array, ...]] | None = None
+
+    def _density_at(self, x: Array, *parameters: Array) -> Array:
+        """The formula together with its slopes."""
+        if self._slopes is None:
+            return self._log_density(x, *parameters)
+        return with_slopes(self._log_density, self._slopes)(x, *parameters)
 
     def _tails(self, x: Array, *parameters: Array) -> Tails:
         raise NotImplementedError(f"{self.name} has no cdf.")
@@ -156,8 +167,8 @@ def _log_prob(family: Univariate, value: Array) -> Array:
     x, *parameters = family._aligned(value)
     allowed = family.support.check(x) & (jnp.abs(x) < jnp.inf)
     inside = jnp.where(allowed, x, family._inner_point(*parameters))
-    log_prob = jnp.where(allowed, family._log_density(inside, *parameters), -jnp.inf)
-    return jnp.where(jnp.isnan(x), jnp.nan, log_prob)
+    outside = jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf)
+    return jnp.where(allowed, family._density_at(inside, *parameters), outside)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))

@@ -72,7 +72,7 @@ class ZeroInflated(Univariate):
         return self._base._bounds(*parameters[1:])
 
     def _log_density(self, x: Array, logits: Array, *base: Array) -> Array:
-        kept = jax.nn.log_sigmoid(-logits) + self._base._log_density(x, *base)
+        kept = jax.nn.log_sigmoid(-logits) + self._base._density_at(x, *base)
         at_zero = jnp.logaddexp(jax.nn.log_sigmoid(logits), kept)
         return jnp.where(x == 0.0, at_zero, kept)
 
