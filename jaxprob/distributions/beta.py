@@ -19,11 +19,9 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
-    deviance,
     digamma_minus_log,
     log1p,
-    log_beta,
-    scale_by_log,
+    minus_deviance,
     times_power,
 )
 from jaxprob.distributions.tails import Tails, beta_tails
@@ -63,17 +61,18 @@ class Beta(Univariate, distrax.Beta):
         return constraints.unit_interval
 
     def _log_density(self, x: Array, a: Array, b: Array) -> Array:
-        y = 1.0 - x
-        edge = (x == 0.0) | (y == 0.0)
-        total = a + b
-        x_in, y_in = jnp.where(edge, 0.5, x), jnp.where(edge, 0.5, y)
-        saddle = -deviance(a, total * x_in) - deviance(b, total * y_in)
-        smaller = binet(total) - binet(a) - binet(b) + 0.5 * jnp.log(a / (total) * b)
-        inner = saddle + smaller - HALF_LOG_TWO_PI - jnp.log(x_in) - log1p(-x_in)
-        # At 0 and 1: -inf, a constant or inf, with slopes that are log 0 rather than NaN.
-        powers = scale_by_log(a - 1.0, jnp.where(edge, x, 0.5))
-        powers = powers + scale_by_log(b - 1.0, jnp.where(edge, y, 0.5))
-        return jnp.where(edge, powers - log_beta(a, b), inner)
+        y, total = 1.0 - x, a + b
+        log_x, log_y = jnp.log(x), log1p(-x)
+        log_a, log_b, log_total = jnp.log(a), jnp.log(b), jnp.log(total)
+        # (a + b) x - a = b x - a y = d, and (a + b) y - b = -d
+        gap = b * x - a * y
+        saddle = minus_deviance(a, gap, log_total + log_x - log_a)
+        saddle = saddle + minus_deviance(b, -gap, log_total + log_y - log_b)
+        smaller = binet(total) - binet(a) - binet(b) + 0.5 * (log_a + log_b - log_total)
+        inner = saddle + smaller - HALF_LOG_TWO_PI - log_x - log_y
+        at_zero = jnp.where(a == 1.0, log_b, jnp.where(a > 1.0, -jnp.inf, jnp.inf))
+        at_one = jnp.where(b == 1.0, log_a, jnp.where(b > 1.0, -jnp.inf, jnp.inf))
+        return jnp.where(x == 0.0, at_zero, jnp.where(y == 0.0, at_one, inner))
 
     def _slopes(self, x: Array, a: Array, b: Array) -> tuple[Array, ...]:
         total = digamma_minus_log(a + b)

@@ -15,7 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
+from jaxprob.distributions.odds import (
+    ODDS_CONSTRAINTS,
+    LogitsOrProbs,
+    binomial_log_density,
+    times,
+)
 from jaxprob.distributions.special import digamma_minus_log
 from jaxprob.distributions.tails import Tails, beta_tails
 from jaxprob.distributions.univariate import parameter
@@ -52,11 +57,11 @@ class Binomial(LogitsOrProbs):
 
     def _log_density(self, x: Array, total_count: Array, odds: Array) -> Array:
         rest = total_count - x
-        edge = (x <= 0.0) | (rest <= 0.0)
-        k, j = jnp.where(edge, 1.0, x), jnp.where(edge, 1.0, rest)
-        inner = binomial_log_density(k, j, self._log_odds_terms(jnp.where(edge, 0.5, odds)))
-        only = self._log_outcomes(jnp.where(edge, x, 0.0), jnp.where(edge, rest, 0.0), odds)
-        return jnp.where(edge, only, inner)
+        terms = self._log_odds_terms(odds)
+        *_, log_p, log_q = terms
+        none, all_of_them = times(rest, log_q), times(x, log_p)
+        inner = binomial_log_density(x, rest, terms)
+        return jnp.where(x <= 0.0, none, jnp.where(rest <= 0.0, all_of_them, inner))
 
     def _slopes(self, x: Array, total_count: Array, odds: Array) -> tuple[Array, ...]:
         rest = total_count - x
@@ -117,13 +122,10 @@ class NegativeBinomial(LogitsOrProbs):
         return constraints.non_negative_integer
 
     def _log_density(self, x: Array, total_count: Array, odds: Array) -> Array:
-        zero = x == 0.0
-        k = jnp.where(zero, 1.0, x)
-        terms = self._log_odds_terms(jnp.where(zero, 0.5, odds))
-        inner = binomial_log_density(k, total_count, terms)
-        share = jnp.log(total_count / (total_count + k))
-        at_zero = self._times_log_failure(total_count, odds)
-        return jnp.where(zero, at_zero, inner + share)
+        terms = self._log_odds_terms(odds)
+        inner = binomial_log_density(x, total_count, terms)
+        share = jnp.log(total_count / (total_count + x))
+        return jnp.where(x == 0.0, times(total_count, terms[3]), inner + share)
 
     def _slopes(self, x: Array, total_count: Array, odds: Array) -> tuple[Array, ...]:
         *_, log_p, log_q = self._log_odds_terms(odds)

@@ -12,7 +12,12 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
-from jaxprob.distributions.special import HALF_LOG_TWO_PI, binet, deviance, digamma_minus_log
+from jaxprob.distributions.special import (
+    HALF_LOG_TWO_PI,
+    binet_above_one,
+    digamma_minus_log,
+    minus_deviance,
+)
 from jaxprob.distributions.tails import Tails, gamma_tails
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter
 from jaxprob.types import Array, Key, Numbers
@@ -41,10 +46,10 @@ class Poisson(Univariate):
         return constraints.non_negative_integer
 
     def _log_density(self, x: Array, rate: Array) -> Array:
-        zero = x == 0.0
-        k = jnp.where(zero, 1.0, x)
-        inner = -deviance(k, rate) - binet(k) - 0.5 * jnp.log(k) - HALF_LOG_TWO_PI
-        return jnp.where(zero, -rate, inner)
+        log_x = jnp.log(x)
+        saddle = minus_deviance(x, rate - x, jnp.log(rate) - log_x)
+        inner = saddle - binet_above_one(x) - 0.5 * log_x - HALF_LOG_TWO_PI
+        return jnp.where(x == 0.0, -rate, inner)
 
     def _slopes(self, x: Array, rate: Array) -> tuple[Array, ...]:
         to_x = jnp.log(rate) - jnp.log(x + 1.0) - digamma_minus_log(x + 1.0)

@@ -16,14 +16,16 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.beta import Beta
+from jaxprob.distributions.slopes import with_slopes
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
     class_covariance,
     class_variance,
-    deviance,
     digamma_minus_log,
-    scale_by_log,
+    log_ratio,
+    minus_deviance,
+    times_power,
 )
 from jaxprob.distributions.validation import align, as_parameters
 from jaxprob.types import Array, Key, Numbers
@@ -89,21 +91,11 @@ class Dirichlet(Distribution, distrax.Dirichlet):
         value = self._event(value)
         allowed = self.support.check(value)
         ndim = max(value.ndim, self._concentration.ndim)
-        a, total = align(self._concentration, ndim), align(self._total, ndim - 1)[..., None]
+        a = align(self._concentration, ndim)
         x = align(value, ndim).astype(jnp.result_type(value.dtype, a.dtype))
         allowed = align(allowed, ndim - 1)
         x = jnp.where(allowed[..., None], x, 1.0 / x.shape[-1])
-        zero = x == 0.0
-        safe = jnp.where(zero, 1.0, x)
-        inner = -deviance(a, total * safe) - jnp.log(safe)
-        # What is left of it at x = 0, where a = 1 leaves a number.
-        at_zero = a - a * jnp.log(a / total) + scale_by_log(a - 1.0, jnp.where(zero, x, 1.0))
-        terms = jnp.where(zero, at_zero, inner) - binet(a) + 0.5 * jnp.log(a) - HALF_LOG_TWO_PI
-        of_total = binet(total) - 0.5 * jnp.log(total) + HALF_LOG_TWO_PI
-        # The form above counts on sum x = 1; towards x its slope shall be that of the density.
-        summed = jnp.sum(x, axis=-1)
-        of_sum = total[..., 0] * (summed - jax.lax.stop_gradient(summed))
-        log_prob = jnp.sum(terms, axis=-1) + of_total[..., 0] + of_sum
+        log_prob = with_slopes(_log_density, _slopes, event_ndims=(1, 1))(x, a)
         log_prob = jnp.where(allowed, log_prob, -jnp.inf)
         unknown = align(jnp.any(jnp.isnan(value), axis=-1), ndim - 1)
         return jnp.where(unknown, jnp.nan, log_prob)
@@ -144,3 +136,23 @@ class Dirichlet(Distribution, distrax.Dirichlet):
         smaller = jnp.sum(binet(a) - (a - 1.0) * digamma_minus_log(a), axis=-1) - binet(total)
         of_total = (total - size) * digamma_minus_log(total)
         return logs + smaller + of_total + (size - 1) * HALF_LOG_TWO_PI
+
+
+def _log_density(x: Array, a: Array) -> Array:
+    """Returns log p of points of the simplex `[..., K]`."""
+    total = jnp.sum(a, axis=-1, keepdims=True)
+    log_x, log_a, log_total = jnp.log(x), jnp.log(a), jnp.log(total)
+    saddle = minus_deviance(a, total * x - a, log_total + log_x - log_a)
+    # What is left of it at x = 0, where a = 1 leaves a number.
+    limit = jnp.where(a == 1.0, 1.0 + log_total, jnp.where(a > 1.0, -jnp.inf, jnp.inf))
+    terms = jnp.where(x == 0.0, limit, saddle - log_x)
+    terms = terms - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI
+    of_total = (binet(total) - 0.5 * log_total + HALF_LOG_TWO_PI)[..., 0]
+    # Fused into the sum, the terms would be computed one number at a time.
+    return jnp.sum(jax.lax.optimization_barrier(terms), axis=-1) + of_total
+
+
+def _slopes(x: Array, a: Array) -> tuple[Array, Array]:
+    total = jnp.sum(a, axis=-1, keepdims=True)
+    to_a = log_ratio(total * x, a) + digamma_minus_log(total) - digamma_minus_log(a)
+    return times_power(a - 1.0, x), to_a

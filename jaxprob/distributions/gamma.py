@@ -13,8 +13,6 @@ Twin: `torch_ref/distributions/gamma.py`. Source: Johnson, Kotz & Balakrishnan, 
 Univariate Distributions" vol. 1, 2nd ed., ch. 17.
 """
 
-import math
-
 import distrax
 import jax
 import jax.numpy as jnp
@@ -27,9 +25,8 @@ from jaxprob.distributions.special import (
     deviance,
     digamma_minus_log,
     log1p_minus,
-    log_gamma,
     log_ratio,
-    scale_by_log,
+    minus_deviance,
     times_power,
 )
 from jaxprob.distributions.tails import Tails, gamma_tails
@@ -180,13 +177,11 @@ class InverseGamma(_GammaBase):
 
 def gamma_log_density(x: Array, a: Array, b: Array) -> Array:
     """Returns log Gamma(x; a, b) for x >= 0."""
-    zero = x == 0.0
-    safe = jnp.where(zero, a / b, x)
-    inner = -deviance(a, b * safe) - binet(a) + 0.5 * jnp.log(a / (2 * math.pi)) - jnp.log(safe)
-    # At 0: -inf, log b or inf, with a slope towards a that is log 0 rather than NaN.
-    small = jnp.where(zero, a, 1.0)
-    edge = a * jnp.log(b) - log_gamma(a) + scale_by_log(small - 1.0, jnp.where(zero, x, 1.0))
-    return jnp.where(zero, edge, inner)
+    scaled, log_a = b * x, jnp.log(a)
+    saddle = minus_deviance(a, scaled - a, jnp.log(scaled) - log_a)
+    inner = saddle - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI - jnp.log(x)
+    at_zero = jnp.where(a == 1.0, jnp.log(b), jnp.where(a > 1.0, -jnp.inf, jnp.inf))
+    return jnp.where(x == 0.0, at_zero, inner)
 
 
 def gamma_kl(a_p: Array, b_p: Array, a_q: Array, b_q: Array) -> Array:

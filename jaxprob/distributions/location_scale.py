@@ -220,7 +220,7 @@ class Gumbel(_LocationScale, distrax.Gumbel):
         return -z - jnp.exp(-z)
 
     def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
-        slope = jnp.expm1(-z)
+        slope = jnp.exp(-z) - 1.0
         return slope, 1.0 + z * slope
 
     def _standard_tails(self, z: Array) -> Tails:

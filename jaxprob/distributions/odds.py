@@ -15,16 +15,17 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
+    binet_above_one,
     log1p,
-    log1p_minus_near,
     log_sigmoid,
+    minus_deviance,
     scale_by_log,
     times_power,
 )
 from jaxprob.distributions.univariate import Univariate
 from jaxprob.types import Array, Numbers
 
-__all__ = ["LogitsOrProbs", "binomial_log_density", "require_one"]
+__all__ = ["LogitsOrProbs", "binomial_log_density", "require_one", "times"]
 
 ODDS_CONSTRAINTS = {"logits": constraints.real, "probs": constraints.unit_interval}
 
@@ -73,8 +74,11 @@ class LogitsOrProbs(Univariate):
     def _log_odds_terms(self, odds: Array) -> tuple[Array, Array, Array, Array]:
         """p, 1 - p and their logarithms, from the parameter in the form in which it is held."""
         if self._probs is None:
-            return (jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds),
-                    log_sigmoid(odds), log_sigmoid(-odds))  # fmt: skip
+            small = jnp.exp(-jnp.abs(odds))  # odds of the rarer outcome
+            rest, positive = log1p(small), odds >= 0.0
+            rare, often = small / (1.0 + small), 1.0 / (1.0 + small)
+            return (jnp.where(positive, often, rare), jnp.where(positive, rare, often),
+                    jnp.minimum(odds, 0.0) - rest, jnp.minimum(-odds, 0.0) - rest)  # fmt: skip
         return odds, 1.0 - odds, jnp.log(odds), log1p(-odds)
 
     def _log_outcomes(self, successes: Array, failures: Array, odds: Array) -> Array:
@@ -83,7 +87,7 @@ class LogitsOrProbs(Univariate):
             # log p = min(odds, 0) - rest, log(1 - p) = min(-odds, 0) - rest
             against = jnp.where(odds < 0.0, successes, failures)
             rest = log1p(jnp.exp(-jnp.abs(odds)))
-            return -_times(against, jnp.abs(odds)) - _times(successes + failures, rest)
+            return -times(against, jnp.abs(odds)) - times(successes + failures, rest)
         failed = self._times_log_failure(failures, odds)
         return self._times_log_success(successes, odds) + failed
 
@@ -97,13 +101,13 @@ class LogitsOrProbs(Univariate):
         """Returns times * log p, 0 where times is 0."""
         if self._probs is not None:
             return scale_by_log(times, odds)
-        return _times(times, log_sigmoid(jnp.where(times == 0.0, 0.0, odds)))
+        return times(times, log_sigmoid(jnp.where(times == 0.0, 0.0, odds)))
 
     def _times_log_failure(self, times: Array, odds: Array) -> Array:
         """Returns times * log(1 - p), 0 where times is 0."""
         if self._probs is not None:
-            return _times(times, log1p(-jnp.where(times == 0.0, 0.0, odds)))
-        return _times(times, log_sigmoid(-jnp.where(times == 0.0, 0.0, odds)))
+            return times(times, log1p(-jnp.where(times == 0.0, 0.0, odds)))
+        return times(times, log_sigmoid(-jnp.where(times == 0.0, 0.0, odds)))
 
     def _shown_fields(self) -> dict[str, Any]:
         return {
@@ -113,8 +117,9 @@ class LogitsOrProbs(Univariate):
         }
 
 
-def _times(times: Array, logs: Array) -> Array:
-    return jnp.where(times == 0.0, 0.0, times * logs)
+def times(count: Array, logs: Array) -> Array:
+    """Returns count * logs, with 0 * -inf = 0."""
+    return jnp.where(count == 0.0, 0.0, count * logs)
 
 
 def binomial_log_density(k: Array, j: Array, terms: tuple[Array, Array, Array, Array]) -> Array:
@@ -128,13 +133,7 @@ def binomial_log_density(k: Array, j: Array, terms: tuple[Array, Array, Array, A
     n = k + j
     log_n, log_k, log_j = jnp.log(n), jnp.log(k), jnp.log(j)
     gap = j * p - k * q
-    saddle = _minus_deviance(k, gap, log_n + log_p - log_k)
-    saddle = saddle + _minus_deviance(j, -gap, log_n + log_q - log_j)
-    return saddle + binet(n) - binet(k) - binet(j) + 0.5 * (log_n - log_k - log_j) - HALF_LOG_TWO_PI
-
-
-def _minus_deviance(k: Array, gap: Array, log_ratio: Array) -> Array:
-    """Returns -D(k, k + gap), where log_ratio = log(1 + gap / k)."""
-    ratio = gap / k
-    near = (ratio > -0.5) & (ratio < 1.0)
-    return jnp.where(near, k * log1p_minus_near(jnp.where(near, ratio, 0.0)), k * log_ratio - gap)
+    saddle = minus_deviance(k, gap, log_n + log_p - log_k)
+    saddle = saddle + minus_deviance(j, -gap, log_n + log_q - log_j)
+    of_factorials = binet_above_one(n) - binet_above_one(k) - binet(j)
+    return saddle + of_factorials + 0.5 * (log_n - log_k - log_j) - HALF_LOG_TWO_PI

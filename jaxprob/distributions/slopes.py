@@ -19,14 +19,17 @@ __all__ = ["with_slopes"]
 
 
 def with_slopes(
-    value: Callable[..., Array], slopes: Callable[..., tuple[Array, ...]]
+    value: Callable[..., Array],
+    slopes: Callable[..., tuple[Array, ...]],
+    event_ndims: tuple[int, ...] | None = None,
 ) -> Callable[..., Array]:
-    """Gives an elementwise function its partial derivatives.
+    """Gives a function of numbers, or of the vectors in the last axes, its partial derivatives.
 
     Args:
-      value: Arrays that broadcast against each other -> array.
+      value: Arrays that broadcast against each other -> array without the event axes.
       slopes: The same arrays -> partial derivative towards each. They are differentiable
         themselves, so that second derivatives follow by autodiff.
+      event_ndims: Trailing axes of each argument that make one event; none by default.
 
     Returns:
       A function like `value`, differentiable in both modes.
@@ -36,9 +39,10 @@ def with_slopes(
     def rule(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
         out = function(*primals)
         total = jnp.zeros_like(out)
-        for slope, tangent in zip(slopes(*primals), tangents, strict=True):
+        depths = event_ndims or (0,) * len(primals)
+        for slope, tangent, depth in zip(slopes(*primals), tangents, depths, strict=True):
             if not isinstance(tangent, SymbolicZero):
-                total = total + slope * tangent
+                total = total + jnp.sum(slope * tangent, axis=tuple(range(-depth, 0)))
         return out, total
 
     function.defjvp(rule, symbolic_zeros=True)

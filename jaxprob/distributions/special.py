@@ -29,6 +29,7 @@ from jaxprob.types import Array
 
 __all__ = [
     "binet",
+    "binet_above_one",
     "binet_derivative",
     "class_covariance",
     "class_variance",
@@ -49,6 +50,7 @@ __all__ = [
     "log_sum",
     "log_sum_weighted",
     "mean_resultant_gap",
+    "minus_deviance",
     "scale_by_log",
     "standardize",
     "times_power",
@@ -90,15 +92,19 @@ def _chebyshev_jvp(coefficients, primals, tangents):
     return _chebyshev(coefficients, x), dot * _chebyshev(slope, x)
 
 
+def binet_above_one(z: Array) -> Array:
+    """Returns mu(z) for z >= 1."""
+    terms = _BINET if _is_double(z) else _BINET[:9]
+    return _chebyshev(terms, 2.0 / z - 1.0) / z
+
+
 def binet(z: Array) -> Array:
     """Returns mu(z) = log Gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2, for z > 0."""
     small = z < 1.0
-    above = jnp.where(small, z + 1.0, z)
-    terms = _BINET if _is_double(z) else _BINET[:9]
-    mu = _chebyshev(terms, 2.0 / above - 1.0) / above
+    mu = binet_above_one(jnp.where(small, z + 1.0, z))
     # mu(z) = mu(z + 1) + (z + 1/2) log(1 + 1/z) - 1
     below = jnp.where(small, z, 0.5)
-    return mu + jnp.where(small, (below + 0.5) * (jnp.log1p(below) - jnp.log(below)) - 1.0, 0.0)
+    return mu + jnp.where(small, (below + 0.5) * jnp.log1p(1.0 / below) - 1.0, 0.0)
 
 
 def binet_derivative(z: Array) -> Array:
@@ -241,6 +247,16 @@ def deviance(x: Array, m: Array, log_m: Array | None = None) -> Array:
 def times_power(power: Array, x: Array) -> Array:
     """Returns power / x, the slope of power * log(x), with 0 / 0 = 0."""
     return jnp.where(power == 0.0, 0.0, power / jnp.where((power == 0.0) & (x == 0.0), 1.0, x))
+
+
+def minus_deviance(x: Array, gap: Array, log_ratio: Array) -> Array:
+    """Returns -D(x, m) for x > 0, where gap = m - x and log_ratio = log(m / x) are at hand.
+
+    The slopes are those of the formula that holds: for densities that state their own.
+    """
+    ratio = gap / x
+    near = (ratio > -0.5) & (ratio < 1.0)
+    return jnp.where(near, x * log1p_minus_near(ratio), x * log_ratio - gap)
 
 
 def scale_by_log(times: Array, value: Array) -> Array:

@@ -60,12 +60,11 @@ class StudentT(Univariate):
     def _log_density(self, x: Array, df: Array, loc: Array, scale: Array) -> Array:
         z = standardize(x, loc, scale)
         ratio = jnp.abs(z) / jnp.sqrt(df)
-        far = ratio > 0.7
-        w = jnp.where(far, 0.0, z) ** 2 / df
-        # -(df + 1) / 2 log(1 + w), its leading term -z^2 / 2 split off
-        near = -0.5 * jnp.where(far, 0.0, z) ** 2 - 0.5 * df * log1p_minus(w) - 0.5 * log1p(w)
-        tail = -0.5 * (df + 1.0) * log1p_square(jnp.where(far, ratio, 1.0))
-        return _log_constant(df) - jnp.log(scale) + jnp.where(far, tail, near)
+        log_term = log1p_square(ratio)  # log(1 + z^2 / df)
+        # -(df + 1) / 2 of it, and near 0 without the cancellation against z^2 / 2
+        near = -0.5 * (z * z + df * log1p_minus_near(ratio * ratio) + log_term)
+        tail = -0.5 * (df + 1.0) * log_term
+        return _log_constant(df) - jnp.log(scale) + jnp.where(ratio > 0.7, tail, near)
 
     def _slopes(self, x: Array, df: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
         z = standardize(x, loc, scale)

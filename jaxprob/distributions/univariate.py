@@ -118,7 +118,7 @@ class Univariate(Distribution):
             return smallest_integer(lower, upper, tails, *ends)
 
         def density(x: Array) -> Array:
-            return jnp.exp(self._log_density(x, *parameters))
+            return jnp.exp(self._density_at(x, *parameters))
 
         return monotone_quantile(lower, tails, density, *ends, tail=upper)
 
