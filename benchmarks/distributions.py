@@ -38,6 +38,7 @@ PEERS = ("torch", "torch.compile", "numpyro", "tfp")
 
 # family -> (names of its parameters in our order, how they and the values are drawn, other names)
 REAL, POSITIVE, COUNT = "real", "positive", "count"
+DISCRETE = (COUNT, "binary", "class")
 FAMILIES: dict[str, dict[str, Any]] = {
     "Normal": {"parameters": {"loc": REAL, "scale": POSITIVE}},
     "Laplace": {"parameters": {"loc": REAL, "scale": POSITIVE}},
@@ -123,8 +124,10 @@ def build_jax(package: Any, family: str) -> Callable | None:
     return build
 
 
-def jax_operations(build: Callable, parameters: dict, value, is_ours: bool) -> dict[str, Callable]:
-    """The four operations, jitted; None where the draw has no pathwise gradient."""
+def jax_operations(
+    build: Callable, parameters: dict, value, counts: bool, is_ours: bool
+) -> dict[str, Callable]:
+    """The four operations, jitted. Densities of counts have slopes towards the parameters alone."""
     floats = {n: v for n, v in parameters.items() if n != "total_count"}
     fixed = {n: v for n, v in parameters.items() if n == "total_count"}
     key = jax.random.key(0)
@@ -139,7 +142,7 @@ def jax_operations(build: Callable, parameters: dict, value, is_ours: bool) -> d
         )
 
     log_prob_fn, draw_fn = jax.jit(log_prob), jax.jit(draw)
-    by = (0, 1) if np.issubdtype(value.dtype, np.floating) else 0
+    by = 0 if counts else (0, 1)
     log_prob_grad = jax.jit(jax.grad(lambda p, x: log_prob(p, x).sum(), argnums=by))
     draw_grad = jax.jit(jax.grad(lambda p, key: draw(p, key).sum()))
     return {
@@ -150,12 +153,14 @@ def jax_operations(build: Callable, parameters: dict, value, is_ours: bool) -> d
     }
 
 
-def torch_operations(cls: type, parameters: dict, value, wrap: Callable) -> dict[str, Callable]:
+def torch_operations(
+    cls: type, parameters: dict, value, counts: bool, wrap: Callable
+) -> dict[str, Callable]:
     """The four operations in PyTorch; `wrap` is torch.compile or nothing."""
     given = {n: torch.from_numpy(np.array(v)) for n, v in parameters.items()}
     leaves = {n: v.clone().requires_grad_(n != "total_count") for n, v in given.items()}
     x = torch.from_numpy(np.array(value))
-    x_leaf = x.clone().requires_grad_() if x.is_floating_point() else x
+    x_leaf = x if counts else x.clone().requires_grad_()
     needing = [v for v in (*leaves.values(), x_leaf) if v.requires_grad]
 
     def log_prob(p, x):
@@ -239,16 +244,17 @@ def main() -> None:
         rng = np.random.default_rng(0)
         parameters = {n: arrays(k, args.size, rng) for n, k in row["parameters"].items()}
         value = arrays(row.get("value", REAL), args.size, rng)
-        ours = jax_operations(build_jax(jd, family), parameters, value, True)
+        counts = row.get("value") in DISCRETE
+        ours = jax_operations(build_jax(jd, family), parameters, value, counts, True)
         sides = {}
         for name, package in packages.items():
             build = build_jax(package, family)
             if build is not None:
-                sides[name] = jax_operations(build, parameters, value, False)
+                sides[name] = jax_operations(build, parameters, value, counts, False)
         if "torch" not in row.get("without", ()):
             cls = getattr(torch.distributions, family)
-            sides["torch"] = torch_operations(cls, parameters, value, lambda f: f)
-            sides["torch.compile"] = torch_operations(cls, parameters, value, torch.compile)
+            sides["torch"] = torch_operations(cls, parameters, value, counts, lambda f: f)
+            sides["torch.compile"] = torch_operations(cls, parameters, value, counts, torch.compile)
         pathwise = getattr(getattr(jd, family), "reparameterized", False)
         for operation in args.operations:
             if operation == "sample gradient" and pathwise is not True:

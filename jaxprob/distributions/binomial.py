@@ -19,7 +19,7 @@ from jaxprob.distributions.odds import (
     ODDS_CONSTRAINTS,
     LogitsOrProbs,
     binomial_log_density,
-    times,
+    times_log,
 )
 from jaxprob.distributions.special import digamma_minus_log
 from jaxprob.distributions.tails import Tails, beta_tails
@@ -59,7 +59,7 @@ class Binomial(LogitsOrProbs):
         rest = total_count - x
         terms = self._log_odds_terms(odds)
         *_, log_p, log_q = terms
-        none, all_of_them = times(rest, log_q), times(x, log_p)
+        none, all_of_them = times_log(rest, log_q), times_log(x, log_p)
         inner = binomial_log_density(x, rest, terms)
         return jnp.where(x <= 0.0, none, jnp.where(rest <= 0.0, all_of_them, inner))
 
@@ -125,7 +125,7 @@ class NegativeBinomial(LogitsOrProbs):
         terms = self._log_odds_terms(odds)
         inner = binomial_log_density(x, total_count, terms)
         share = jnp.log(total_count / (total_count + x))
-        return jnp.where(x == 0.0, times(total_count, terms[3]), inner + share)
+        return jnp.where(x == 0.0, times_log(total_count, terms[3]), inner + share)
 
     def _slopes(self, x: Array, total_count: Array, odds: Array) -> tuple[Array, ...]:
         *_, log_p, log_q = self._log_odds_terms(odds)

@@ -115,8 +115,14 @@ class Weibull(_Positive):
 
     def _tails(self, x: Array, scale: Array, concentration: Array) -> Tails:
         zero = x == 0.0
-        log_scaled = log_ratio(jnp.where(zero, scale, x), scale)
-        return Tails(jnp.where(zero, 0.0, -jnp.exp(concentration * log_scaled)), False)
+        log_hazard = concentration * log_ratio(jnp.where(zero, scale, x), scale)
+        hazard = jnp.where(zero, 0.0, jnp.exp(log_hazard))
+        # Where the hazard h is small: log(1 - e^-h) = log h + log((1 - e^-h) / h).
+        small = hazard < 0.5
+        inside = jnp.where(small & ~zero, jnp.maximum(hazard, jnp.finfo(hazard.dtype).eps), 0.5)
+        lower = log_hazard + jnp.log(-jnp.expm1(-inside) / inside)
+        lower = jnp.where(zero, -jnp.inf, lower)
+        return Tails(jnp.where(small, lower, -hazard), small)
 
     def _quantile(self, lower: Array, upper: Array, scale: Array, concentration: Array) -> Array:
         hazard = -probability_logs(lower, upper)[1]

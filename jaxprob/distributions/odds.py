@@ -25,7 +25,7 @@ from jaxprob.distributions.special import (
 from jaxprob.distributions.univariate import Univariate
 from jaxprob.types import Array, Numbers
 
-__all__ = ["LogitsOrProbs", "binomial_log_density", "require_one", "times"]
+__all__ = ["LogitsOrProbs", "binomial_log_density", "require_one", "times_log"]
 
 ODDS_CONSTRAINTS = {"logits": constraints.real, "probs": constraints.unit_interval}
 
@@ -87,7 +87,7 @@ class LogitsOrProbs(Univariate):
             # log p = min(odds, 0) - rest, log(1 - p) = min(-odds, 0) - rest
             against = jnp.where(odds < 0.0, successes, failures)
             rest = log1p(jnp.exp(-jnp.abs(odds)))
-            return -times(against, jnp.abs(odds)) - times(successes + failures, rest)
+            return -times_log(against, jnp.abs(odds)) - times_log(successes + failures, rest)
         failed = self._times_log_failure(failures, odds)
         return self._times_log_success(successes, odds) + failed
 
@@ -101,13 +101,13 @@ class LogitsOrProbs(Univariate):
         """Returns times * log p, 0 where times is 0."""
         if self._probs is not None:
             return scale_by_log(times, odds)
-        return times(times, log_sigmoid(jnp.where(times == 0.0, 0.0, odds)))
+        return times_log(times, log_sigmoid(jnp.where(times == 0.0, 0.0, odds)))
 
     def _times_log_failure(self, times: Array, odds: Array) -> Array:
         """Returns times * log(1 - p), 0 where times is 0."""
         if self._probs is not None:
-            return times(times, log1p(-jnp.where(times == 0.0, 0.0, odds)))
-        return times(times, log_sigmoid(-jnp.where(times == 0.0, 0.0, odds)))
+            return times_log(times, log1p(-jnp.where(times == 0.0, 0.0, odds)))
+        return times_log(times, log_sigmoid(-jnp.where(times == 0.0, 0.0, odds)))
 
     def _shown_fields(self) -> dict[str, Any]:
         return {
@@ -117,7 +117,7 @@ class LogitsOrProbs(Univariate):
         }
 
 
-def times(count: Array, logs: Array) -> Array:
+def times_log(count: Array, logs: Array) -> Array:
     """Returns count * logs, with 0 * -inf = 0."""
     return jnp.where(count == 0.0, 0.0, count * logs)
 

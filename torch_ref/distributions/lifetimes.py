@@ -75,10 +75,18 @@ class Weibull(Univariate, torch.distributions.Weibull):
         return k.log() - self.scale.log() + torch.where(zero, edge, inner)
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        zero = x == 0.0
-        hazard = (self.concentration * (torch.where(zero, 1.0, x) / self.scale).log()).exp()
-        hazard = torch.where(zero, 0.0, hazard)
+        hazard = torch.where(x == 0.0, 0.0, self._log_hazard(x).exp())
         return -torch.expm1(-hazard), (-hazard).exp()
+
+    def _log_hazard(self, x: Tensor) -> Tensor:
+        return self.concentration * (torch.where(x == 0.0, 1.0, x) / self.scale).log()
+
+    def log_cdf(self, value: Tensor) -> Tensor:
+        """Returns log P(X <= value), also where the probability underflows."""
+        log_hazard = self._log_hazard(value.clamp(min=0.0))
+        tiny = (log_hazard < -20.0) & (value > 0.0)
+        first_order = log_hazard - 0.5 * log_hazard.exp()  # log(1 - e^-h) = log h - h / 2 + ...
+        return torch.where(tiny, first_order, super().log_cdf(torch.where(tiny, self.scale, value)))
 
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         hazard = -log_probabilities(lower, upper)[1]

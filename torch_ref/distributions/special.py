@@ -123,7 +123,8 @@ def log_i0e(k: Tensor) -> Tensor:
 
 def resultant(k: Tensor) -> Tensor:
     """Returns I1(k) / I0(k), the mean of cos(x - loc)."""
-    return torch.special.i1e(k) / torch.special.i0e(k)
+    wide = k.double()  # one minus this is wanted
+    return torch.special.i1e(wide) / torch.special.i0e(wide)
 
 
 def class_variance(p: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ TERMS = 400
 
 def gamma_tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Returns P(G <= x) and P(G > x) for a gamma variable of concentration `a` and rate 1."""
-    a, x = torch.broadcast_tensors(a, x)
+    dtype = torch.promote_types(a.dtype, x.dtype)
+    a, x = torch.broadcast_tensors(a.double(), x.double())  # in float32 the fraction drifts
     inside = (x > 0.0) & x.isfinite()
     x_in = torch.where(inside, x, a.detach())
     low = x_in < a + 1.0
@@ -30,8 +31,14 @@ def gamma_tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     far = torch.where(low, a.detach() + 2.0, x_in)
     upper = log_density.exp() * _gamma_fraction(a, far)
     lower, upper = torch.where(low, lower, 1.0 - upper), torch.where(low, 1.0 - lower, upper)
+    return _with_ends(inside, x, lower, upper, dtype)
+
+
+def _with_ends(inside, x: Tensor, lower: Tensor, upper: Tensor, dtype) -> tuple[Tensor, Tensor]:
+    """0 and 1 where x is at an end of the support."""
     edge = (x > 0.0).to(x.dtype)
-    return torch.where(inside, lower, edge), torch.where(inside, upper, 1.0 - edge)
+    lower, upper = torch.where(inside, lower, edge), torch.where(inside, upper, 1.0 - edge)
+    return lower.to(dtype), upper.to(dtype)
 
 
 def _gamma_series(a: Tensor, x: Tensor) -> Tensor:
@@ -62,7 +69,8 @@ def _gamma_fraction(a: Tensor, x: Tensor) -> Tensor:
 
 def beta_tails(a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Returns P(B <= x) and P(B > x) for a beta variable; `y` is 1 - x."""
-    a, b, x, y = torch.broadcast_tensors(a, b, x, y)
+    dtype = torch.promote_types(a.dtype, x.dtype)
+    a, b, x, y = torch.broadcast_tensors(a.double(), b.double(), x.double(), y.double())
     inside = (x > 0.0) & (y > 0.0)
     x_in, y_in = torch.where(inside, x, 0.5), torch.where(inside, y, 0.5)
     total = a + b
@@ -73,8 +81,7 @@ def beta_tails(a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
     first, second = torch.where(low, a, b), torch.where(low, b, a)
     tail = density / first * _beta_fraction(first, second, torch.where(low, x_in, y_in))
     lower, upper = torch.where(low, tail, 1.0 - tail), torch.where(low, 1.0 - tail, tail)
-    edge = (x > 0.0).to(x.dtype)
-    return torch.where(inside, lower, edge), torch.where(inside, upper, 1.0 - edge)
+    return _with_ends(inside, x, lower, upper, dtype)
 
 
 def _beta_fraction(a: Tensor, b: Tensor, x: Tensor) -> Tensor:

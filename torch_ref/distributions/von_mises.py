@@ -79,7 +79,7 @@ class VonMises(Univariate):
     @property
     def variance(self) -> Tensor:
         """Circular variance."""
-        return 1.0 - resultant(self.concentration)
+        return (1.0 - resultant(self.concentration)).to(self.concentration.dtype)
 
     def entropy(self) -> Tensor:
         """Returns log(2 pi I0(k)) - k A(k)."""
