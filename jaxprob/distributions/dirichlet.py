@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.beta import Beta
-from jaxprob.distributions.slopes import with_slopes
+from jaxprob.distributions.slopes import by_column, with_slopes
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
@@ -140,19 +140,24 @@ class Dirichlet(Distribution, distrax.Dirichlet):
 
 def _log_density(x: Array, a: Array) -> Array:
     """Returns log p of points of the simplex `[..., K]`."""
-    total = jnp.sum(a, axis=-1, keepdims=True)
+    total = jnp.sum(a, axis=-1)
+    of_total = binet(total) - 0.5 * jnp.log(total) + HALF_LOG_TWO_PI
+    return jnp.sum(by_column(_term, x, a, total[..., None]), axis=-1) + of_total
+
+
+def _term(x: Array, a: Array, total: Array) -> Array:
     log_x, log_a, log_total = jnp.log(x), jnp.log(a), jnp.log(total)
     saddle = minus_deviance(a, total * x - a, log_total + log_x - log_a)
     # What is left of it at x = 0, where a = 1 leaves a number.
     limit = jnp.where(a == 1.0, 1.0 + log_total, jnp.where(a > 1.0, -jnp.inf, jnp.inf))
-    terms = jnp.where(x == 0.0, limit, saddle - log_x)
-    terms = terms - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI
-    of_total = (binet(total) - 0.5 * log_total + HALF_LOG_TWO_PI)[..., 0]
-    # Fused into the sum, the terms would be computed one number at a time.
-    return jnp.sum(jax.lax.optimization_barrier(terms), axis=-1) + of_total
+    term = jnp.where(x == 0.0, limit, saddle - log_x)
+    return term - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI
 
 
 def _slopes(x: Array, a: Array) -> tuple[Array, Array]:
-    total = jnp.sum(a, axis=-1, keepdims=True)
-    to_a = log_ratio(total * x, a) + digamma_minus_log(total) - digamma_minus_log(a)
-    return times_power(a - 1.0, x), to_a
+    def to_a(x: Array, a: Array, total: Array, of_total: Array) -> Array:
+        return log_ratio(total * x, a) + of_total - digamma_minus_log(a)
+
+    total = jnp.sum(a, axis=-1)
+    of_total = digamma_minus_log(total)[..., None]
+    return times_power(a - 1.0, x), by_column(to_a, x, a, total[..., None], of_total)

@@ -1,4 +1,4 @@
-"""Closed-form slopes for formulas whose own pass back would cost several times as much.
+"""How a density is computed fast: slopes in closed form, and loops that vectorise.
 
 Autodiff keeps every intermediate number of a density in memory. The slopes of most densities are
 shorter than the densities themselves, d log Gamma(x; a, b) / da = log(b x) - psi(a) for one, and
@@ -15,7 +15,9 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxprob.types import Array
 
-__all__ = ["with_slopes"]
+__all__ = ["by_column", "with_slopes"]
+
+SHORT = 16
 
 
 def with_slopes(
@@ -47,3 +49,16 @@ def with_slopes(
 
     function.defjvp(rule, symbolic_zeros=True)
     return function
+
+
+def by_column(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Applies an elementwise function to `[..., K]` arrays, one column after the other.
+
+    XLA's loop over a short last axis does not vectorise a long formula: for K = 10 this takes a
+    sixth of the time. Long axes go as they are.
+    """
+    size = max(array.shape[-1] for array in arrays)
+    if size > SHORT:
+        return function(*arrays)
+    wide = [jnp.broadcast_to(a, (*a.shape[:-1], size)) for a in arrays]
+    return jnp.stack([function(*(a[..., k] for a in wide)) for k in range(size)], axis=-1)
