@@ -23,7 +23,7 @@ def relative(actual, expected):
     same = actual == expected
     with np.errstate(invalid="ignore"):
         gap = np.abs(actual - expected) / np.maximum(1.0, np.abs(expected))
-    return float(np.max(np.where(same, 0.0, gap)))
+    return float(np.max(np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))))
 
 
 # name -> (distribution of parameters, value, parameters, truth of (value, *parameters))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_ref import random
 from torch_ref.distributions.gamma import log_gamma_draws
-from torch_ref.distributions.special import binet, deviance, digamma_minus_log, xlogy
+from torch_ref.distributions.special import binet, deviance, digamma_minus_log, power_log
 from torch_ref.distributions.tails import beta_tails
 from torch_ref.distributions.univariate import Univariate
 
@@ -40,8 +40,8 @@ class Beta(Univariate, torch.distributions.Beta):
         root = 0.5 * (a / total * b / (2 * math.pi)).log()
         inner = saddle - self._log_beta_remainder() + root - x_in.log() - torch.log1p(-x_in)
         log_beta = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(total)
-        powers = xlogy(a - 1.0, torch.where(edge, x, 0.5))
-        powers = powers + xlogy(b - 1.0, torch.where(edge, y, 0.5))
+        powers = power_log(a - 1.0, torch.where(edge, x, 0.5))
+        powers = powers + power_log(b - 1.0, torch.where(edge, y, 0.5))
         return torch.where(edge, powers - log_beta, inner)
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,15 @@ class Binomial(LogitsOrProbs):
         edge = (x <= 0.0) | (rest <= 0.0)
         inner = binomial_log_density(torch.where(edge, 1.0, x), torch.where(edge, 1.0, rest), self)
         only = self.log_success(torch.where(edge, x, 0.0))
-        return torch.where(edge, only + self.log_failure(torch.where(edge, rest, 0.0)), inner)
+        only = only + self.log_failure(torch.where(edge, rest, 0.0))
+        # One way to choose none or all: the logarithm is 0, but its slope towards n is not.
+        n = self.total_count
+        ways = torch.lgamma(n + 1.0) - torch.lgamma(x + 1.0) - torch.lgamma(rest.clamp(min=0) + 1.0)
+        next_fails = torch.where(
+            rest == 0.0, n * self.log_failure(torch.ones_like(n)).detach(), 0.0
+        )
+        slopes = ways + torch.where(self.failure_probs > 0.0, next_fails, 0.0)
+        return torch.where(edge, only + slopes - slopes.detach(), inner)
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         rest = (self.total_count - x).clamp(min=0.5)

@@ -16,7 +16,7 @@ from torch_ref.distributions.special import (
     class_variance,
     deviance,
     digamma_minus_log,
-    xlogy,
+    power_log,
 )
 
 __all__ = ["Dirichlet"]
@@ -38,7 +38,8 @@ class Dirichlet(Distribution, torch.distributions.Dirichlet):
         zero = value == 0.0
         safe = torch.where(zero, 1.0, value)
         inner = -deviance(a, total * safe) - safe.log()
-        edge = a - a * (a / total).log() + xlogy(a - 1.0, torch.where(zero, value, 1.0))
+        powers = power_log(a - 1.0, torch.where(zero, value, 1.0))
+        edge = a - a * (a / total).log() + powers - total * value
         terms = torch.where(zero, edge, inner) - binet(a) + 0.5 * a.log() - HALF_LOG_TWO_PI
         of_total = binet(total) - 0.5 * total.log() + HALF_LOG_TWO_PI
         # sum (a - 1) log x, with a_0 (1 - sum x) added, which is nought on the simplex: its slope

@@ -15,7 +15,7 @@ from torch_ref.distributions.special import (
     binet,
     deviance,
     digamma_minus_log,
-    xlogy,
+    power_log,
 )
 from torch_ref.distributions.tails import gamma_tails
 from torch_ref.distributions.univariate import Univariate
@@ -29,7 +29,8 @@ def gamma_log_density(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     safe = torch.where(zero, (a / b).detach(), x)
     inner = -deviance(a, b * safe) - binet(a) + 0.5 * (a / (2 * math.pi)).log() - safe.log()
     small = torch.where(zero, a, 1.0)
-    edge = a * b.log() - torch.lgamma(small) + xlogy(small - 1.0, torch.where(zero, x, 1.0))
+    powers = power_log(small - 1.0, torch.where(zero, x, 1.0))
+    edge = a * b.log() - torch.lgamma(small) + powers - b * x
     return torch.where(zero, edge, inner)
 
 

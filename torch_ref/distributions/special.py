@@ -23,6 +23,7 @@ __all__ = [
     "log_i0e",
     "log_probabilities",
     "log_sum_exp_weighted",
+    "power_log",
     "resultant",
     "softplus",
     "xlogy",
@@ -97,6 +98,30 @@ def xlogy(times: Tensor, value: Tensor) -> Tensor:
     none = times == 0.0
     log = torch.where(value == 0.0, 1.0, value).log()
     return torch.where(none, times * log, times * torch.where(none, 1.0, value).log())
+
+
+class _PowerLog(torch.autograd.Function):
+    """times * log(value) with 0 log 0 = 0, whose slope towards `times` is log(value) all the same.
+
+    torch.xlogy gives 0 there, as if the power of 0 did not jump from infinity through 1 to 0.
+    """
+
+    @staticmethod
+    def forward(ctx, times, value):
+        ctx.save_for_backward(times, value)
+        return torch.special.xlogy(times, value)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        (times, value), (grad,) = ctx.saved_tensors, grads
+        to_value = torch.where(times == 0.0, 0.0, times / value)
+        # a gradient of 0 comes from entries that are masked
+        return torch.where(grad == 0.0, 0.0, grad * value.log()), grad * to_value
+
+
+def power_log(times: Tensor, value: Tensor) -> Tensor:
+    """Returns times * log(value), the logarithm of a power."""
+    return _PowerLog.apply(*torch.broadcast_tensors(times, value))
 
 
 def log_probabilities(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
