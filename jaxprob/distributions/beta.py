@@ -22,6 +22,7 @@ from jaxprob.distributions.special import (
     digamma_minus_log,
     log1p,
     minus_deviance,
+    reused,
     times_power,
 )
 from jaxprob.distributions.tails import Tails, beta_tails
@@ -62,8 +63,8 @@ class Beta(Univariate, distrax.Beta):
 
     def _log_density(self, x: Array, a: Array, b: Array) -> Array:
         y, total = 1.0 - x, a + b
-        log_x, log_y = jnp.log(x), log1p(-x)
-        log_a, log_b, log_total = jnp.log(a), jnp.log(b), jnp.log(total)
+        log_x, log_y = reused(jnp.log(x)), reused(log1p(-x))
+        log_a, log_b, log_total = (reused(jnp.log(count)) for count in (a, b, total))
         # (a + b) x - a = b x - a y = d, and (a + b) y - b = -d
         gap = b * x - a * y
         saddle = minus_deviance(a, gap, log_total + log_x - log_a)

@@ -17,6 +17,7 @@ from jaxprob.distributions.special import (
     binet_above_one,
     digamma_minus_log,
     minus_deviance,
+    reused,
 )
 from jaxprob.distributions.tails import Tails, gamma_tails
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter
@@ -46,14 +47,14 @@ class Poisson(Univariate):
         return constraints.non_negative_integer
 
     def _log_density(self, x: Array, rate: Array) -> Array:
-        log_x = jnp.log(x)
+        log_x = reused(jnp.log(x))
         saddle = minus_deviance(x, rate - x, jnp.log(rate) - log_x)
         inner = saddle - binet_above_one(x) - 0.5 * log_x - HALF_LOG_TWO_PI
         return jnp.where(x == 0.0, -rate, inner)
 
     def _slopes(self, x: Array, rate: Array) -> tuple[Array, ...]:
         to_x = jnp.log(rate) - jnp.log(x + 1.0) - digamma_minus_log(x + 1.0)
-        return to_x, jnp.where(x == 0.0, -1.0, (x - rate) / jnp.where(x == 0.0, 1.0, rate))
+        return to_x, jnp.where(x == 0.0, -1.0, (x - rate) / rate)
 
     def _tails(self, x: Array, rate: Array) -> Tails:
         x, rate = jnp.broadcast_arrays(x, rate)

@@ -25,6 +25,7 @@ from jaxprob.distributions.special import (
     digamma_minus_log,
     log_ratio,
     minus_deviance,
+    reused,
     times_power,
 )
 from jaxprob.distributions.validation import align, as_parameters
@@ -146,7 +147,7 @@ def _log_density(x: Array, a: Array) -> Array:
 
 
 def _term(x: Array, a: Array, total: Array) -> Array:
-    log_x, log_a, log_total = jnp.log(x), jnp.log(a), jnp.log(total)
+    log_x, log_a, log_total = (reused(jnp.log(part)) for part in (x, a, total))
     saddle = minus_deviance(a, total * x - a, log_total + log_x - log_a)
     # What is left of it at x = 0, where a = 1 leaves a number.
     limit = jnp.where(a == 1.0, 1.0 + log_total, jnp.where(a > 1.0, -jnp.inf, jnp.inf))

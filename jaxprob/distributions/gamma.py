@@ -27,6 +27,7 @@ from jaxprob.distributions.special import (
     log1p_minus,
     log_ratio,
     minus_deviance,
+    reused,
     times_power,
 )
 from jaxprob.distributions.tails import Tails, gamma_tails
@@ -177,7 +178,7 @@ class InverseGamma(_GammaBase):
 
 def gamma_log_density(x: Array, a: Array, b: Array) -> Array:
     """Returns log Gamma(x; a, b) for x >= 0."""
-    scaled, log_a = b * x, jnp.log(a)
+    scaled, log_a = b * x, reused(jnp.log(a))
     saddle = minus_deviance(a, scaled - a, jnp.log(scaled) - log_a)
     inner = saddle - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI - jnp.log(x)
     at_zero = jnp.where(a == 1.0, jnp.log(b), jnp.where(a > 1.0, -jnp.inf, jnp.inf))

@@ -19,7 +19,7 @@ import numpy as np
 from jax.scipy.special import erf, erfinv, ndtri
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log_gamma, log_ndtr, log_ratio, standardize
+from jaxprob.distributions.special import log_gamma, log_ndtr, log_ratio, reused, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
@@ -257,7 +257,7 @@ class HalfNormal(_Positive):
         return 0.5 * math.log(2 / math.pi) - jnp.log(scale) - 0.5 * (x / scale) ** 2
 
     def _slopes(self, x: Array, scale: Array) -> tuple[Array, ...]:
-        z = x / scale
+        z = reused(x / scale)
         return -z / scale, (z * z - 1.0) / scale
 
     def _tails(self, x: Array, scale: Array) -> Tails:

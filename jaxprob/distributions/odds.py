@@ -19,6 +19,7 @@ from jaxprob.distributions.special import (
     log1p,
     log_sigmoid,
     minus_deviance,
+    reused,
     scale_by_log,
     times_power,
 )
@@ -74,11 +75,9 @@ class LogitsOrProbs(Univariate):
     def _log_odds_terms(self, odds: Array) -> tuple[Array, Array, Array, Array]:
         """p, 1 - p and their logarithms, from the parameter in the form in which it is held."""
         if self._probs is None:
-            small = jnp.exp(-jnp.abs(odds))  # odds of the rarer outcome
-            rest, positive = log1p(small), odds >= 0.0
-            rare, often = small / (1.0 + small), 1.0 / (1.0 + small)
-            return (jnp.where(positive, often, rare), jnp.where(positive, rare, often),
-                    jnp.minimum(odds, 0.0) - rest, jnp.minimum(-odds, 0.0) - rest)  # fmt: skip
+            rest = reused(log1p(jnp.exp(-jnp.abs(odds))))
+            return (*_sigmoids(odds), jnp.minimum(odds, 0.0) - rest,
+                    jnp.minimum(-odds, 0.0) - rest)  # fmt: skip
         return odds, 1.0 - odds, jnp.log(odds), log1p(-odds)
 
     def _log_outcomes(self, successes: Array, failures: Array, odds: Array) -> Array:
@@ -94,7 +93,8 @@ class LogitsOrProbs(Univariate):
     def _outcomes_slope(self, successes: Array, failures: Array, odds: Array) -> Array:
         """Slope of `_log_outcomes` towards the odds."""
         if self._probs is None:
-            return successes * jax.nn.sigmoid(-odds) - failures * jax.nn.sigmoid(odds)
+            p, q = _sigmoids(odds)
+            return successes * q - failures * p
         return times_power(successes, odds) - times_power(failures, 1.0 - odds)
 
     def _times_log_success(self, times: Array, odds: Array) -> Array:
@@ -117,6 +117,14 @@ class LogitsOrProbs(Univariate):
         }
 
 
+def _sigmoids(odds: Array) -> tuple[Array, Array]:
+    """Returns p and 1 - p, both with all digits, from one exponential."""
+    small = reused(jnp.exp(-jnp.abs(odds)))  # odds of the rarer outcome
+    often = reused(1.0 / (1.0 + small))
+    rare, positive = small * often, odds >= 0.0
+    return jnp.where(positive, often, rare), jnp.where(positive, rare, often)
+
+
 def times_log(count: Array, logs: Array) -> Array:
     """Returns count * logs, with 0 * -inf = 0."""
     return jnp.where(count == 0.0, 0.0, count * logs)
@@ -131,7 +139,7 @@ def binomial_log_density(k: Array, j: Array, terms: tuple[Array, Array, Array, A
     """
     p, q, log_p, log_q = terms
     n = k + j
-    log_n, log_k, log_j = jnp.log(n), jnp.log(k), jnp.log(j)
+    log_n, log_k, log_j = (reused(jnp.log(count)) for count in (n, k, j))
     gap = j * p - k * q
     saddle = minus_deviance(k, gap, log_n + log_p - log_k)
     saddle = saddle + minus_deviance(j, -gap, log_n + log_q - log_j)

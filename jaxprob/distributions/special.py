@@ -51,6 +51,7 @@ __all__ = [
     "log_sum_weighted",
     "mean_resultant_gap",
     "minus_deviance",
+    "reused",
     "scale_by_log",
     "standardize",
     "times_power",
@@ -89,6 +90,15 @@ def _is_double(x: Array) -> bool:
     return jnp.finfo(x.dtype).nmant > 30
 
 
+def reused(x: Array) -> Array:
+    """Returns x, but the lowest finite number for -inf; for quotients and logarithms used twice.
+
+    XLA leaves a loop wherever the result of an expensive operation is used twice, and writes it to
+    memory. A cheap operation on top of it is repeated instead, and the loop goes on.
+    """
+    return jnp.maximum(x, jnp.finfo(x.dtype).min)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _chebyshev(coefficients: Sequence[float], x: Array) -> Array:
     """Clenshaw's sum of c_j T_j(x)."""
@@ -109,7 +119,7 @@ def _chebyshev_jvp(coefficients, primals, tangents):
 def binet_above_one(z: Array) -> Array:
     """Returns mu(z) for z >= 1, with the slopes of the series: for densities that state theirs."""
     terms = _BINET if _is_double(z) else _BINET[:9]
-    return _chebyshev(terms, 2.0 / z - 1.0) / z
+    return _chebyshev(terms, reused(2.0 / z) - 1.0) / z
 
 
 @jax.custom_jvp
@@ -132,7 +142,7 @@ def binet_derivative(z: Array) -> Array:
     small = z < 1.0
     above = jnp.where(small, z + 1.0, z)
     terms = _BINET_SLOPE if _is_double(z) else _BINET_SLOPE[:10]
-    slope = _chebyshev(terms, 2.0 / above - 1.0) / above / above
+    slope = _chebyshev(terms, reused(2.0 / above) - 1.0) / above / above
     below = jnp.where(small, z, 0.5)
     shift = jnp.log1p(1.0 / below) - 0.5 / below - 0.5 / (1.0 + below)
     return slope + jnp.where(small, shift, 0.0)
@@ -159,7 +169,7 @@ def log_beta(a: Array, b: Array) -> Array:
 @jax.custom_jvp
 def log1p_minus_near(w: Array) -> Array:
     """Returns log(1 + w) - w for -0.5 < w < 1 without cancellation; -w^2 / 2 to first order."""
-    r = w / (2.0 + w)
+    r = reused(w / (2.0 + w))
     # log(1 + w) = 2 atanh(r), and 2 r - w = -r w
     square, odd = r * r, jnp.zeros_like(r)
     for k in range(33 if _is_double(w) else 15, 1, -2):
@@ -210,7 +220,7 @@ def log1mexp(x: Array) -> Array:
 @jax.custom_jvp
 def standardize(x: Array, loc: Array, scale: Array) -> Array:
     """Returns (x - loc) / scale, with slopes that need no square of the scale."""
-    return (x - loc) / scale
+    return reused((x - loc) / scale)
 
 
 @standardize.defjvp
@@ -280,7 +290,7 @@ def minus_deviance(x: Array, gap: Array, log_ratio: Array) -> Array:
 
     The slopes are those of the formula that holds: for densities that state their own.
     """
-    ratio = gap / x
+    ratio = reused(gap / x)
     near = (ratio > -0.5) & (ratio < 1.0)
     return jnp.where(near, x * log1p_minus_near(ratio), x * log_ratio - gap)
 

@@ -25,6 +25,7 @@ from jaxprob.distributions.special import (
     log1p_minus,
     log1p_minus_near,
     log1p_square,
+    reused,
     standardize,
 )
 from jaxprob.distributions.tails import Tails, beta_tails
@@ -60,7 +61,7 @@ class StudentT(Univariate):
     def _log_density(self, x: Array, df: Array, loc: Array, scale: Array) -> Array:
         z = standardize(x, loc, scale)
         ratio = jnp.abs(z) / jnp.sqrt(df)
-        log_term = log1p_square(ratio)  # log(1 + z^2 / df)
+        log_term = reused(log1p_square(ratio))  # log(1 + z^2 / df)
         # -(df + 1) / 2 of it, and near 0 without the cancellation against z^2 / 2
         near = -0.5 * (z * z + df * log1p_minus_near(ratio * ratio) + log_term)
         tail = -0.5 * (df + 1.0) * log_term
