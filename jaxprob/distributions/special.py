@@ -282,7 +282,8 @@ def deviance(x: Array, m: Array, log_m: Array | None = None) -> Array:
 
 def times_power(power: Array, x: Array) -> Array:
     """Returns power / x, the slope of power * log(x), with 0 / 0 = 0."""
-    return jnp.where(power == 0.0, 0.0, power / jnp.where((power == 0.0) & (x == 0.0), 1.0, x))
+    neither = (power == 0.0) & (x == 0.0)
+    return jnp.where(neither, 0.0, power / jnp.where(neither, 1.0, x))
 
 
 def minus_deviance(x: Array, gap: Array, log_ratio: Array) -> Array:
