@@ -41,10 +41,50 @@ def regressor_row(name: str, homoscedastic: bool, data=DATA) -> ModelCase:
     )
 
 
+def supervised_row(name: str, model: nn.Module, build_torch, y: np.ndarray) -> ModelCase:
+    """A supervised model with its likelihood and other targets."""
+
+    def outputs(params, batch, key):
+        return {"log_prob": model.apply({"params": params}, batch["x"]).log_prob(batch["y"])}
+
+    return ModelCase(
+        name=name,
+        init=lambda key: model.init(key, np.zeros((1, 2)))["params"],
+        jax_loss=objectives.negative_log_likelihood(model),
+        jax_outputs=outputs,
+        build_torch=build_torch,
+        torch_loss=torch_objectives.negative_log_likelihood,
+        torch_outputs=lambda module, batch, key: {
+            "log_prob": module(batch["x"]).log_prob(batch["y"])
+        },
+        data={"x": DATA["x"], "y": y},
+        optimizers=OPTIMIZERS,
+    )
+
+
+RANKS = np.argsort(np.argsort(DATA["y"][:, 0]))
 WEIGHTED = {**DATA, "weight": np.random.default_rng(1).uniform(0, 2, len(DATA["x"]))}
 
 MODELS = [
     regressor_row("gaussian regressor", homoscedastic=False),
     regressor_row("gaussian regressor, one scale", homoscedastic=True),
     regressor_row("gaussian regressor, weights", homoscedastic=False, data=WEIGHTED),
+    supervised_row(
+        "bernoulli classifier",
+        supervised.BernoulliClassifier((5, 5), 1, nn.tanh),
+        lambda: torch_supervised.BernoulliClassifier(2, (5, 5), 1, torch.tanh),
+        (DATA["y"] > 0.0) * 1.0,
+    ),
+    supervised_row(
+        "categorical classifier",
+        supervised.CategoricalClassifier(5, (5, 5), nn.tanh),
+        lambda: torch_supervised.CategoricalClassifier(2, 5, (5, 5), torch.tanh),
+        RANKS * 5 // len(RANKS),
+    ),
+    supervised_row(
+        "mixture density network",
+        supervised.MixtureDensityNetwork((5, 5), 4, 1, nn.tanh, 0.3, 1.7),
+        lambda: torch_supervised.MixtureDensityNetwork(2, (5, 5), 4, 1, torch.tanh, 0.3, 1.7),
+        DATA["y"],
+    ),
 ]
