@@ -25,7 +25,13 @@ NO_TWIN = {
         "Report": "text made of metrics that have twins",
         "report": "text made of metrics that have twins",
     },
-    "bayes": {"VariationalPosterior": "a Protocol: it computes nothing"},
+    "bayes": {
+        "Chains": "draws and the diagnostics of BlackJAX",
+        "HMC": "BlackJAX behind our interface; its proof is the exact posterior",
+        "NUTS": "BlackJAX behind our interface; its proof is the exact posterior",
+        "VariationalPosterior": "a Protocol: it computes nothing",
+        "mcmc": "the three above",
+    },
 }
 
 

@@ -3,13 +3,19 @@
 from jaxprob.bayes.dense_variational import BayesianMLP, DenseVariational, VariationalLayers
 from jaxprob.bayes.elbo import negative_elbo
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
+from jaxprob.bayes.log_joint import log_joint
+from jaxprob.bayes.mcmc import HMC, NUTS, Chains
 from jaxprob.bayes.prediction import predict
 
 __all__ = [
+    "HMC",
+    "NUTS",
     "BayesianMLP",
+    "Chains",
     "DenseVariational",
     "GaussianPosterior",
     "VariationalLayers",
+    "log_joint",
     "negative_elbo",
     "predict",
 ]

@@ -106,6 +106,35 @@ def layers_row(name: str, covariance: str, trainable: tuple[str, ...] = ()) -> M
     )
 
 
+def joint_row(name: str) -> ModelCase:
+    """The log-posterior of a regressor, with rows that count several times or not at all."""
+    model = supervised.GaussianRegressor((4,), activation=nn.tanh)
+    weight = np.random.default_rng(2).integers(0, 3, ROWS) * 1.0
+
+    def loss(params, batch, key):
+        total = jb.log_joint(model, GaussianPrior(0.7), batch)(params)
+        return -total / ROWS, {"joint": total}
+
+    def torch_loss(module):
+        def loss(batch, key):
+            total = tb.log_joint(module, TorchGaussianPrior(0.7), batch)()
+            return -total / ROWS, {"joint": total}
+
+        return loss
+
+    return ModelCase(
+        name=name,
+        init=lambda key: model.init(key, np.zeros((1, 2)))["params"],
+        jax_loss=loss,
+        jax_outputs=lambda params, batch, key: loss(params, batch, key)[1],
+        build_torch=lambda: torch_supervised.GaussianRegressor(2, (4,), 1, torch.tanh),
+        torch_loss=torch_loss,
+        torch_outputs=lambda module, batch, key: torch_loss(module)(batch, key)[1],
+        data={**DATA, "weight": weight},
+        optimizers=OPTIMIZERS,
+    )
+
+
 GELU = (partial(nn.gelu, approximate=False), torch.nn.functional.gelu)
 
 MODELS = [
@@ -115,6 +144,7 @@ MODELS = [
     posterior_row("posterior layer, prior loc", "layer", ("loc",)),
     posterior_row("posterior diagonal, prior loc scale", "diagonal", ("loc", "scale")),
     posterior_row("posterior layer, 3 samples, gelu", "layer", (), 3, GELU, (4, 3)),
+    joint_row("log joint"),
     layers_row("variational layers full", "full"),
     layers_row("variational layers diagonal, prior", "diagonal", ("loc", "scale")),
 ]

@@ -3,6 +3,7 @@
 from torch_ref.bayes.dense_variational import BayesianMLP, DenseVariational, VariationalLayers
 from torch_ref.bayes.elbo import negative_elbo
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
+from torch_ref.bayes.log_joint import log_joint
 from torch_ref.bayes.prediction import predict
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "DenseVariational",
     "GaussianPosterior",
     "VariationalLayers",
+    "log_joint",
     "negative_elbo",
     "predict",
 ]

@@ -1,0 +1,54 @@
+"""The log-density that every sampler of weights needs.
+
+    log p(w, D) = sum_n log p(y_n | x_n, w) + log p(w)
+
+Twin: `torch_ref/bayes/log_joint.py`. Source: MacKay, "A practical Bayesian framework for
+backpropagation networks" (1992), section 2.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxprob.objectives import GaussianPrior
+from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.objectives.maximum_a_posteriori import Prior
+from jaxprob.types import Array, Batch, Params
+
+__all__ = ["log_joint"]
+
+
+def log_joint(
+    model: nn.Module, prior: Prior, data: Batch, inputs: Sequence[str] = ("x",)
+) -> Callable[[Params], Array]:
+    """Returns the unnormalised log-posterior of the weights of a model.
+
+    Args:
+      model: Linen module, `apply({"params": w}, x)` -> distribution with batch shape `[N]`.
+      prior: A prior of `objectives`, or anything with `log_prob(params)`.
+      data: The whole data set, N rows: the inputs and "y", and where they apply "weight" (a row
+        counts so many times), "mask" and "censored".
+      inputs: Entries of `data` that the model takes, in order.
+
+    Returns:
+      `log_density(params)` in nats, a scalar.
+
+    Raises:
+      ValueError: A prior whose parts are learned: a sampler has no place for them.
+    """
+    if isinstance(prior, GaussianPrior) and prior.trainable:
+        raise ValueError(
+            f"log_joint: the prior {prior} has parts that are learned; a sampler needs numbers. "
+            "Write GaussianPrior(scale), or learn them with bayes.GaussianPosterior first."
+        )
+    arrays = {name: jnp.asarray(value) for name, value in data.items()}
+
+    def log_density(params: Params) -> Array:
+        prediction = model.apply({"params": params}, *(arrays[name] for name in inputs))
+        terms = log_likelihood_of_batch(prediction, arrays)
+        if "weight" in arrays:
+            terms = terms * arrays["weight"]
+        return jnp.sum(terms) + prior.log_prob(params)
+
+    return log_density
