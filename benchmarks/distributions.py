@@ -253,6 +253,7 @@ def main() -> None:
                 sides[name] = jax_operations(build, parameters, value, counts, False)
         if "torch" not in row.get("without", ()):
             cls = getattr(torch.distributions, family)
+            torch._dynamo.reset()  # after 8 families it would give up and run eagerly
             sides["torch"] = torch_operations(cls, parameters, value, counts, lambda f: f)
             sides["torch.compile"] = torch_operations(cls, parameters, value, counts, torch.compile)
         pathwise = getattr(getattr(jd, family), "reparameterized", False)
