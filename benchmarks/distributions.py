@@ -2,7 +2,8 @@
 
 1e6 numbers a call in float32, one thread each, one process: torch.distributions (eager and through
 torch.compile), NumPyro and TFP on JAX. CPU time, so that a busy machine slows nobody; all take
-turns, and the median of the turns counts. Ratios are the best peer's time over ours: above 1 we are
+turns, and the median of the turns counts. Gradients are towards parameters and values; towards the
+parameters alone where values are counts. Ratios are the best peer's time over ours: above 1 we are
 faster.
 
     python benchmarks/distributions.py

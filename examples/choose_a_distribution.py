@@ -76,6 +76,7 @@ def held_out(head: nn.Module, x: Any, y: Any, steps: int, seed: int) -> float:
         y = np.argmax(y, -1)
     fold = np.random.default_rng(seed).permutation(len(x)) % FOLDS
     trains = fold != np.arange(FOLDS)[:, None]  # [FOLDS, rows]
+    # Units, of inputs and targets, are those of all rows: they tell nothing of a single target.
     # a curve for one input, a plane for several: these sets are small
     hidden = (16,) if x.shape[1] == 1 else ()
     model = nn.Sequential([Standardize.of(x), MLP(hidden, nn.tanh), head])

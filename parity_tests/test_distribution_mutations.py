@@ -177,6 +177,24 @@ def test_mutation_is_caught(name):
     assert caught or max(gradients.values()) > MODELS["gradient"]["float64"]
 
 
+class WrongSlope(jd.Gamma):
+    """log x where log(b x) belongs, in the slope that is stated in closed form."""
+
+    def _slopes(self, x, concentration, rate):
+        to_x, to_a, to_b = super()._slopes(x, concentration, rate)
+        return to_x, to_a - jnp.log(rate), to_b
+
+
+def test_wrong_slope_is_caught():
+    def build(d, a):
+        return (WrongSlope if d is jd else d.Gamma)(a["a"], a["b"])
+
+    row = distribution_row("Gamma", build, INPUTS, ("log_prob",), draw=False)
+    values, gradients = compare_function(row, "float64")
+    assert max(values.values()) <= MODELS["value"]["float64"]
+    assert max(gradients.values()) > MODELS["gradient"]["float64"]
+
+
 def test_reversed_divergence_is_caught():
     def row(swap: bool):
         def build(d, a):

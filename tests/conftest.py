@@ -1,5 +1,7 @@
 """Float64, no silent rank promotion, and the type hook on every function of the package."""
 
+import json
+
 import jax
 import pytest
 from jaxtyping import install_import_hook
@@ -15,3 +17,26 @@ def _no_silent_rank_promotion():
     """For these tests alone: parity_tests run in the same process and write plain networks."""
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints the worst errors of each class against mpmath; it sees the reports of all workers."""
+    rows = [
+        json.loads(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "oracle" and getattr(report, "when", "call") == "call"
+    ]
+    if not rows:
+        return
+    columns = sorted({key for *_, worst in rows for key in worst if not key.startswith("slope")})
+    terminalreporter.write_line("worst errors against mpmath, in units of rounding")
+    terminalreporter.write_line(
+        " " * 36 + "".join(f"{column[:9]:>10s}" for column in [*columns, "gradient"])
+    )
+    for name, dtype, worst in sorted(rows):
+        gradient = max(error for key, error in worst.items() if key.startswith("slope"))
+        errors = [*(worst.get(column) for column in columns), gradient]
+        cells = "".join("         -" if e is None else f"{e:10.2g}" for e in errors)
+        terminalreporter.write_line(f"{name:28s}{dtype:8s}{cells}")

@@ -158,6 +158,11 @@ class _Hamiltonian:
                 f"{type(self).__name__}: target_acceptance must lie in (0, 1); got "
                 f"{self.target_acceptance}. 0.8 is the usual choice, 0.95 where draws diverge."
             )
+        if not 0.0 <= self.jitter < 1.0:
+            raise ValueError(
+                f"{type(self).__name__}: jitter must lie in [0, 1), a share of the step size; got "
+                f"{self.jitter}."
+            )
         sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(init)}
         if len(sizes) != 1 or sizes == {()}:
             raise ValueError(
@@ -229,6 +234,7 @@ class NUTS(_Hamiltonian):
     max_doublings: int = 10
 
     def _algorithm(self) -> tuple[str, dict[str, Any]]:
+        _require(max_doublings=self.max_doublings)
         return "nuts", {"max_num_doublings": self.max_doublings}
 
 

@@ -31,6 +31,7 @@ class Distribution(distrax.Distribution):
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     reparameterized: bool = False
+    periodic: bool = False  # over a circle: the density repeats, the moments are circular
 
     @property
     def support(self) -> constraints.Constraint:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.distributions.special import log_sigmoid
 from jaxprob.types import Array, ArrayLike
 
 __all__ = [
@@ -102,7 +103,7 @@ class Sigmoid(_Bijection):
         """Returns y and log |dy / dx|."""
         low, high = self._ends(x.ndim)
         low, high = low.astype(x.dtype), high.astype(x.dtype)
-        log_det = jnp.log(high - low) + jax.nn.log_sigmoid(x) + jax.nn.log_sigmoid(-x)
+        log_det = jnp.log(high - low) + log_sigmoid(x) + log_sigmoid(-x)
         return low + (high - low) * jax.nn.sigmoid(x), log_det
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
@@ -139,7 +140,7 @@ class StickBreaking(_Bijection):
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         """Returns y and log |det dy / dx| (of its first K - 1 entries)."""
         shifted = x - self._offset(x)
-        log_taken, log_left = jax.nn.log_sigmoid(shifted), jax.nn.log_sigmoid(-shifted)
+        log_taken, log_left = log_sigmoid(shifted), log_sigmoid(-shifted)
         remaining = jnp.cumsum(log_left, axis=-1)
         before = jnp.concatenate([jnp.zeros_like(remaining[..., :1]), remaining], axis=-1)
         y = jnp.exp(before.at[..., :-1].add(log_taken))

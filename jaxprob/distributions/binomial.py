@@ -21,7 +21,7 @@ from jaxprob.distributions.odds import (
     binomial_log_density,
     times_log,
 )
-from jaxprob.distributions.special import digamma_minus_log
+from jaxprob.distributions.special import digamma, digamma_minus_log
 from jaxprob.distributions.tails import Tails, beta_tails
 from jaxprob.distributions.univariate import parameter
 from jaxprob.types import Array, Key, Numbers
@@ -66,9 +66,9 @@ class Binomial(LogitsOrProbs):
     def _slopes(self, x: Array, total_count: Array, odds: Array) -> tuple[Array, ...]:
         rest = total_count - x
         *_, log_p, log_q = self._log_odds_terms(odds)
-        of_rest = _digamma(rest + 1.0)
-        to_x = log_p - log_q + of_rest - _digamma(x + 1.0)
-        to_count = _digamma(total_count + 1.0) - of_rest + log_q
+        of_rest = digamma(rest + 1.0)
+        to_x = log_p - log_q + of_rest - digamma(x + 1.0)
+        to_count = digamma(total_count + 1.0) - of_rest + log_q
         return to_x, to_count, self._outcomes_slope(x, rest, odds)
 
     def _tails(self, x: Array, total_count: Array, odds: Array) -> Tails:
@@ -131,7 +131,7 @@ class NegativeBinomial(LogitsOrProbs):
         *_, log_p, log_q = self._log_odds_terms(odds)
         total = total_count + x
         of_total = digamma_minus_log(total)
-        to_x = log_p + jnp.log(total) + of_total - _digamma(x + 1.0)
+        to_x = log_p + jnp.log(total) + of_total - digamma(x + 1.0)
         to_count = log_q + jnp.log1p(x / total_count) + of_total - digamma_minus_log(total_count)
         return to_x, to_count, self._outcomes_slope(x, total_count, odds)
 
@@ -158,7 +158,3 @@ class NegativeBinomial(LogitsOrProbs):
     def mode(self) -> Array:
         """Returns the largest integer up to (n - 1) p / (1 - p), at least 0."""
         return jnp.floor(jnp.maximum(self._total_count - 1.0, 0.0) * jnp.exp(self.logits))
-
-
-def _digamma(z: Array) -> Array:
-    return jnp.log(z) + digamma_minus_log(z)

@@ -159,7 +159,7 @@ def _numbers(report: _Report, d: Any, draws: np.ndarray) -> None:
     if np.all(flat):
         report.add("normalisation", True, "a single point")
         return
-    periodic = type(d).__name__ == "VonMises"  # one turn of the circle, circular moments
+    periodic = getattr(d, "periodic", False)  # one turn of the circle, circular moments
     discrete = _is_discrete(d, draws)
     x, weights, ends = _atoms(ordered) if discrete else _panels(ordered, beyond=not periodic)
     density = np.exp(np.asarray(d.log_prob(jnp.asarray(x, d.log_prob(draws[0]).dtype)), float))

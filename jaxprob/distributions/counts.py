@@ -15,7 +15,7 @@ from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet_above_one,
-    digamma_minus_log,
+    digamma,
     minus_deviance,
     reused,
 )
@@ -53,8 +53,7 @@ class Poisson(Univariate):
         return jnp.where(x == 0.0, -rate, inner)
 
     def _slopes(self, x: Array, rate: Array) -> tuple[Array, ...]:
-        to_x = jnp.log(rate) - jnp.log(x + 1.0) - digamma_minus_log(x + 1.0)
-        return to_x, jnp.where(x == 0.0, -1.0, (x - rate) / rate)
+        return jnp.log(rate) - digamma(x + 1.0), jnp.where(x == 0.0, -1.0, (x - rate) / rate)
 
     def _tails(self, x: Array, rate: Array) -> Tails:
         x, rate = jnp.broadcast_arrays(x, rate)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log1p, log1p_square, standardize
+from jaxprob.distributions.special import log1p, log1p_square, log_sigmoid, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
@@ -185,7 +185,7 @@ class Logistic(_LocationScale, distrax.Logistic):
         return slope, 1.0 + z * slope
 
     def _standard_tails(self, z: Array) -> Tails:
-        return Tails(jax.nn.log_sigmoid(lower_half(z)), z <= 0.0)
+        return Tails(log_sigmoid(lower_half(z)), z <= 0.0)
 
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         log_lower, log_upper = probability_logs(lower, upper)

@@ -28,6 +28,10 @@ from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["MultivariateNormal"]
 
+# Up to this size substitution is written out: a batch of small systems then solves ten times as
+# fast as by one call of the solver for each.
+UNROLLED = 16
+
 
 class MultivariateNormal(Distribution):
     """Normal distribution over vectors, with correlations.
@@ -167,11 +171,6 @@ def solve_lower(scale_tril: Array, right: Array) -> Array:
             row = row - lower[..., i, j, None] * rows[j]
         rows.append(row / lower[..., i, i, None])
     return jnp.stack(rows, axis=-2)
-
-
-# Up to this size substitution is written out: a batch of small systems then solves ten times as
-# fast as by one call of the solver for each.
-UNROLLED = 16
 
 
 @RegisterKL(MultivariateNormal, MultivariateNormal)

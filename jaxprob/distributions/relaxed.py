@@ -20,7 +20,7 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.categorical import CLASS_CONSTRAINTS, check_classes
 from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
-from jaxprob.distributions.special import log1p, log_sum
+from jaxprob.distributions.special import log1p, log_sigmoid, log_sum
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import parameter, probability_logs
 from jaxprob.distributions.validation import align, as_parameters
@@ -64,7 +64,7 @@ class RelaxedBernoulli(LogitsOrProbs):
         inside = jnp.where(edge, 0.5, x)
         log_x, log_y = jnp.log(inside), log1p(-inside)
         z = self._log_odds(odds) - temperature * (log_x - log_y)
-        inner = jnp.log(temperature) + jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)
+        inner = jnp.log(temperature) + log_sigmoid(z) + log_sigmoid(-z)
         inner = inner - log_x - log_y
         sign = jnp.where(x <= 0.0, -1.0, 1.0)
         finite = jnp.log(temperature) + sign * self._log_odds(odds)
@@ -75,7 +75,7 @@ class RelaxedBernoulli(LogitsOrProbs):
         edge = (x <= 0.0) | (x >= 1.0)
         inside = jnp.where(edge, 0.5, x)
         z = temperature * (jnp.log(inside) - log1p(-inside)) - self._log_odds(odds)
-        log_tail = jax.nn.log_sigmoid(lower_half(z))
+        log_tail = log_sigmoid(lower_half(z))
         return Tails(jnp.where(edge, -jnp.inf, log_tail), jnp.where(edge, x <= 0.0, z <= 0.0))
 
     def _quantile(self, lower: Array, upper: Array, temperature: Array, odds: Array) -> Array:

@@ -34,6 +34,7 @@ __all__ = [
     "class_covariance",
     "class_variance",
     "deviance",
+    "digamma",
     "digamma_minus_log",
     "expm1_minus",
     "log1mexp",
@@ -41,7 +42,6 @@ __all__ = [
     "log1p_minus",
     "log1p_minus_near",
     "log1p_square",
-    "log_beta",
     "log_gamma",
     "log_i0e",
     "log_ndtr",
@@ -153,17 +153,14 @@ def digamma_minus_log(z: Array) -> Array:
     return binet_derivative(z) - 0.5 / z
 
 
+def digamma(z: Array) -> Array:
+    """Returns psi(z) = d log Gamma(z) / dz, for z > 0."""
+    return jnp.log(z) + digamma_minus_log(z)
+
+
 def log_gamma(z: Array) -> Array:
     """Returns log Gamma(z) for z > 0, to a few ulp of max(1, |log Gamma(z)|)."""
     return (z - 0.5) * jnp.log(z) - z + HALF_LOG_TWO_PI + binet(z)
-
-
-def log_beta(a: Array, b: Array) -> Array:
-    """Returns log B(a, b), accurate where one argument or both are large."""
-    total = a + b
-    powers = -a * jnp.log1p(b / a) - b * jnp.log1p(a / b)
-    root = 0.5 * (jnp.log(total) - jnp.log(a) - jnp.log(b)) + HALF_LOG_TWO_PI
-    return powers + root + binet(a) + binet(b) - binet(total)
 
 
 @jax.custom_jvp

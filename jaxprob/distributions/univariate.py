@@ -93,7 +93,7 @@ class Univariate(Distribution):
 
     def _density_at(self, x: Array, *parameters: Array) -> Array:
         """The formula together with its slopes."""
-        if self._slopes is None:
+        if self._slopes is None or not _states_both(type(self)):
             return self._log_density(x, *parameters)
         return with_slopes(self._log_density, self._slopes)(x, *parameters)
 
@@ -157,6 +157,12 @@ class Univariate(Distribution):
 
     def _invert(self, lower: Array, upper: Array) -> Array:
         return _invert(self, lower, upper)
+
+
+def _states_both(cls: type) -> bool:
+    """Whether the slopes belong to the density: a subclass may state another density alone."""
+    owner = next(base for base in cls.__mro__ if {"_slopes", "_log_density"} & base.__dict__.keys())
+    return "_slopes" in owner.__dict__
 
 
 # Compiled once for each class and shape, so that calls outside of `jit` are quick as well.

@@ -38,6 +38,7 @@ class VonMises(Univariate, distrax.VonMises):
 
     arg_constraints = {"loc": constraints.real, "concentration": constraints.non_negative}
     reparameterized = True
+    periodic = True
 
     def __init__(self, loc: Numbers, concentration: Numbers):
         self._set(loc=loc, concentration=concentration)

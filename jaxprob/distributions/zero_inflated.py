@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.special import log_sigmoid
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.univariate import Univariate
 from jaxprob.distributions.validation import align, as_parameters
@@ -72,12 +73,12 @@ class ZeroInflated(Univariate):
         return self._base._bounds(*parameters[1:])
 
     def _log_density(self, x: Array, logits: Array, *base: Array) -> Array:
-        kept = jax.nn.log_sigmoid(-logits) + self._base._density_at(x, *base)
-        at_zero = jnp.logaddexp(jax.nn.log_sigmoid(logits), kept)
+        kept = log_sigmoid(-logits) + self._base._density_at(x, *base)
+        at_zero = jnp.logaddexp(log_sigmoid(logits), kept)
         return jnp.where(x == 0.0, at_zero, kept)
 
     def _tails(self, x: Array, logits: Array, *base: Array) -> Tails:
-        upper = jax.nn.log_sigmoid(-logits) + self._base._tails(x, *base).log_upper()
+        upper = log_sigmoid(-logits) + self._base._tails(x, *base).log_upper()
         return Tails(upper, False)
 
     def _sample_n(self, key: Key, n: int) -> Array:

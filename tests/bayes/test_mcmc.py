@@ -146,6 +146,8 @@ def test_bad_input():
         bayes.NUTS(posterior(), num_warmup=0).run(key, starts(2))
     with pytest.raises(ValueError, match=r"target_acceptance must lie in \(0, 1\); got 80.0"):
         bayes.NUTS(posterior(), target_acceptance=80.0).run(key, starts(2))
+    with pytest.raises(ValueError, match=r"jitter must lie in \[0, 1\), .*; got 2.0"):
+        bayes.HMC(posterior(), jitter=2.0).run(key, starts(2))
     with pytest.raises(ValueError, match="needs the same leading axis C"):
         nuts.run(key, {"w": jnp.zeros((2, D)), "b": jnp.zeros(())})
     with pytest.raises(ValueError, match="log-density is nan at the start of chain 1"):

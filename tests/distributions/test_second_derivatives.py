@@ -41,6 +41,18 @@ CASES = {
 QUICK = ("Gamma", "StudentT", "Binomial of logits")
 
 
+class Tilted(jd.Exponential):
+    """Another density of somebody's own, whose slopes are not those of its parent."""
+
+    def _log_density(self, x, rate):
+        return super()._log_density(x, rate) - 3.0 * x * rate
+
+
+def test_a_new_density_does_not_inherit_slopes():
+    slope = jax.grad(lambda rate: Tilted(rate).log_prob(0.5))(2.0)
+    np.testing.assert_allclose(slope, 1 / 2.0 - 4 * 0.5, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in CASES]
 )
