@@ -211,7 +211,7 @@ def test_kl_of_a_block_to_its_prior(covariance):
     for name, value in block.items():
         getattr(twin, name).data = torch.tensor(np.asarray(value))
     prior = torch.distributions.Normal(torch.full((4,), prior_loc), torch.full((4,), prior_scale))
-    ours = gaussian_block.kl_to_prior(block, prior_loc, prior_scale)
+    ours = gaussian_block.kl_to_prior(block, prior_loc, prior_scale**-2, np.log(prior_scale))
     assert_oracle([ours, twin.kl_to_prior(prior).detach().numpy()], truth)
     assert_oracle([factor, twin.scale_tril().detach().numpy()], factor)
 

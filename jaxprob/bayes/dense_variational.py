@@ -1,10 +1,11 @@
-"""Variational dense layers, for those who come from TFP's layers.
+"""Variational dense and convolutional layers, for those who come from TFP's layers.
 
     y = x W + b,   (b, W) ~ N(loc, L L^T) over all P = (D + 1) F weights of the layer together
 
-Each layer holds its own posterior. Called with a key it draws one set of weights for the whole
-batch; called without, it uses `loc`. A posterior draw is therefore the same params tree with `loc`
-replaced by the drawn weights, and `bayes.predict` takes it as it takes any other.
+Each layer holds its own posterior. Called with a key it is random; called without, it uses `loc`. A
+posterior draw is therefore the same params tree with `loc` replaced by the drawn weights, and
+`bayes.predict` takes it as it takes any other. How a layer is random is its `estimator`, see
+`variational_layers.py`.
 
 Twin: `torch_ref/bayes/dense_variational.py`. Source: Blundell et al., "Weight Uncertainty in Neural
 Networks" (2015), section 3.2.
@@ -12,19 +13,17 @@ Networks" (2015), section 3.2.
 
 from collections.abc import Callable, Sequence
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxprob.bayes import gaussian_block
+from jaxprob.bayes.variational_layers import Prior, check_layer, layer_block, noisy_map
 from jaxprob.distributions import Distribution, Independent, Normal
 from jaxprob.heads.normal import SCALE_FLOOR
 from jaxprob.objectives import GaussianPrior
-from jaxprob.types import Array, ArrayLike, Key, Params
+from jaxprob.types import Array, Key
 
-__all__ = ["BayesianMLP", "DenseVariational", "VariationalLayers"]
+__all__ = ["BayesianMLP", "ConvVariational", "DenseVariational"]
 
 
 class DenseVariational(nn.Module):
@@ -38,46 +37,117 @@ class DenseVariational(nn.Module):
       covariance: "full" or "diagonal".
       prior: Prior over the weights; its trainable parts become params of the layer.
       init_scale: Standard deviation of each weight at the start.
+      estimator: "weights", or with a diagonal covariance "local" or "flipout".
     """
 
     features: int
     covariance: str = "full"
-    prior: GaussianPrior = GaussianPrior()
+    prior: Prior = GaussianPrior()
     init_scale: float = 0.05
+    estimator: str = "weights"
 
     @nn.compact
     def __call__(self, x: Array, key: Key | None = None) -> Array:
-        """Maps `[B, D]` to `[B, F]`; `key` draws the weights, None takes `loc` for them."""
-        if self.covariance not in ("full", "diagonal"):
+        """Maps `[B, D]` to `[B, F]`; `key` makes it random, None takes `loc` for the weights."""
+        check_layer("DenseVariational", self.covariance, self.estimator)
+        fan_in = x.shape[-1]
+
+        def linear(x: Array, weights: Array) -> Array:
+            bias, kernel = weights[: self.features], weights[self.features :]
+            return x @ kernel.reshape(fan_in, self.features) + bias[None]
+
+        def init_loc(key: Key) -> Array:
+            return _init_loc(key, (fan_in, self.features))
+
+        return _apply(self, linear, init_loc, x, key)
+
+
+class ConvVariational(nn.Module):
+    """A convolution with a Gaussian posterior over its bias and kernel, as `DenseVariational`.
+
+    Attributes:
+      features: Output channels F.
+      kernel_size: Size of the window on each axis.
+      stride: Step of the window on every axis.
+      padding: Zeros added on both sides of every axis, or "same" (stride 1) or "valid".
+      covariance: "diagonal" or "full".
+      prior: Prior over the weights.
+      init_scale: Standard deviation of each weight at the start.
+      estimator: "weights", "local" or "flipout". The local one draws the activation of each
+        position on its own, as is usual, although positions share weights: the expected loss is
+        then that of weights drawn anew for each position (Kingma et al. 2015 treat dense layers
+        only). Flipout and "weights" are exact.
+    """
+
+    features: int
+    kernel_size: Sequence[int]
+    stride: int = 1
+    padding: int | str = "valid"
+    covariance: str = "diagonal"
+    prior: Prior = GaussianPrior()
+    init_scale: float = 0.05
+    estimator: str = "weights"
+
+    @nn.compact
+    def __call__(self, x: Array, key: Key | None = None) -> Array:
+        """Maps `[B, spatial..., C]` to `[B, spatial..., F]`.
+
+        Raises:
+          ValueError: Another number of axes than the kernel has, or unknown options.
+        """
+        check_layer("ConvVariational", self.covariance, self.estimator)
+        window = tuple(self.kernel_size)
+        if x.ndim != len(window) + 2:
             raise ValueError(
-                f"DenseVariational: covariance must be 'full' or 'diagonal'; got "
-                f"{self.covariance!r}."
+                f"ConvVariational: x has shape {x.shape}; expected [B, spatial..., C] with "
+                f"{len(window)} spatial axes, as kernel_size {window} has."
             )
-        fan_in, size = x.shape[-1], (x.shape[-1] + 1) * self.features
-        loc = self.param("loc", _init_loc, fan_in, self.features)
-        weights = loc
-        if key is not None or self.is_initializing():
-            block = {"loc": loc}
-            for name in ("raw_scale",) if self.covariance == "diagonal" else ("raw_tril",):
-                start = gaussian_block.init_block(loc, self.covariance, self.init_scale)
-                block[name] = self.param(name, lambda _, leaf: leaf, start[name])
-            prior = {
-                name: self.param(f"prior_{name}", lambda _, leaf: leaf, start)
-                for name, start in self.prior.init(size, loc.dtype).items()
-            }
-            kl = gaussian_block.kl_to_prior(block, *self.prior.loc_and_scale(prior))
-            self.sow("kl", "kl", kl, reduce_fn=jnp.add, init_fn=lambda: jnp.zeros((), loc.dtype))
-            if key is not None:
-                eps = jax.random.normal(key, (1, size), loc.dtype)
-                weights = gaussian_block.sample(block, eps)[0]
-        bias, kernel = weights[: self.features], weights[self.features :]
-        return x @ kernel.reshape(fan_in, self.features) + bias[None]
+        shape = (*window, x.shape[-1], self.features)
+        letters = "HWDT"[: len(window)]
+        layout = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+        pads = self._pads(window)
+
+        def linear(x: Array, weights: Array) -> Array:
+            kernel = weights[self.features :].reshape(shape)
+            y = jax.lax.conv_general_dilated(
+                x, kernel, (self.stride,) * len(window), pads, dimension_numbers=layout
+            )
+            return y + weights[: self.features].reshape((1,) * (y.ndim - 1) + (-1,))
+
+        return _apply(self, linear, lambda key: _init_loc(key, shape), x, key)
+
+    def _pads(self, window: tuple[int, ...]) -> list[tuple[int, int]]:
+        if self.padding == "valid":
+            return [(0, 0)] * len(window)
+        if self.padding == "same" and self.stride == 1:
+            return [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in window]
+        if isinstance(self.padding, int) and self.padding >= 0:
+            return [(self.padding, self.padding)] * len(window)
+        raise ValueError(
+            f"ConvVariational: padding must be a number >= 0, 'valid', or 'same' with stride 1; "
+            f"got {self.padding!r} with stride {self.stride}."
+        )
 
 
-def _init_loc(key: Key, fan_in: int, features: int) -> Array:
+def _apply(
+    module: DenseVariational | ConvVariational,
+    linear: Callable[[Array, Array], Array],
+    init_loc: Callable[[Key], Array],
+    x: Array,
+    key: Key | None,
+) -> Array:
+    if key is None and not module.is_initializing():
+        return linear(x, jnp.asarray(module.param("loc", init_loc)))
+    block = layer_block(module, init_loc, module.covariance, module.prior, module.init_scale)
+    if key is None:
+        return linear(x, block["loc"])
+    return noisy_map(linear, block, x, key, module.estimator)
+
+
+def _init_loc(key: Key, shape: tuple[int, ...]) -> Array:
     """Bias 0 and a LeCun-normal kernel, as one vector."""
-    kernel = nn.initializers.lecun_normal()(key, (fan_in, features))
-    return jnp.concatenate([jnp.zeros(features, kernel.dtype), kernel.reshape(-1)])
+    kernel = nn.initializers.lecun_normal()(key, shape)
+    return jnp.concatenate([jnp.zeros(shape[-1], kernel.dtype), kernel.reshape(-1)])
 
 
 class BayesianMLP(nn.Module):
@@ -90,14 +160,16 @@ class BayesianMLP(nn.Module):
       covariance: "full" (within each layer) or "diagonal".
       prior: Prior over the weights.
       init_scale: Standard deviation of each weight at the start.
+      estimator: "weights", "local" or "flipout", see `DenseVariational`.
     """
 
     hidden: Sequence[int] = (8,)
     features: int = 1
     activation: Callable[[Array], Array] = nn.sigmoid
     covariance: str = "full"
-    prior: GaussianPrior = GaussianPrior()
+    prior: Prior = GaussianPrior()
     init_scale: float = 0.05
+    estimator: str = "weights"
 
     @nn.compact
     def __call__(self, x: Array, key: Key | None = None) -> Distribution:
@@ -106,69 +178,15 @@ class BayesianMLP(nn.Module):
         keys = [None] * len(widths) if key is None else list(jax.random.split(key, len(widths)))
         for i, (width, layer_key) in enumerate(zip(widths, keys, strict=True)):
             layer = DenseVariational(
-                width, self.covariance, self.prior, self.init_scale, name=f"dense_{i}"
+                width,
+                self.covariance,
+                self.prior,
+                self.init_scale,
+                self.estimator,
+                name=f"dense_{i}",
             )
             x = layer(x, layer_key)
             if i < len(self.hidden):
                 x = self.activation(x)
         loc, raw = jnp.split(x, 2, axis=-1)
         return Independent(Normal(loc, jax.nn.softplus(raw) + SCALE_FLOOR), 1)
-
-
-class VariationalLayers:
-    """The posterior of a Linen model that is made of variational layers.
-
-    Args:
-      model: A module called as `model(x, key)` whose layers sow their KL into "kl".
-    """
-
-    def __init__(self, model: nn.Module):
-        self.model = model
-
-    def init(self, key: Key, example: ArrayLike) -> Params:
-        """Returns the params of the model, the variational parameters of all its layers."""
-        return self.model.init(key, jnp.asarray(example))["params"]
-
-    def kl(self, params: Params, example: ArrayLike) -> Array:
-        """Returns KL(q || prior) in nats, summed over the layers."""
-        return self.forward(params, example, jax.random.key(0), 1)[1]
-
-    def forward(
-        self, params: Params, x: ArrayLike, key: Key, num_samples: int
-    ) -> tuple[distrax.Distribution, Array]:
-        """Returns the prediction of each draw (batch shape `[S, B]`) and KL(q || prior)."""
-        variables = {"params": params}
-
-        def one_draw(draw_key: Key):
-            return self.model.apply(variables, jnp.asarray(x), draw_key, mutable=["kl"])
-
-        predictions, state = jax.vmap(one_draw)(jax.random.split(key, num_samples))
-        leaves = jax.tree.leaves(state)
-        if not leaves:
-            raise ValueError(
-                f"{type(self.model).__name__} has no variational layer: nothing was sown into "
-                "the collection 'kl'. Wrap a plain model in GaussianPosterior instead."
-            )
-        return predictions, sum(leaf[0] for leaf in leaves)
-
-    def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
-        """Draws weights: the params tree with each layer's `loc` replaced by `[S, P]` draws."""
-        flat = flatten_dict(params)
-        layers = sorted(path[:-1] for path in flat if path[-1] in ("raw_scale", "raw_tril"))
-        # what is not variational is the same in every draw
-        draws = {
-            path: jnp.broadcast_to(leaf, (num_draws, *leaf.shape))
-            for path, leaf in flat.items()
-            if path[:-1] not in layers
-        }
-        for path, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
-            block = {
-                name: flat[(*path, name)]
-                for name in ("loc", "raw_scale", "raw_tril")
-                if (*path, name) in flat
-            }
-            eps = jax.random.normal(
-                layer_key, (num_draws, block["loc"].shape[0]), block["loc"].dtype
-            )
-            draws[(*path, "loc")] = gaussian_block.sample(block, eps)
-        return unflatten_dict(draws)

@@ -9,33 +9,26 @@ Twin: `torch_ref/bayes/elbo.py`. Source: Blundell et al., "Weight Uncertainty in
 (2015), eq. 2 and section 3.4.
 """
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
-import distrax
 import flax.linen as nn
 
-from jaxprob.bayes.dense_variational import VariationalLayers
-from jaxprob.objectives.likelihood import log_likelihood, weighted_mean
-from jaxprob.types import Array, ArrayLike, Batch, Key, LossFn, Metrics, Params
+from jaxprob.bayes.forward import VariationalPosterior
+from jaxprob.bayes.variational_layers import VariationalLayers
+from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
+from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_mean
+from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
-__all__ = ["VariationalPosterior", "negative_elbo"]
-
-
-class VariationalPosterior(Protocol):
-    """What `negative_elbo` needs of a posterior."""
-
-    def forward(
-        self, params: Params, x: ArrayLike, key: Key, num_samples: int
-    ) -> tuple[distrax.Distribution, Array]:
-        """Returns predictions with batch shape `[S, B]` and KL(q || prior) in nats."""
-        ...
+__all__ = ["negative_elbo"]
 
 
 def negative_elbo(
     q: VariationalPosterior | Any,
     num_data: int,
     num_samples: int = 1,
-    kl_weight: float = 1.0,
+    kl_weight: float | Schedule = 1.0,
+    inputs: Sequence[str] = ("x",),
 ) -> LossFn:
     """Returns the loss -ELBO / num_data, in nats a row.
 
@@ -44,11 +37,17 @@ def negative_elbo(
         e.g. `BayesianMLP`.
       num_data: Number of rows N of the whole training set; the KL counts once for all of them.
       num_samples: Draws of the weights S for each step.
-      kl_weight: Weight of the KL; 1 is Bayes' rule, less is a tempered (cold) posterior.
+      kl_weight: Weight of the KL; 1 is Bayes' rule, less is a tempered (cold) posterior. Or a
+        schedule, step -> weight, such as `objectives.linear_annealing(1000)`; `training` gives the
+        step to the loss.
+      inputs: Entries of the batch that the model takes, in order.
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; metrics hold "nll" (nats a row) and "kl"
-      (nats, the whole of it): loss = nll + kl_weight * kl / num_data.
+      (nats, the whole of it): loss = nll + kl_weight * kl / num_data. Under a schedule "kl_weight"
+      is there too, and with a stateful model its new "collections". Rows may carry "weight", "mask"
+      and "censored" as in `objectives.negative_log_likelihood`. `loss_fn.evaluate` is the same
+      bound with the model in its mode of prediction, for validation.
 
     Raises:
       ValueError: No data, no samples, or a negative weight.
@@ -60,16 +59,30 @@ def negative_elbo(
         )
     if not num_samples >= 1:
         raise ValueError(f"negative_elbo: num_samples must be at least 1; got {num_samples}.")
-    if not kl_weight >= 0:
+    if not callable(kl_weight) and not kl_weight >= 0:
         raise ValueError(
             f"negative_elbo: kl_weight must not be negative; got {kl_weight}. Write 1.0 for "
             "Bayes' rule."
         )
     posterior = VariationalLayers(q) if isinstance(q, nn.Module) else q
 
-    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-        predictions, kl = posterior.forward(params, batch["x"], key, num_samples)
-        nll = -weighted_mean(log_likelihood(predictions, batch["y"], num_leading=1), batch)
-        return nll + kl_weight * kl / num_data, {"nll": nll, "kl": kl}
+    def in_mode(train: bool) -> LossFn:
+        def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+            arrays = tuple(batch[name] for name in inputs)
+            out = posterior.forward(params, arrays, key, num_samples, train)
+            terms = log_likelihood_of_batch(out.predictions, batch, num_leading=1)
+            nll = -weighted_mean(terms, batch)
+            metrics: Metrics = {"nll": nll, "kl": out.kl}
+            weight = weight_at(kl_weight, batch, "negative_elbo")
+            if callable(kl_weight):
+                metrics["kl_weight"] = weight
+            if out.collections:
+                metrics["collections"] = out.collections
+            return nll + weight * out.kl / num_data, metrics
 
+        mark_schedules(loss_fn, kl_weight)
+        return loss_fn
+
+    loss_fn = in_mode(True)
+    loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
     return loss_fn

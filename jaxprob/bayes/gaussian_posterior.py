@@ -1,51 +1,66 @@
 """A Gaussian variational posterior over the params of any Linen model.
 
 The weights of the model are cut into groups ("diagonal" and "layer": one group for each module that
-owns params; "full": one group for all) and each group has its own Gaussian, `gaussian_block`. A
-draw is a params pytree of the model, with the draws as leading axis S, so that `bayes.predict` and
-any other function of params take it as it is.
+owns params; "low_rank" and "full": one group for all) and each group has its own Gaussian,
+`gaussian_block`. A draw is a params pytree of the model, with the draws as leading axis S, so that
+`bayes.predict` and any other function of params take it as it is.
+
+Under a normal prior the KL is exact. Any other prior with a density (`SpikeAndSlabPrior` is the
+scale mixture of Bayes by Backprop) is compared at the draws themselves, mean log q(w) - log p(w).
 
 Twin: `torch_ref/bayes/gaussian_posterior.py`. Source: Blundell et al., "Weight Uncertainty in
 Neural Networks" (2015), section 3, here with full covariances as well.
 """
 
-import distrax
+import itertools
+import math
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxprob.bayes import gaussian_block
-from jaxprob.objectives import GaussianPrior
-from jaxprob.types import Array, ArrayLike, Key, Params
+from jaxprob.bayes.forward import Forward
+from jaxprob.nn.application import average_over_draws, call
+from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior
+from jaxprob.objectives.maximum_a_posteriori import Prior
+from jaxprob.types import Array, Key, Params
 
 __all__ = ["GaussianPosterior"]
 
-COVARIANCES = ("diagonal", "layer", "full")
+COVARIANCES = ("diagonal", "low_rank", "layer", "full")
 
 
 class GaussianPosterior:
     """q(w) = N(loc, Sigma), trained by `negative_elbo`.
 
     Args:
-      model: Any Linen module whose only collection is "params".
-      example: An input of the model, e.g. `x_train[:1]`; only its shape and dtype matter.
-      covariance: "diagonal" (mean field), "layer" (full within each layer, P (P + 3) / 2 numbers
-        for a layer of P weights) or "full" (over the whole network).
-      prior: Prior over the weights; its `trainable` parts are learned with the posterior.
+      model: Any Linen module. One with batch statistics or dropout says whether it is trained by an
+        argument of its `__call__`, see `jaxprob.nn.application`.
+      example: An input of the model, e.g. `x_train[:1]`, or a tuple of its inputs; only shapes and
+        dtypes matter.
+      covariance: "diagonal" (mean field), "low_rank" (diagonal and `rank` directions over the whole
+        network), "layer" (full within each layer, P (P + 3) / 2 numbers for a layer of P weights)
+        or "full" (over the whole network).
+      prior: Prior over the weights. What a `GaussianPrior(trainable=...)` or a
+        `HierarchicalGaussianPrior` learns is learned with the posterior.
       init_scale: Standard deviation of each weight at the start.
+      rank: Number of directions R of "low_rank".
 
     Raises:
-      ValueError: An unknown covariance, or a model without params or with other collections.
+      ValueError: An unknown covariance, a rank below 1, or a model without params.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        example: ArrayLike,
+        example: Any,
         covariance: str = "layer",
-        prior: GaussianPrior | None = None,
+        prior: Prior | HierarchicalGaussianPrior | None = None,
         init_scale: float = 0.05,
+        rank: int = 10,
     ):
         if covariance not in COVARIANCES:
             raise ValueError(
@@ -57,17 +72,25 @@ class GaussianPosterior:
                 f"GaussianPosterior: init_scale must be above {gaussian_block.SCALE_FLOOR}; got "
                 f"{init_scale}. It is the standard deviation of a weight at the start."
             )
+        if not rank >= 1:
+            raise ValueError(
+                f"GaussianPosterior: rank must be at least 1; got {rank}. Without common "
+                "directions write covariance='diagonal'."
+            )
         self.model = model
         self.covariance = covariance
         self.prior = GaussianPrior() if prior is None else prior
         self.init_scale = init_scale
-        self._example = jnp.asarray(example)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), self._example)
-        if set(shapes) != {"params"}:
+        self.rank = rank
+        inputs = example if isinstance(example, tuple) else (example,)
+        self._example = tuple(jnp.asarray(x) for x in inputs)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), *self._example)
+        if "params" not in shapes:
             raise ValueError(
-                f"GaussianPosterior: the model has the collections {sorted(shapes)}; expected "
-                "'params' alone. Use a model without batch statistics or other state."
+                f"GaussianPosterior: {type(model).__name__} has no params, only the collections "
+                f"{sorted(shapes)}; there is nothing to be uncertain about."
             )
+        self._collections = sorted(set(shapes) - {"params"})
         self._leaves = {path: leaf.shape for path, leaf in flatten_dict(shapes["params"]).items()}
         self._groups = _group(sorted(self._leaves), covariance)
 
@@ -80,20 +103,26 @@ class GaussianPosterior:
         """Returns the variational parameters at the start: the model's own initialisation as mean.
 
         Returns:
-          `{"posterior": {group: {"loc", "raw_scale" | "raw_tril"}}}`, with `"prior"` beside it
-          where a part of the prior is trainable.
+          `{"posterior": {group: {"loc", "raw_scale" | "raw_tril" (, "factor")}}}`, with "prior"
+          beside it where a part of the prior is learned, and "collections" where the model has
+          others than "params".
         """
-        weights = flatten_dict(self.model.init(key, self._example)["params"])
-        block = "diagonal" if self.covariance == "diagonal" else "full"
-        params = {"posterior": {}}
-        for name, paths in self._groups.items():
+        variables = dict(self.model.init(key, *self._example))
+        weights = flatten_dict(variables.pop("params"))
+        block = {"layer": "full"}.get(self.covariance, self.covariance)
+        params: dict[str, Any] = {"posterior": {}}
+        for index, (name, paths) in enumerate(self._groups.items()):
             loc = jnp.concatenate([weights[path].reshape(-1) for path in paths])
-            params["posterior"][name] = gaussian_block.init_block(loc, block, self.init_scale)
-        if self.prior.trainable:
+            params["posterior"][name] = gaussian_block.init_block(
+                loc, block, self.init_scale, self.rank, jax.random.fold_in(key, index)
+            )
+        if self._prior_learns:
             params["prior"] = {
                 name: self.prior.init(b["loc"].shape[0], b["loc"].dtype)
                 for name, b in params["posterior"].items()
             }
+        if variables:
+            params["collections"] = variables
         return params
 
     def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
@@ -101,20 +130,31 @@ class GaussianPosterior:
 
         Args:
           params: Variational parameters.
-          key: One key; the noise of all groups is one `[S, num_weights]` normal draw from it.
+          key: One key; the noise of all groups is one `[S, numbers]` normal draw from it.
           num_draws: Number of draws S.
 
         Returns:
-          A params pytree of the model, each leaf with leading axis S.
+          A params pytree of the model, each leaf with leading axis S; for a model with other
+          collections its whole variables dict.
         """
-        dtype = jax.tree.leaves(params["posterior"])[0].dtype
-        eps = jax.random.normal(key, (num_draws, self.num_weights), dtype)
-        draws, start = {}, 0
-        for name in self._groups:
-            size = self._sizes(name)[-1]
-            weights = gaussian_block.sample(params["posterior"][name], eps[:, start : start + size])
-            draws.update(self._unflatten(name, weights))
-            start += size
+        weights = self._weights(params, key, num_draws)
+        if not self._collections:
+            return weights
+        repeated = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (num_draws, *leaf.shape)), params["collections"]
+        )
+        return {"params": weights, **repeated}
+
+    def _weights(self, params: Params, key: Key, num_draws: int) -> Params:
+        blocks = params["posterior"]
+        ends = list(
+            itertools.accumulate(gaussian_block.noise_size(blocks[name]) for name in self._groups)
+        )
+        dtype = blocks[next(iter(self._groups))]["loc"].dtype
+        eps = jax.random.normal(key, (num_draws, ends[-1]), dtype)
+        draws: dict[tuple[str, ...], Array] = {}
+        for name, noise in zip(self._groups, jnp.split(eps, ends[:-1], axis=1), strict=True):
+            draws.update(self._unflatten(name, gaussian_block.sample(blocks[name], noise)))
         return unflatten_dict(draws)
 
     def mean(self, params: Params) -> Params:
@@ -124,12 +164,31 @@ class GaussianPosterior:
             leaves.update(self._unflatten(name, params["posterior"][name]["loc"]))
         return unflatten_dict(leaves)
 
-    def kl(self, params: Params) -> Array:
-        """Returns KL(q || prior) in nats, exact and summed over all weights."""
-        return sum(
-            gaussian_block.kl_to_prior(block, *self._prior_of(params, name))
-            for name, block in params["posterior"].items()
-        )
+    def kl(self, params: Params, draws: Params | None = None) -> Array:
+        """Returns KL(q || prior) in nats, summed over all weights.
+
+        Args:
+          params: Variational parameters.
+          draws: Weights with leading axis S, drawn from q; only needed for a prior under which the
+            KL has no closed form: there it is estimated as their mean of log q - log p.
+
+        Raises:
+          ValueError: No draws, and no closed form.
+        """
+        if isinstance(self.prior, GaussianPrior | HierarchicalGaussianPrior):
+            total = jnp.zeros(())
+            for name, block in params["posterior"].items():
+                learned = params.get("prior", {}).get(name, {})
+                total += gaussian_block.kl_to_prior(block, *self.prior.moments(learned))
+                total += self.prior.own_kl(learned)
+            return total
+        if draws is None:
+            raise ValueError(
+                f"GaussianPosterior: the KL to {self.prior} has no closed form; give draws="
+                "q.sample(params, key, num_draws) to estimate it."
+            )
+        log_ratio = jax.vmap(lambda w: self.log_prob(params, w) - self.prior.log_prob(w))
+        return jnp.mean(log_ratio(draws))
 
     def log_prob(self, params: Params, weights: Params) -> Array:
         """Returns log q(w) in nats of one draw, a params pytree without the leading axis."""
@@ -141,26 +200,39 @@ class GaussianPosterior:
         return total
 
     def forward(
-        self, params: Params, x: ArrayLike, key: Key, num_samples: int
-    ) -> tuple[distrax.Distribution, Array]:
-        """Returns the prediction of each draw (batch shape `[S, B]`) and KL(q || prior)."""
-        draws = self.sample(params, key, num_samples)
-        predictions = jax.vmap(lambda w: self.model.apply({"params": w}, jnp.asarray(x)))(draws)
-        return predictions, self.kl(params)
+        self,
+        params: Params,
+        inputs: tuple[Any, ...],
+        key: Key,
+        num_samples: int,
+        train: bool = True,
+    ) -> Forward:
+        """Returns the prediction of each draw (batch shape `[S, B]`) and KL(q || prior).
 
-    def _prior_of(self, params: Params, name: str) -> tuple[Array | float, Array | float]:
-        return self.prior.loc_and_scale(params.get("prior", {}).get(name, {}))
+        The collections of the model (running statistics) see every draw; the mean over the draws
+        goes on.
+        """
+        draws = self._weights(params, key, num_samples)
+        inner_keys = jax.random.split(jax.random.fold_in(key, 1), num_samples)
+        collections = params.get("collections", {})
+        arrays = tuple(jnp.asarray(x) for x in inputs)
+
+        def one_draw(weights: Params, inner_key: Key):
+            variables = {"params": weights, **collections}
+            return call(self.model, variables, arrays, inner_key, train)
+
+        predictions, state = jax.vmap(one_draw)(draws, inner_keys)
+        return Forward(predictions, self.kl(params, draws), average_over_draws(state))
+
+    @property
+    def _prior_learns(self) -> bool:
+        return bool(getattr(self.prior, "trainable", ()))
 
     def _sizes(self, name: str) -> list[int]:
         """Running ends of the leaves of a group inside its vector."""
-        ends, end = [], 0
-        for path in self._groups[name]:
-            size = 1
-            for axis in self._leaves[path]:
-                size *= axis
-            end += size
-            ends.append(end)
-        return ends
+        return list(
+            itertools.accumulate(math.prod(self._leaves[path]) for path in self._groups[name])
+        )
 
     def _unflatten(self, name: str, vector: Array) -> dict[tuple[str, ...], Array]:
         """Cuts `[..., P]` into the leaves of a group, each `[..., *shape]`."""
@@ -179,7 +251,7 @@ class GaussianPosterior:
 
 def _group(paths: list[tuple[str, ...]], covariance: str) -> dict[str, list[tuple[str, ...]]]:
     """Groups leaves by the module that owns them, or all together; order is that of the paths."""
-    if covariance == "full":
+    if covariance in ("full", "low_rank"):
         return {"all": paths}
     groups: dict[str, list[tuple[str, ...]]] = {}
     for path in paths:

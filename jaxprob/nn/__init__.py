@@ -5,6 +5,7 @@ and first distributions of their parameters are those of `torch.nn`, so that `a/
 `a.b.weight` of a state_dict, bit for bit. Activations are channels-last, `[*B, spatial..., C]`.
 """
 
+from jaxprob.nn.application import as_params, as_variables
 from jaxprob.nn.attention import MultiheadAttention
 from jaxprob.nn.conv import Conv, ConvTranspose
 from jaxprob.nn.embedding import Embedding
@@ -32,4 +33,6 @@ __all__ = [
     "MultiheadAttention",
     "RMSNorm",
     "Standardize",
+    "as_params",
+    "as_variables",
 ]

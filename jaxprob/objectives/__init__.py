@@ -1,11 +1,13 @@
 """Objectives: losses as likelihoods, regularisers as priors."""
 
 from jaxprob.objectives import likelihood, priors
+from jaxprob.objectives.annealing import cyclical_annealing, linear_annealing
 from jaxprob.objectives.criteria import beta_nll, pinball_loss
 from jaxprob.objectives.likelihood import log_likelihood, negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import dropout_precision, map_loss
 from jaxprob.objectives.priors import (
     GaussianPrior,
+    HierarchicalGaussianPrior,
     LaplacePrior,
     prior_for_l1,
     prior_for_weight_decay,
@@ -15,12 +17,15 @@ from jaxprob.objectives.sparse_priors import HorseshoePrior, SpikeAndSlabPrior
 
 __all__ = [
     "GaussianPrior",
+    "HierarchicalGaussianPrior",
     "HorseshoePrior",
     "LaplacePrior",
     "SpikeAndSlabPrior",
     "beta_nll",
+    "cyclical_annealing",
     "dropout_precision",
     "likelihood",
+    "linear_annealing",
     "log_likelihood",
     "map_loss",
     "negative_log_likelihood",

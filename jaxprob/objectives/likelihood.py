@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxprob.distributions import Distribution, Independent
+from jaxprob.nn.application import as_variables, call
 from jaxprob.objectives.losses import (
     Equivalence,
     binary_cross_entropy,
@@ -183,13 +184,21 @@ def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) ->
     Returns:
       `loss_fn(params, batch, key) -> (loss, {"nll": loss})`, in nats a row. `batch` holds the
       inputs and "y", and where they apply "weight" `[B]`, "mask" and "censored" `[B, *event]` (see
-      `log_likelihood_of_batch`). The key is not used.
+      `log_likelihood_of_batch`). The key serves randomness inside the model, such as dropout. A
+      model with batch statistics is trained as `nn.as_params(variables)`, see
+      `jaxprob.nn.application`; its new "collections" are among the metrics. `loss_fn.evaluate` is
+      the same loss with the model in its mode of prediction, for validation.
     """
 
-    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-        del key
-        prediction = model.apply({"params": params}, *(batch[name] for name in inputs))
-        nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
-        return nll, {"nll": nll}
+    def in_mode(train: bool) -> LossFn:
+        def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+            arrays = tuple(batch[name] for name in inputs)
+            prediction, collections = call(model, as_variables(params), arrays, key, train)
+            nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
+            return nll, {"nll": nll} | ({"collections": collections} if collections else {})
 
+        return loss_fn
+
+    loss_fn = in_mode(True)
+    loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
     return loss_fn

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import flax.linen as nn
 import jax
 
+from jaxprob.nn.application import as_variables
 from jaxprob.objectives.likelihood import negative_log_likelihood
 from jaxprob.objectives.priors import GaussianPrior, require_positive
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
@@ -46,7 +47,8 @@ def map_loss(
         `lambda path: path.endswith("kernel")` to leave the biases free. Default: all.
 
     Returns:
-      `loss_fn(params, batch, key) -> (loss, {"nll": ..., "log_prior": ...})`, in nats.
+      `loss_fn(params, batch, key) -> (loss, {"nll": ..., "log_prior": ...})`, in nats, with
+      `loss_fn.evaluate` for validation, as `negative_log_likelihood` has it.
 
     Raises:
       ValueError: A number of rows that is not positive, a learned prior (that is what
@@ -60,11 +62,17 @@ def map_loss(
         )
     likelihood = negative_log_likelihood(model, inputs)
 
-    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-        nll, _ = likelihood(params, batch, key)
-        log_prior = prior.log_prob(_chosen(params, select))
-        return nll - log_prior / num_data, {"nll": nll, "log_prior": log_prior}
+    def with_prior(likelihood: LossFn) -> LossFn:
+        def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+            nll, metrics = likelihood(params, batch, key)
+            weights = as_variables(params)["params"]
+            log_prior = prior.log_prob(_chosen(weights, select))
+            return nll - log_prior / num_data, {**metrics, "log_prior": log_prior}
 
+        return loss_fn
+
+    loss_fn = with_prior(likelihood)
+    loss_fn.evaluate = with_prior(likelihood.evaluate)  # type: ignore[attr-defined]
     return loss_fn
 
 

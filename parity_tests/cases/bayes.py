@@ -3,14 +3,20 @@
 from functools import partial
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
 import jaxprob.bayes as jb
 import torch_ref.bayes as tb
-from jaxprob import optim, supervised
-from jaxprob.objectives import GaussianPrior
+import torch_ref.distributions as torch_distributions
+import torch_ref.random as torch_random
+from jaxprob import objectives, optim, supervised
+from jaxprob.distributions import Independent, Normal
+from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior, SpikeAndSlabPrior
 from parity_tests.engine import ModelCase
+from torch_ref import objectives as torch_objectives
 from torch_ref import supervised as torch_supervised
 from torch_ref.objectives import GaussianPrior as TorchGaussianPrior
 
@@ -32,17 +38,22 @@ def posterior_row(
     activation=(nn.sigmoid, torch.sigmoid),
     hidden: tuple[int, ...] = (4,),
     torch_kl_weight: float = 1.0,
+    priors: tuple | None = None,
+    kl_weights: tuple | None = None,
 ) -> ModelCase:
     """One `GaussianPosterior`; the extra arguments break the twin for the mutation tests."""
     model = supervised.GaussianRegressor(hidden, activation=activation[0])
-    prior = GaussianPrior(0.7, 0.1, trainable)
-    q = jb.GaussianPosterior(model, np.zeros((1, 2)), covariance=covariance, prior=prior)
-    loss = jb.negative_elbo(q, num_data=ROWS, num_samples=num_samples)
+    prior, twin_prior = priors or (
+        GaussianPrior(0.7, 0.1, trainable),
+        TorchGaussianPrior(0.7, 0.1, trainable),
+    )
+    kl_weight, torch_kl_weight = kl_weights or (1.0, torch_kl_weight)
+    q = jb.GaussianPosterior(model, np.zeros((1, 2)), covariance=covariance, prior=prior, rank=2)
+    loss = jb.negative_elbo(q, num_data=ROWS, num_samples=num_samples, kl_weight=kl_weight)
 
     def build_torch():
         twin = torch_supervised.GaussianRegressor(2, hidden, activation=activation[1])
-        twin_prior = TorchGaussianPrior(0.7, 0.1, trainable)
-        return tb.GaussianPosterior(twin, covariance=covariance, prior=twin_prior)
+        return tb.GaussianPosterior(twin, covariance=covariance, prior=twin_prior, rank=2)
 
     def outputs(params, batch, key):
         draws = q.sample(params, key, 3)
@@ -79,11 +90,17 @@ def posterior_row(
     )
 
 
-def layers_row(name: str, covariance: str, trainable: tuple[str, ...] = ()) -> ModelCase:
+def layers_row(
+    name: str,
+    covariance: str,
+    trainable: tuple[str, ...] = (),
+    estimators: tuple[str, str] = ("weights", "weights"),
+) -> ModelCase:
     """One `BayesianMLP` of `DenseVariational` layers."""
-    model = jb.BayesianMLP((4,), covariance=covariance, prior=GaussianPrior(0.7, 0.0, trainable))
+    prior = GaussianPrior(0.7, 0.0, trainable)
+    model = jb.BayesianMLP((4,), covariance=covariance, prior=prior, estimator=estimators[0])
     q = jb.VariationalLayers(model)
-    prior = TorchGaussianPrior(0.7, 0.0, trainable)
+    twin_prior = TorchGaussianPrior(0.7, 0.0, trainable)
 
     def outputs(params, batch, key):
         base = model.apply({"params": params}, batch["x"], key).distribution
@@ -98,11 +115,76 @@ def layers_row(name: str, covariance: str, trainable: tuple[str, ...] = ()) -> M
         init=partial(q.init, example=np.zeros((1, 2))),
         jax_loss=jb.negative_elbo(model, num_data=ROWS),
         jax_outputs=outputs,
-        build_torch=lambda: tb.BayesianMLP(2, (4,), covariance=covariance, prior=prior),
+        build_torch=lambda: tb.BayesianMLP(
+            2, (4,), covariance=covariance, prior=twin_prior, estimator=estimators[1]
+        ),
         torch_loss=lambda module: tb.negative_elbo(module, ROWS),
         torch_outputs=torch_outputs,
         data=DATA,
         optimizers=OPTIMIZERS,
+    )
+
+
+class ConvNet(nn.Module):
+    """A variational convolution over a sequence of one channel, then a variational dense layer."""
+
+    estimator: str
+    padding: int | str
+
+    @nn.compact
+    def __call__(self, x, key=None):
+        keys = (None, None) if key is None else jax.random.split(key)
+        options = {"estimator": self.estimator, "covariance": "diagonal"}
+        prior = HierarchicalGaussianPrior(0.7, 0.5)
+        conv = jb.ConvVariational(
+            3, (2,), padding=self.padding, prior=prior, name="conv", **options
+        )
+        h = jnp.mean(nn.tanh(conv(x[..., None], keys[0])), axis=1)
+        loc, raw = jnp.split(jb.DenseVariational(2, name="out", **options)(h, keys[1]), 2, -1)
+        return Independent(Normal(loc, nn.softplus(raw) + 0.01), 1)
+
+
+class TorchConvNet(torch.nn.Module):
+    """The same in torch."""
+
+    def __init__(self, estimator: str, padding: int | str):
+        super().__init__()
+        options = {"estimator": estimator, "covariance": "diagonal"}
+        prior = torch_objectives.HierarchicalGaussianPrior(0.7, 0.5)
+        self.conv = tb.ConvVariational(1, 3, (2,), padding=padding, prior=prior, **options)
+        self.out = tb.DenseVariational(3, 2, **options)
+
+    def forward(self, x, key=None):
+        keys = (None, None) if key is None else torch_random.split(key)
+        h = torch.tanh(self.conv(x.unsqueeze(-1), keys[0])).mean(1)
+        loc, raw = self.out(h, keys[1]).chunk(2, -1)
+        scale = torch.logaddexp(raw, torch.zeros_like(raw)) + 0.01
+        return torch_distributions.Independent(torch_distributions.Normal(loc, scale), 1)
+
+
+def conv_row(name: str, estimator: str, padding: int | str) -> ModelCase:
+    """A model with a `ConvVariational` under a hierarchical prior."""
+    model = ConvNet(estimator, padding)
+    q = jb.VariationalLayers(model)
+
+    def outputs(params, batch, key):
+        base = model.apply({"params": params}, batch["x"], key).distribution
+        return {"loc": base.loc, "scale": base.scale}
+
+    def torch_outputs(module, batch, key):
+        base = module(batch["x"], key).base_dist
+        return {"loc": base.loc, "scale": base.scale}
+
+    return ModelCase(
+        name=name,
+        init=partial(q.init, example=np.zeros((1, 2))),
+        jax_loss=jb.negative_elbo(model, num_data=ROWS),
+        jax_outputs=outputs,
+        build_torch=lambda: TorchConvNet(estimator, padding),
+        torch_loss=lambda module: tb.negative_elbo(module, ROWS),
+        torch_outputs=torch_outputs,
+        data=DATA,
+        optimizers={"adam": OPTIMIZERS["adam"]},
     )
 
 
@@ -137,6 +219,19 @@ def joint_row(name: str) -> ModelCase:
 
 GELU = (partial(nn.gelu, approximate=False), torch.nn.functional.gelu)
 
+SPIKE_AND_SLAB = (
+    SpikeAndSlabPrior(0.8, 0.1, 0.4),
+    torch_objectives.SpikeAndSlabPrior(0.8, 0.1, 0.4),
+)
+HIERARCHY = (
+    HierarchicalGaussianPrior(0.7, 0.5, 0.1),
+    torch_objectives.HierarchicalGaussianPrior(0.7, 0.5, 0.1),
+)
+CYCLES = (
+    objectives.cyclical_annealing(30, 0.6),
+    torch_objectives.cyclical_annealing(30, 0.6),
+)
+
 MODELS = [
     posterior_row("posterior diagonal", "diagonal"),
     posterior_row("posterior layer", "layer"),
@@ -144,7 +239,17 @@ MODELS = [
     posterior_row("posterior layer, prior loc", "layer", ("loc",)),
     posterior_row("posterior diagonal, prior loc scale", "diagonal", ("loc", "scale")),
     posterior_row("posterior layer, 3 samples, gelu", "layer", (), 3, GELU, (4, 3)),
+    posterior_row("posterior low rank", "low_rank"),
+    posterior_row("posterior diagonal, spike and slab", "diagonal", (), 2, priors=SPIKE_AND_SLAB),
+    posterior_row("posterior low rank, spike and slab", "low_rank", (), 2, priors=SPIKE_AND_SLAB),
+    posterior_row("posterior layer, hierarchical prior", "layer", priors=HIERARCHY),
+    posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES),
     joint_row("log joint"),
     layers_row("variational layers full", "full"),
     layers_row("variational layers diagonal, prior", "diagonal", ("loc", "scale")),
+    layers_row("variational layers local", "diagonal", (), ("local", "local")),
+    layers_row("variational layers flipout", "diagonal", ("loc",), ("flipout", "flipout")),
+    conv_row("variational convolution", "weights", "same"),
+    conv_row("variational convolution local", "local", "valid"),
+    conv_row("variational convolution flipout", "flipout", 1),
 ]

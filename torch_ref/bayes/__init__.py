@@ -1,13 +1,15 @@
 """Twins of `jaxprob.bayes`."""
 
-from torch_ref.bayes.dense_variational import BayesianMLP, DenseVariational, VariationalLayers
+from torch_ref.bayes.dense_variational import BayesianMLP, ConvVariational, DenseVariational
 from torch_ref.bayes.elbo import negative_elbo
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
 from torch_ref.bayes.log_joint import log_joint
 from torch_ref.bayes.prediction import predict
+from torch_ref.bayes.variational_layers import VariationalLayers
 
 __all__ = [
     "BayesianMLP",
+    "ConvVariational",
     "DenseVariational",
     "GaussianPosterior",
     "VariationalLayers",

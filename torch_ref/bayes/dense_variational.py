@@ -1,25 +1,26 @@
-"""Variational dense layers.
+"""Variational dense and convolutional layers.
 
 Twin of `jaxprob/bayes/dense_variational.py`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 import torch_ref.random as jrandom
-from torch_ref.bayes.gaussian_block import GaussianBlock
+from torch_ref.bayes.variational_layers import Prior, VariationalLayer
 from torch_ref.distributions import Independent, Normal
 from torch_ref.heads.normal import SCALE_FLOOR, softplus
 from torch_ref.objectives import GaussianPrior
 
-__all__ = ["BayesianMLP", "DenseVariational", "VariationalLayers"]
+__all__ = ["BayesianMLP", "ConvVariational", "DenseVariational"]
 
 STANDARD_PRIOR = GaussianPrior()
 
 
-class DenseVariational(GaussianBlock):
+class DenseVariational(VariationalLayer):
     """A dense layer with a Gaussian posterior over (bias, kernel), the kernel input-major.
 
     Args:
@@ -28,6 +29,7 @@ class DenseVariational(GaussianBlock):
       covariance: "full" or "diagonal".
       prior: Prior over the weights.
       init_scale: Standard deviation of each weight at the start.
+      estimator: "weights", "local" or "flipout".
     """
 
     def __init__(
@@ -35,35 +37,66 @@ class DenseVariational(GaussianBlock):
         in_features: int,
         features: int,
         covariance: str = "full",
-        prior: GaussianPrior = STANDARD_PRIOR,
+        prior: Prior = STANDARD_PRIOR,
         init_scale: float = 0.05,
+        estimator: str = "weights",
     ):
-        loc = torch.zeros((in_features + 1) * features)
-        loc[features:] = torch.randn(in_features * features) / in_features**0.5
-        super().__init__(loc, covariance, init_scale)
-        self.features, self._prior = features, prior
-        for name, value in prior.init(loc.shape[0]).items():
-            self.register_parameter(f"prior_{name}", value)
+        start = _start(in_features, features)
+        super().__init__(start, covariance, prior, init_scale, estimator)
+        self.features = features
 
-    def kl(self) -> Tensor:
-        """Returns KL(q || prior) of this layer in nats."""
-        learned = nn.ParameterDict(
-            {
-                name.removeprefix("prior_"): value
-                for name, value in self._parameters.items()
-                if name.startswith("prior_")
-            }
-        )
-        return self.kl_to_prior(self._prior.distribution(learned, self.loc))
-
-    def forward(self, x: Tensor, key: Tensor | None = None) -> Tensor:
-        """Maps `[B, D]` to `[B, F]` under drawn weights, or under `loc` without a key."""
-        weights = self.loc
-        if key is not None:
-            noise = jrandom.normal(key, (1, self.loc.shape[0]), dtype=self.loc.dtype)
-            weights = self.sample(noise)[0]
+    def linear(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Applies the layer with given weights `[P]`."""
         bias, kernel = weights.split([self.features, weights.shape[0] - self.features])
         return x @ kernel.reshape(-1, self.features) + bias
+
+
+class ConvVariational(VariationalLayer):
+    """A convolution over one or two axes of `[B, spatial..., C]`, its kernel `[*window, C, F]`.
+
+    Args:
+      in_features: Input channels C.
+      features: Output channels F.
+      kernel_size: Size of the window on each axis.
+      stride: Step of the window.
+      padding: A number, "same" or "valid".
+      covariance: "diagonal" or "full".
+      prior: Prior over the weights.
+      init_scale: Standard deviation of each weight at the start.
+      estimator: "weights", "local" or "flipout".
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        kernel_size: Sequence[int],
+        stride: int = 1,
+        padding: int | str = "valid",
+        covariance: str = "diagonal",
+        prior: Prior = STANDARD_PRIOR,
+        init_scale: float = 0.05,
+        estimator: str = "weights",
+    ):
+        fan_in = math.prod(kernel_size) * in_features
+        super().__init__(_start(fan_in, features), covariance, prior, init_scale, estimator)
+        self.features, self.stride, self.padding = features, stride, padding
+        self.shape = (*kernel_size, in_features, features)
+
+    def linear(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Applies the layer with given weights `[P]`."""
+        bias, kernel = weights.split([self.features, weights.shape[0] - self.features])
+        convolve = {1: nn.functional.conv1d, 2: nn.functional.conv2d}[len(self.shape) - 2]
+        # torch wants the channels before the window
+        kernel = kernel.reshape(self.shape).movedim((-1, -2), (0, 1))
+        y = convolve(x.movedim(-1, 1), kernel, bias, self.stride, self.padding)
+        return y.movedim(1, -1)
+
+
+def _start(fan_in: int, features: int) -> Tensor:
+    loc = torch.zeros((fan_in + 1) * features)
+    loc[features:] = torch.randn(fan_in * features) / fan_in**0.5
+    return loc
 
 
 class BayesianMLP(nn.Module):
@@ -76,13 +109,14 @@ class BayesianMLP(nn.Module):
         features: int = 1,
         activation: Callable[[Tensor], Tensor] = torch.sigmoid,
         covariance: str = "full",
-        prior: GaussianPrior = STANDARD_PRIOR,
+        prior: Prior = STANDARD_PRIOR,
         init_scale: float = 0.05,
+        estimator: str = "weights",
     ):
         super().__init__()
         self.activation = activation
         for i, width in enumerate((*hidden, 2 * features)):
-            layer = DenseVariational(in_features, width, covariance, prior, init_scale)
+            layer = DenseVariational(in_features, width, covariance, prior, init_scale, estimator)
             self.add_module(f"dense_{i}", layer)
             in_features = width
 
@@ -96,20 +130,3 @@ class BayesianMLP(nn.Module):
                 x = self.activation(x)
         loc, raw = x.chunk(2, dim=-1)
         return Independent(Normal(loc, softplus(raw) + SCALE_FLOOR, validate_args=False), 1)
-
-
-class VariationalLayers:
-    """The posterior of a module that is made of variational layers."""
-
-    def __init__(self, model: nn.Module):
-        self.model = model
-
-    def kl(self) -> Tensor:
-        """Returns KL(q || prior) summed over the layers, in nats."""
-        layers = [m for m in self.model.modules() if isinstance(m, DenseVariational)]
-        return torch.stack([layer.kl() for layer in layers]).sum()
-
-    def forward(self, x: Tensor, key: Tensor, num_samples: int) -> tuple[list, Tensor]:
-        """Returns the prediction of each draw and KL(q || prior)."""
-        keys = jrandom.split(key, num_samples)
-        return [self.model(x, draw_key) for draw_key in keys], self.kl()

@@ -3,27 +3,39 @@
 Twin of `jaxprob/bayes/elbo.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from torch_ref.bayes.dense_variational import BayesianMLP, VariationalLayers
-from torch_ref.objectives.likelihood import LossFn, log_likelihood, weighted_mean
+from torch_ref.bayes.gaussian_posterior import GaussianPosterior
+from torch_ref.bayes.variational_layers import VariationalLayers
+from torch_ref.objectives.annealing import Schedule, mark_schedules, weight_at
+from torch_ref.objectives.likelihood import LossFn, log_likelihood_of_batch, weighted_mean
 
 __all__ = ["negative_elbo"]
 
 
 def negative_elbo(
-    q: nn.Module, num_data: int, num_samples: int = 1, kl_weight: float = 1.0
+    q: nn.Module,
+    num_data: int,
+    num_samples: int = 1,
+    kl_weight: float | Schedule = 1.0,
+    inputs: Sequence[str] = ("x",),
 ) -> LossFn:
     """Returns the loss (E_q[-log p(data | w)] + kl_weight KL(q || prior)) / num_data."""
-    posterior = VariationalLayers(q) if isinstance(q, BayesianMLP) else q
+    posterior = q if isinstance(q, GaussianPosterior) else VariationalLayers(q)
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        predictions, kl = posterior.forward(batch["x"], key, num_samples)
-        terms = [-weighted_mean(log_likelihood(p, batch["y"]), batch) for p in predictions]
+        arrays = tuple(batch[name] for name in inputs)
+        predictions, kl = posterior.forward(arrays, key, num_samples)
+        terms = [-weighted_mean(log_likelihood_of_batch(p, batch), batch) for p in predictions]
         nll = torch.stack(terms).mean()
-        return nll + kl_weight * kl / num_data, {"nll": nll, "kl": kl}
+        metrics = {"nll": nll, "kl": kl}
+        weight = weight_at(kl_weight, batch, "negative_elbo")
+        if callable(kl_weight):
+            metrics["kl_weight"] = torch.as_tensor(weight)
+        return nll + weight * kl / num_data, metrics
 
+    mark_schedules(loss_fn, kl_weight)
     return loss_fn

@@ -11,11 +11,22 @@ import torch
 from torch import Tensor, nn
 
 import torch_ref.random as jrandom
+from torch_ref.bayes.forward import Forward
 from torch_ref.bayes.gaussian_block import GaussianBlock
 from torch_ref.distributions import Independent, Normal
-from torch_ref.objectives import GaussianPrior
+from torch_ref.objectives import (
+    GaussianPrior,
+    HierarchicalGaussianPrior,
+    HorseshoePrior,
+    LaplacePrior,
+    SpikeAndSlabPrior,
+)
 
 __all__ = ["GaussianPosterior", "stack"]
+
+Prior = (
+    GaussianPrior | HierarchicalGaussianPrior | HorseshoePrior | LaplacePrior | SpikeAndSlabPrior
+)
 
 
 class GaussianPosterior(nn.Module):
@@ -23,34 +34,41 @@ class GaussianPosterior(nn.Module):
 
     Args:
       model: Any module; its own parameters are where the means start and are not trained.
-      covariance: "diagonal", "layer" or "full".
+      covariance: "diagonal", "low_rank", "layer" or "full".
       prior: Prior over the weights.
       init_scale: Standard deviation of each weight at the start.
+      rank: Directions of "low_rank".
     """
 
     def __init__(
         self,
         model: nn.Module,
         covariance: str = "layer",
-        prior: GaussianPrior | None = None,
+        prior: Prior | None = None,
         init_scale: float = 0.05,
+        rank: int = 10,
     ):
         super().__init__()
-        if covariance not in ("diagonal", "layer", "full"):
-            raise ValueError(f"covariance must be diagonal, layer or full; got {covariance!r}.")
+        if covariance not in ("diagonal", "low_rank", "layer", "full"):
+            raise ValueError(
+                f"covariance must be diagonal, low_rank, layer or full; got {covariance!r}."
+            )
         self._model = [model]  # in a list, so that its parameters are not parameters of q
         self.prior_spec = GaussianPrior() if prior is None else prior
         self.groups: dict[str, list[str]] = {}
         names = sorted(dict(model.named_parameters()), key=_sort_key)
         for name in names:
-            group = "all" if covariance == "full" else name.rpartition(".")[0].replace(".", "/")
+            whole = covariance in ("full", "low_rank")
+            group = "all" if whole else name.rpartition(".")[0].replace(".", "/")
             self.groups.setdefault(group or "top", []).append(name)
-        block = "diagonal" if covariance == "diagonal" else "full"
+        block = "full" if covariance == "layer" else covariance
         self.posterior = nn.ModuleDict()
         for group, members in self.groups.items():
             start = torch.cat([self._canonical(name).reshape(-1) for name in members])
-            self.posterior[group] = GaussianBlock(start, block, init_scale)
-        if self.prior_spec.trainable:
+            self.posterior[group] = GaussianBlock(start, block, init_scale, rank)
+        if getattr(self.prior_spec, "trainable", ()) or isinstance(
+            self.prior_spec, HierarchicalGaussianPrior
+        ):
             self.prior = nn.ModuleDict(
                 {g: self.prior_spec.init(b.loc.shape[0]) for g, b in self.posterior.items()}
             )
@@ -73,7 +91,7 @@ class GaussianPosterior(nn.Module):
         """Returns the named parameters of the model with leading axis S."""
         blocks = list(self.posterior.values())
         like = blocks[0].loc
-        sizes = [block.loc.shape[0] for block in blocks]
+        sizes = [block.noise_size for block in blocks]
         eps = jrandom.normal(key, (num_draws, sum(sizes)), dtype=like.dtype)
         draws = {}
         for block, noise, members in zip(
@@ -87,22 +105,44 @@ class GaussianPosterior(nn.Module):
                 start += shape.numel()
         return draws
 
-    def kl(self) -> Tensor:
-        """Returns KL(q || prior) in nats."""
-        total = []
-        for group, block in self.posterior.items():
-            learned = self.prior[group] if self.prior_spec.trainable else None
-            total.append(block.kl_to_prior(self.prior_spec.distribution(learned, block.loc)))
+    def kl(self, draws: dict[str, Tensor]) -> Tensor:
+        """Returns KL(q || prior) in nats, from draws where it has no closed form."""
+        if not isinstance(self.prior_spec, GaussianPrior | HierarchicalGaussianPrior):
+            per_draw = [
+                self.log_prob(weights) - self.prior_spec.log_prob(weights.values())
+                for weights in _unstacked(draws)
+            ]
+            return torch.stack(per_draw).mean()
+        learned = getattr(self, "prior", {})
+        total = [
+            block.expected_kl(self.prior_spec, learned[group] if group in learned else None)
+            for group, block in self.posterior.items()
+        ]
         return torch.stack(total).sum()
 
-    def forward(self, x: Tensor, key: Tensor, num_samples: int) -> tuple[list, Tensor]:
+    def log_prob(self, weights: dict[str, Tensor]) -> Tensor:
+        """Returns log q(w) in nats of one set of named parameters."""
+        total = []
+        for group, block in self.posterior.items():
+            pieces = [
+                (weights[name].T if self._is_kernel(name) else weights[name]).reshape(-1)
+                for name in self.groups[group]
+            ]
+            total.append(block.distribution().log_prob(torch.cat(pieces)).sum())
+        return torch.stack(total).sum()
+
+    def forward(self, inputs: tuple, key: Tensor, num_samples: int) -> Forward:
         """Returns the prediction of each draw and KL(q || prior)."""
         draws = self.sample(key, num_samples)
         predictions = [
-            torch.func.functional_call(self.model, {n: w[s] for n, w in draws.items()}, (x,))
-            for s in range(num_samples)
+            torch.func.functional_call(self.model, weights, inputs) for weights in _unstacked(draws)
         ]
-        return predictions, self.kl()
+        return Forward(predictions, self.kl(draws))
+
+
+def _unstacked(draws: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """One dict of named parameters for each draw."""
+    return [dict(zip(draws, values, strict=True)) for values in zip(*draws.values(), strict=True)]
 
 
 def _sort_key(name: str) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """Twins of `jaxprob.objectives`."""
 
 from torch_ref.objectives import likelihood, priors
+from torch_ref.objectives.annealing import cyclical_annealing, linear_annealing
 from torch_ref.objectives.criteria import beta_nll, pinball_loss
 from torch_ref.objectives.likelihood import log_likelihood, negative_log_likelihood
 from torch_ref.objectives.maximum_a_posteriori import dropout_precision, map_loss
 from torch_ref.objectives.priors import (
     GaussianPrior,
+    HierarchicalGaussianPrior,
     LaplacePrior,
     prior_for_l1,
     prior_for_weight_decay,
@@ -15,12 +17,15 @@ from torch_ref.objectives.sparse_priors import HorseshoePrior, SpikeAndSlabPrior
 
 __all__ = [
     "GaussianPrior",
+    "HierarchicalGaussianPrior",
     "HorseshoePrior",
     "LaplacePrior",
     "SpikeAndSlabPrior",
     "beta_nll",
+    "cyclical_annealing",
     "dropout_precision",
     "likelihood",
+    "linear_annealing",
     "log_likelihood",
     "map_loss",
     "negative_log_likelihood",

@@ -7,11 +7,13 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 __all__ = [
     "GaussianPrior",
+    "HierarchicalGaussianPrior",
     "ImpliedPrior",
     "LaplacePrior",
     "prior_for_l1",
@@ -59,6 +61,37 @@ class GaussianPrior:
         if params is not None and "log_scale" in params:
             scale = params["log_scale"].exp().expand_as(like)
         return torch.distributions.Normal(loc, scale, validate_args=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class HierarchicalGaussianPrior:
+    """Normal prior whose scale has a log-normal prior and, in each group, such a posterior."""
+
+    scale: float = 1.0
+    spread: float = 1.0
+    loc: float = 0.0
+
+    def init(self, num_weights: int) -> nn.ParameterDict:
+        """Returns mean and log-deviation of q(log s) for a group."""
+        del num_weights
+        start = {"log_scale": math.log(self.scale), "log_deviation": math.log(self.spread) - 1.0}
+        return nn.ParameterDict({n: nn.Parameter(torch.tensor(v)) for n, v in start.items()})
+
+    def nodes(self, params: nn.ParameterDict) -> tuple[Tensor, Tensor]:
+        """Returns Gauss-Hermite nodes of log s under its posterior, with their weights."""
+        mean = params["log_scale"]
+        x, weights = np.polynomial.hermite_e.hermegauss(48)
+        log_scales = mean + params["log_deviation"].exp() * torch.as_tensor(x).to(mean)
+        return log_scales, torch.as_tensor(weights / weights.sum()).to(mean)
+
+    def own_kl(self, params: nn.ParameterDict) -> Tensor:
+        """Returns KL(q(log s) || p(log s)) in nats."""
+        q = torch.distributions.Normal(params["log_scale"], params["log_deviation"].exp())
+        like = params["log_scale"]
+        p = torch.distributions.Normal(
+            torch.full_like(like, math.log(self.scale)), torch.full_like(like, self.spread)
+        )
+        return torch.distributions.kl_divergence(q, p)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""How a loss calls a Linen module that keeps state or behaves otherwise in training.
+
+Trained is one pytree. Of a module whose only collection is "params" that is the params; of one with
+batch statistics or other state it is {"params": ..., "collections": {"batch_stats": ...}}, where
+"collections" is carried from step to step and is neither differentiated nor given to the optimiser:
+a loss returns its new value in the metrics under the same name.
+
+A module says that it distinguishes training from prediction by an argument of its `__call__`:
+`train` or `training` (True in training), `deterministic` or `use_running_average` (False in
+training). Randomness inside reaches it by its argument `key`, or as Linen's stream "dropout".
+
+Twin: none; a `torch.nn.Module` keeps its own buffers and its own mode.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxprob.types import Key, Params
+
+__all__ = ["as_params", "as_variables", "average_over_draws", "call"]
+
+WHEN_TRAINING = {
+    "train": True,
+    "training": True,
+    "deterministic": False,
+    "use_running_average": False,
+}
+
+
+def as_params(variables: dict[str, Any]) -> Params:
+    """Returns the pytree that is trained, from what `model.init` returns.
+
+    Args:
+      variables: Linen's variables, "params" and perhaps other collections.
+
+    Returns:
+      The params, or {"params": ..., "collections": ...} if there are other collections.
+    """
+    others = {name: value for name, value in variables.items() if name != "params"}
+    if not others:
+        return variables["params"]
+    return {"params": variables["params"], "collections": others}
+
+
+def as_variables(params: Params) -> dict[str, Any]:
+    """Returns what `model.apply` takes, from the pytree that is trained."""
+    if isinstance(params, dict) and "collections" in params:
+        return {"params": params["params"], **params["collections"]}
+    return {"params": params}
+
+
+def call(
+    model: nn.Module,
+    variables: dict[str, Any],
+    inputs: Sequence[Any],
+    key: Key | None = None,
+    train: bool = False,
+) -> tuple[Any, dict[str, Any]]:
+    """Calls a module in the mode that is asked for.
+
+    Args:
+      model: Linen module.
+      variables: All its collections.
+      inputs: Its inputs, in order.
+      key: Randomness inside the module, such as dropout's; used in training only.
+      train: Whether this is a step of training.
+
+    Returns:
+      What the module returns, and the new value of its collections other than "params" (empty in
+      prediction, or where there are none).
+    """
+    accepted = inspect.signature(type(model).__call__).parameters
+    options: dict[str, Any] = {
+        name: value is train for name, value in WHEN_TRAINING.items() if name in accepted
+    }
+    if "key" in accepted:
+        options["key"] = key if train else None
+    if not train:
+        return model.apply(variables, *inputs, **options), {}
+    mutable = [name for name in variables if name != "params"]
+    rngs = None if key is None else {"dropout": key}
+    if not mutable:
+        return model.apply(variables, *inputs, rngs=rngs, **options), {}
+    output, state = model.apply(variables, *inputs, rngs=rngs, mutable=mutable, **options)
+    return output, dict(state)
+
+
+def average_over_draws(collections: dict[str, Any]) -> dict[str, Any]:
+    """Returns one value of collections `[S, ...]`: the mean over draws, counters as they are."""
+    return jax.tree.map(
+        lambda leaf: jnp.mean(leaf, axis=0) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf[0],
+        collections,
+    )

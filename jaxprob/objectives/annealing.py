@@ -1,0 +1,99 @@
+"""Weights that change with the step: KL annealing, temperatures.
+
+    linear     min(1, step / steps)
+    cyclical   min(1, position / ramp),   position = (step mod period) / period
+
+Each returns a function of the number of steps taken, as optax's schedules are, and any of those may
+stand in its place. A loss that follows one finds the step in `batch["step"]`, where `training`
+puts it.
+
+Twin: `torch_ref/objectives/annealing.py`. Sources: Bowman et al., "Generating sentences from a
+continuous space" (2016), section 3.1; Fu et al., "Cyclical annealing schedule" (2019), eqs. 6-7.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxprob.types import Array, Batch, LossFn
+
+__all__ = [
+    "Schedule",
+    "cyclical_annealing",
+    "linear_annealing",
+    "mark_schedules",
+    "weight_at",
+]
+
+Schedule = Callable[[Any], Any]
+"""Number of steps taken -> weight."""
+
+
+def linear_annealing(steps: int, start: float = 0.0, end: float = 1.0) -> Schedule:
+    """Returns a weight that goes from `start` to `end` in `steps` steps and stays there.
+
+    Raises:
+      ValueError: Less than one step.
+    """
+    _require_steps("linear_annealing", steps=steps)
+
+    def schedule(step: Any) -> Array:
+        share = jnp.minimum(jnp.asarray(step, jnp.result_type(float)) / steps, 1.0)
+        return start + (end - start) * share
+
+    return schedule
+
+
+def cyclical_annealing(
+    period: int, ramp: float = 0.5, start: float = 0.0, end: float = 1.0
+) -> Schedule:
+    """Returns a weight that rises from `start` to `end` again and again.
+
+    Args:
+      period: Steps of a cycle (>= 1).
+      ramp: Share of a cycle that rises, in (0, 1]; for the rest the weight is `end`.
+      start: Weight at the start of each cycle.
+      end: Weight at its end.
+
+    Raises:
+      ValueError: Numbers outside these bounds.
+    """
+    _require_steps("cyclical_annealing", period=period)
+    if not 0.0 < ramp <= 1.0:
+        raise ValueError(f"cyclical_annealing: ramp must lie in (0, 1]; got {ramp}.")
+
+    def schedule(step: Any) -> Array:
+        position = jnp.asarray(jnp.mod(step, period), jnp.result_type(float)) / period
+        return start + (end - start) * jnp.minimum(position / ramp, 1.0)
+
+    return schedule
+
+
+def weight_at(weight: float | Schedule, batch: Batch, owner: str) -> Any:
+    """Returns a weight that is a number, or a schedule at the step that the batch carries.
+
+    Raises:
+      ValueError: A schedule, but no step in the batch.
+    """
+    if not callable(weight):
+        return weight
+    if "step" not in batch:
+        raise ValueError(
+            f'{owner}: the weight is a schedule and batch["step"] is missing. training.fit and '
+            "make_step add it to a loss whose attribute uses_step is True: keep that attribute on "
+            'what wraps this loss, or set batch["step"] yourself.'
+        )
+    return weight(batch["step"])
+
+
+def mark_schedules(loss_fn: LossFn, *weights: float | Schedule) -> None:
+    """Sets `uses_step` on a loss if any of its weights is a schedule."""
+    if any(callable(weight) for weight in weights):
+        loss_fn.uses_step = True  # type: ignore[attr-defined]
+
+
+def _require_steps(owner: str, **counts: int) -> None:
+    for name, count in counts.items():
+        if not count >= 1:
+            raise ValueError(f"{owner}: {name} must be at least 1 step; got {count}.")

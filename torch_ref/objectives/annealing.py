@@ -1,0 +1,61 @@
+"""Weights that change with the step.
+
+Twin of `jaxprob/objectives/annealing.py`.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Schedule",
+    "cyclical_annealing",
+    "linear_annealing",
+    "mark_schedules",
+    "weight_at",
+]
+
+Schedule = Callable[[Tensor], Tensor]
+
+
+def linear_annealing(steps: int, start: float = 0.0, end: float = 1.0) -> Schedule:
+    """Returns a weight that goes from `start` to `end` in `steps` steps and stays there."""
+
+    def schedule(step: Tensor) -> Tensor:
+        position = torch.as_tensor(step).to(torch.get_default_dtype())
+        return torch.lerp(
+            torch.full_like(position, start),
+            torch.full_like(position, end),
+            (position / steps).clamp(max=1.0),
+        )
+
+    return schedule
+
+
+def cyclical_annealing(
+    period: int, ramp: float = 0.5, start: float = 0.0, end: float = 1.0
+) -> Schedule:
+    """Returns a weight that rises in the share `ramp` of each cycle and rests at `end`."""
+    rising = linear_annealing(1, start, end)
+
+    def schedule(step: Tensor) -> Tensor:
+        within = torch.as_tensor(step).remainder(period).to(torch.get_default_dtype())
+        return rising(within / period / ramp)
+
+    return schedule
+
+
+def weight_at(weight: float | Schedule, batch: Mapping[str, Tensor], owner: str) -> float | Tensor:
+    """Returns a weight that is a number, or a schedule at the step that the batch carries."""
+    if not callable(weight):
+        return weight
+    if "step" not in batch:
+        raise ValueError(f'{owner}: the weight is a schedule and batch["step"] is missing.')
+    return weight(batch["step"])
+
+
+def mark_schedules(loss_fn: Callable, *weights: float | Schedule) -> None:
+    """Sets `uses_step` on a loss if any of its weights is a schedule."""
+    if any(callable(weight) for weight in weights):
+        loss_fn.uses_step = True  # type: ignore[attr-defined]
