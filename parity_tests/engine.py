@@ -47,6 +47,7 @@ class ModelCase:
       torch_outputs: (module, batch, key) -> the same arrays.
       data: Training data, float64.
       optimizers: name -> (optax transformation, parameters -> torch optimiser).
+      slow: Whether to leave the row to the longer proofs.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ModelCase:
     torch_outputs: Callable
     data: Arrays
     optimizers: Mapping[str, tuple[optax.GradientTransformation, Callable]]
+    slow: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

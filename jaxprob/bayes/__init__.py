@@ -5,6 +5,7 @@ from jaxprob.bayes.elbo import negative_elbo
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.log_joint import log_joint
 from jaxprob.bayes.mcmc import HMC, NUTS, Chains
+from jaxprob.bayes.natural_gradient import natural_gradient
 from jaxprob.bayes.prediction import predict
 from jaxprob.bayes.variational_layers import VariationalLayers
 
@@ -18,6 +19,7 @@ __all__ = [
     "GaussianPosterior",
     "VariationalLayers",
     "log_joint",
+    "natural_gradient",
     "negative_elbo",
     "predict",
 ]

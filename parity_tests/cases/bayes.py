@@ -1,5 +1,6 @@
 """Rows of the Bayesian networks: every covariance, fixed and learned prior, layers and wrapper."""
 
+import dataclasses
 from functools import partial
 
 import flax.linen as nn
@@ -40,6 +41,7 @@ def posterior_row(
     torch_kl_weight: float = 1.0,
     priors: tuple | None = None,
     kl_weights: tuple | None = None,
+    slow: bool = False,
 ) -> ModelCase:
     """One `GaussianPosterior`; the extra arguments break the twin for the mutation tests."""
     model = supervised.GaussianRegressor(hidden, activation=activation[0])
@@ -87,6 +89,7 @@ def posterior_row(
         torch_outputs=torch_outputs,
         data=DATA,
         optimizers=OPTIMIZERS,
+        slow=slow,
     )
 
 
@@ -95,6 +98,7 @@ def layers_row(
     covariance: str,
     trainable: tuple[str, ...] = (),
     estimators: tuple[str, str] = ("weights", "weights"),
+    slow: bool = False,
 ) -> ModelCase:
     """One `BayesianMLP` of `DenseVariational` layers."""
     prior = GaussianPrior(0.7, 0.0, trainable)
@@ -122,6 +126,7 @@ def layers_row(
         torch_outputs=torch_outputs,
         data=DATA,
         optimizers=OPTIMIZERS,
+        slow=slow,
     )
 
 
@@ -162,7 +167,7 @@ class TorchConvNet(torch.nn.Module):
         return torch_distributions.Independent(torch_distributions.Normal(loc, scale), 1)
 
 
-def conv_row(name: str, estimator: str, padding: int | str) -> ModelCase:
+def conv_row(name: str, estimator: str, padding: int | str, slow: bool = False) -> ModelCase:
     """A model with a `ConvVariational` under a hierarchical prior."""
     model = ConvNet(estimator, padding)
     q = jb.VariationalLayers(model)
@@ -184,7 +189,8 @@ def conv_row(name: str, estimator: str, padding: int | str) -> ModelCase:
         torch_loss=lambda module: tb.negative_elbo(module, ROWS),
         torch_outputs=torch_outputs,
         data=DATA,
-        optimizers={"adam": OPTIMIZERS["adam"]},
+        optimizers=OPTIMIZERS,
+        slow=slow,
     )
 
 
@@ -232,6 +238,17 @@ CYCLES = (
     torch_objectives.cyclical_annealing(30, 0.6),
 )
 
+NATURAL = {
+    "adam": (  # in the place of Adam, which is what the quick runs take
+        jb.natural_gradient(ROWS, 0.2, 0.1, 0.8),
+        lambda p: tb.natural_gradient(p, ROWS, 0.2, 0.1, 0.8),
+    ),
+    "rmsprop": (
+        jb.natural_gradient(ROWS, 0.1, 0.05, 0.5),
+        lambda p: tb.natural_gradient(p, ROWS, 0.1, 0.05, 0.5),
+    ),
+}
+
 MODELS = [
     posterior_row("posterior diagonal", "diagonal"),
     posterior_row("posterior layer", "layer"),
@@ -240,16 +257,25 @@ MODELS = [
     posterior_row("posterior diagonal, prior loc scale", "diagonal", ("loc", "scale")),
     posterior_row("posterior layer, 3 samples, gelu", "layer", (), 3, GELU, (4, 3)),
     posterior_row("posterior low rank", "low_rank"),
-    posterior_row("posterior diagonal, spike and slab", "diagonal", (), 2, priors=SPIKE_AND_SLAB),
-    posterior_row("posterior low rank, spike and slab", "low_rank", (), 2, priors=SPIKE_AND_SLAB),
+    posterior_row(
+        "posterior diagonal, spike and slab", "diagonal", (), 2, priors=SPIKE_AND_SLAB, slow=True
+    ),
+    posterior_row(
+        "posterior low rank, spike and slab", "low_rank", (), 2, priors=SPIKE_AND_SLAB, slow=True
+    ),
     posterior_row("posterior layer, hierarchical prior", "layer", priors=HIERARCHY),
     posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES),
+    dataclasses.replace(
+        posterior_row("posterior diagonal, natural gradient", "diagonal"), optimizers=NATURAL
+    ),
     joint_row("log joint"),
     layers_row("variational layers full", "full"),
     layers_row("variational layers diagonal, prior", "diagonal", ("loc", "scale")),
-    layers_row("variational layers local", "diagonal", (), ("local", "local")),
-    layers_row("variational layers flipout", "diagonal", ("loc",), ("flipout", "flipout")),
-    conv_row("variational convolution", "weights", "same"),
-    conv_row("variational convolution local", "local", "valid"),
+    layers_row("variational layers local", "diagonal", (), ("local", "local"), slow=True),
+    layers_row(
+        "variational layers flipout", "diagonal", ("loc",), ("flipout", "flipout"), slow=True
+    ),
+    conv_row("variational convolution", "weights", "same", slow=True),
+    conv_row("variational convolution local", "local", "valid", slow=True),
     conv_row("variational convolution flipout", "flipout", 1),
 ]

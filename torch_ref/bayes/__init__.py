@@ -4,6 +4,7 @@ from torch_ref.bayes.dense_variational import BayesianMLP, ConvVariational, Dens
 from torch_ref.bayes.elbo import negative_elbo
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
 from torch_ref.bayes.log_joint import log_joint
+from torch_ref.bayes.natural_gradient import natural_gradient
 from torch_ref.bayes.prediction import predict
 from torch_ref.bayes.variational_layers import VariationalLayers
 
@@ -14,6 +15,7 @@ __all__ = [
     "GaussianPosterior",
     "VariationalLayers",
     "log_joint",
+    "natural_gradient",
     "negative_elbo",
     "predict",
 ]
