@@ -1,21 +1,21 @@
 """What went wrong: names the first term that is not finite, after a run has stopped."""
 
+import functools
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
-from jaxprob.training.step import TrainState
+from jaxprob.training.step import TrainState, newly_infinite, propose
 from jaxprob.types import Batch, Key
 
 if TYPE_CHECKING:
     from jaxprob.training.fit import Fitted
     from jaxprob.training.loop import LoopState, Plan
 
-__all__ = ["NonFiniteError", "raise_non_finite"]
+__all__ = ["NonFiniteError", "raise_non_finite", "step_error"]
 
 
 class NonFiniteError(FloatingPointError, ValueError):
@@ -24,11 +24,11 @@ class NonFiniteError(FloatingPointError, ValueError):
     Attributes:
       fitted: The result up to the last finite step.
       term: Name of the first term that is not finite: a metric, "loss", "gradient of ...", or
-        "optimizer's step of ...".
+        "optimizer's step of ...", "optimizer's state ...", or "validation_...".
       step: Number of the step that failed, counted from 0.
       epoch: Its epoch, counted from 0.
-      batch: Its batch within the epoch, counted from 0.
-      rows: Rows of the data in that batch.
+      batch: Its batch within the epoch, counted from 0; None for validation data.
+      rows: Rows of the data in that batch; None for validation data and for streams.
       member: The first ensemble member that failed, or None.
     """
 
@@ -43,42 +43,113 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
     run = state.member
     member = None
     if plan.ensemble:
-        member = int(np.argmin(run.finite))
+        member = int(np.argmin(run.finite & run.valid))
         run = jax.tree.map(lambda leaf: leaf[member], run)
     per_epoch = -(-num_rows(data) // plan.batch_size)
     step = int(run.train.step)
+    if not run.valid:
+        raise _validation_error(fitted, member, step, (step - 1) // per_epoch)
     epoch, batch = divmod(step, per_epoch)
     order = epoch_order(run.key, epoch, num_rows(data))
     first = batch * plan.batch_size
     size = min(plan.batch_size, num_rows(data) - first)
     key = step_key(run.key, epoch, batch)
-    term, value = _first_non_finite(plan, run.train, rows_of_batch(data, order, first, size), key)
-    who = "" if member is None else f" of member {member}"
-    raise NonFiniteError(
-        f"training{who} stopped at step {step} (epoch {epoch}, batch {batch}): {term} is {value}. "
-        "The step was not applied; the last finite params are kept in error.fitted.params. Try a "
-        "smaller learning rate, clip the gradient, or look at the rows in error.rows.",
+    raise step_error(
+        plan,
+        run.train,
+        rows_of_batch(data, order, first, size),
+        key,
         fitted=fitted,
-        term=term,
-        step=step,
-        epoch=epoch,
-        batch=batch,
+        place=(epoch, batch),
         rows=np.asarray(order[first : first + size]),
         member=member,
     )
 
 
+def step_error(
+    plan: "Plan",
+    train: TrainState,
+    batch: Batch,
+    key: Key,
+    *,
+    fitted: "Fitted",
+    place: tuple[int, int],
+    rows: np.ndarray | None,
+    member: int | None,
+) -> NonFiniteError:
+    """Returns the error of a step that was not finite.
+
+    Args:
+      plan: The plan of the run.
+      train: State before that step, of one member.
+      batch: Its batch.
+      key: Its key.
+      fitted: The result so far.
+      place: Its epoch and batch.
+      rows: Rows of the data in the batch, where that is known.
+      member: Number of the member, or None.
+    """
+    term, value = _first_non_finite(plan, train, batch, key)
+    step, (epoch, index) = int(train.step), place
+    look = "the rows in error.rows" if rows is not None else "that batch"
+    return NonFiniteError(
+        f"training{_who(member)} stopped at step {step} (epoch {epoch}, batch {index}): {term} is "
+        f"{value}. The step was not applied; the last finite params are kept in "
+        f"error.fitted.params. Try a smaller learning rate, clip the gradient, or look at {look}.",
+        fitted=fitted,
+        term=term,
+        step=step,
+        epoch=epoch,
+        batch=index,
+        rows=rows,
+        member=member,
+    )
+
+
+def _validation_error(fitted: "Fitted", member: int | None, step: int, epoch: int):
+    """The training step was finite, its evaluation on the validation data was not."""
+    values = {
+        name: value[epoch] if member is None else value[epoch, member]
+        for name, value in fitted.history.items()
+        if name.startswith("validation_")
+    }
+    term = next(name for name, value in values.items() if not np.isfinite(value))
+    return NonFiniteError(
+        f"training{_who(member)} stopped after epoch {epoch} (step {step}): {term} is "
+        f"{values[term]}, though the training itself is finite. The params are kept in "
+        "error.fitted.params, those of the best epoch before in error.fitted.best_params. Look at "
+        "the validation data, or use a smaller learning rate.",
+        fitted=fitted,
+        term=term,
+        step=step,
+        epoch=epoch,
+        batch=None,
+        rows=None,
+        member=member,
+    )
+
+
+def _who(member: int | None) -> str:
+    return "" if member is None else f" of member {member}"
+
+
 def _first_non_finite(plan: "Plan", train: TrainState, batch: Batch, key: Key) -> tuple[str, str]:
-    grad_fn = jax.jit(jax.value_and_grad(plan.loss_fn, has_aux=True))
-    (loss, metrics), gradient = grad_fn(train.params, batch, key)
+    step_fn = jax.jit(functools.partial(propose, plan.loss_fn, plan.optimizer))
+    loss, metrics, gradient, new = step_fn(train, batch, key)
     for name, value in {**metrics, "loss": loss}.items():
         if not np.all(np.isfinite(value)):
             return name, str(np.asarray(value))
-    updates, _ = plan.optimizer.update(gradient, train.opt_state, train.params)
-    params = optax.apply_updates(train.params, updates)
-    for term, tree in {"gradient": gradient, "optimizer's step": params}.items():
+    for term, tree in {"gradient": gradient, "optimizer's step": new.params}.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             bad = leaf[~jnp.isfinite(leaf)]
             if bad.size:
                 return f"{term} of {jax.tree_util.keystr(path)}", f"{bad[0]} ({bad.size} values)"
-    return "the sum of loss, gradient and params", "not finite (an overflow)"
+    before = jax.tree.leaves(train.opt_state)
+    after = jax.tree_util.tree_leaves_with_path(new.opt_state)
+    for old, (path, leaf) in zip(before, after, strict=True):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            bad = leaf[newly_infinite(old, leaf)]
+            if bad.size:
+                name = f"optimizer's state {jax.tree_util.keystr(path)}"
+                return name, f"{bad[0]} ({bad.size} values)"
+    return "the sum of loss, metrics, gradient and params", "not finite (an overflow)"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxprob.training.fit import Fitted, run
+from jaxprob.training.fit import Fitted, run, typed_key
 from jaxprob.types import Batch, Key, LossFn, Params
 
 __all__ = ["fit_ensemble"]
@@ -52,12 +52,12 @@ def fit_ensemble(
       NonFiniteError: A member stopped being finite; `error.fitted` holds all members.
     """
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(members)}
-    if len(sizes) != 1 or sizes == {()}:
+    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
         raise ValueError(
             f"fit_ensemble: every leaf of members needs the same leading axis M; got leading sizes "
             f"{sorted(sizes)}. Build it with jax.vmap(init)(jax.random.split(key, M))."
         )
-    keys = jax.random.split(key, next(iter(sizes))[0])
+    keys = jax.random.split(typed_key(key, "fit_ensemble"), next(iter(sizes))[0])
     return run(
         loss_fn,
         members,

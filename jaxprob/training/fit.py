@@ -1,5 +1,6 @@
 """`fit`: params, data, optimiser and key in; trained params and their history out."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -85,7 +86,7 @@ def fit(
     return run(
         loss_fn,
         params,
-        key,
+        typed_key(key, "fit"),
         data,
         optimizer=optimizer,
         epochs=epochs,
@@ -132,7 +133,7 @@ def run(
     with Progress(epochs, enabled=progress) as display:
         state = _run_and_show(plan, state, device_data, device_validation, display, log)
     fitted = _finish(state, validation is not None)
-    if not np.all(state.member.finite):
+    if not np.all(state.member.finite & state.member.valid):
         raise_non_finite(plan, state, fitted, device_data)
     return fitted
 
@@ -174,6 +175,17 @@ def _finish(state: LoopState, validated: bool) -> Fitted:
     return Fitted(params, best, train, history)
 
 
+def typed_key(key: Any, where: str) -> Key:
+    """Returns the key of a run; the older kind of key (two integers) becomes a typed one."""
+    if isinstance(key, (jax.Array, np.ndarray)):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+            return key
+        if key.dtype == np.uint32 and key.shape == (2,):
+            return jax.random.wrap_key_data(key)
+    got = f"an array {key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
+    raise ValueError(f"{where}: key must be one key, such as jax.random.key(0); got {got}.")
+
+
 def _check_arguments(epochs, steps, batch_size, patience, validation) -> None:
     if (epochs is None) == (steps is None):
         raise ValueError(
@@ -181,6 +193,8 @@ def _check_arguments(epochs, steps, batch_size, patience, validation) -> None:
         )
     counts = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "patience": patience}
     for name, value in counts.items():
+        if value is not None and not isinstance(value, numbers.Integral):
+            raise ValueError(f"fit: {name} must be a whole number; got {value!r}.")
         if value is not None and not value >= 1:
             raise ValueError(f"fit: {name} must be at least 1; got {value}.")
     if patience is not None and validation is None:

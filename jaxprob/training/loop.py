@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
-from jaxprob.training.step import TrainState, apply_gradient
+from jaxprob.training.step import TrainState, apply_gradient, evaluate
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["LoopState", "Plan", "run_epochs", "start"]
@@ -52,6 +52,7 @@ class Member(NamedTuple):
       best_loss: That loss.
       best_epoch: Its epoch, int32.
       finite: False once a step was not finite.
+      valid: False once a validation metric was not finite.
       active: False once the run has stopped.
     """
 
@@ -61,6 +62,7 @@ class Member(NamedTuple):
     best_loss: Array
     best_epoch: Array
     finite: Array
+    valid: Array
     active: Array
 
 
@@ -91,6 +93,7 @@ def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch |
             best_loss=jnp.asarray(jnp.inf, jnp.result_type(float)),
             best_epoch=jnp.zeros((), jnp.int32),
             finite=jnp.asarray(True),
+            valid=jnp.asarray(True),
             active=jnp.asarray(True),
         )
 
@@ -140,7 +143,7 @@ def _epoch(
         batch = rows_of_batch(data, order, index * size, count)
         key = step_key(member.key, epoch, index)
         train, metrics, finite = apply_gradient(plan.loss_fn, plan.optimizer, train, batch, key)
-        return train, _to_sum(metrics), finite
+        return train, to_sum(metrics), finite
 
     def unfinished(carry) -> Array:
         train, index, _, _, finite = carry
@@ -162,10 +165,10 @@ def _epoch(
     train, _, sums, seen, finite = carry
     metrics = {name: total / seen for name, total in sums.items()}
     if validation is not None:
-        metrics |= _validate(plan, train.params, member.key, epoch, validation)
+        metrics |= validate(plan, train, member.key, epoch, validation)
     # The epochs that a stopped member waits through are none of its history.
     history = {name: jnp.where(member.active, value, jnp.nan) for name, value in metrics.items()}
-    return _keep_score(plan, member, train, finite, epoch, metrics), history
+    return keep_score(plan, member, train, finite, epoch, metrics), history
 
 
 def _last_batch(carry, batch_step, full: int, rest: int, budget: Array):
@@ -179,7 +182,7 @@ def _last_batch(carry, batch_step, full: int, rest: int, budget: Array):
     return train, index, sums, seen, jnp.where(wanted, new_finite, finite)
 
 
-def _to_sum(metrics: Metrics) -> Metrics:
+def to_sum(metrics: Metrics) -> Metrics:
     """Metrics in a dtype in which many of them add up: bfloat16 counts to 256 and no further."""
     return {
         name: value.astype(jnp.promote_types(value.dtype, jnp.float32))
@@ -187,7 +190,7 @@ def _to_sum(metrics: Metrics) -> Metrics:
     }
 
 
-def _validate(plan: Plan, params: Params, key: Key, epoch: Array, data: Batch) -> Metrics:
+def validate(plan: Plan, train: TrainState, key: Key, epoch: Array, data: Batch) -> Metrics:
     """Loss and metrics on the validation data, in batches, as "validation_..."."""
     rows = num_rows(data)
     size = min(rows, max(plan.batch_size, 1024))
@@ -195,30 +198,33 @@ def _validate(plan: Plan, params: Params, key: Key, epoch: Array, data: Batch) -
     base = jax.random.fold_in(jax.random.fold_in(key, epoch), 2)
     order = jnp.arange(rows)
 
-    def evaluate(index: Array | int, count: int) -> Metrics:
+    def sum_over(index: Array | int, count: int) -> Metrics:
         batch = rows_of_batch(data, order, index * size, count)
-        loss, metrics = jax.jit(plan.loss_fn, inline=True)(
-            params, batch, jax.random.fold_in(base, index)
-        )
-        metrics = _to_sum({"loss": loss, **metrics})
+        key = jax.random.fold_in(base, index)
+        loss, metrics, _ = evaluate(plan.loss_fn, train.params, batch, key, train.step)
+        metrics = to_sum({"loss": loss, **metrics})
         return {name: count * value for name, value in metrics.items()}
 
-    parts = jax.lax.map(lambda index: evaluate(index, size), jnp.arange(full))
+    parts = jax.lax.map(lambda index: sum_over(index, size), jnp.arange(full))
     sums = {name: jnp.sum(value, axis=0) for name, value in parts.items()}
     if rest:
-        sums = {name: sums[name] + value for name, value in evaluate(full, rest).items()}
+        sums = {name: sums[name] + value for name, value in sum_over(full, rest).items()}
     return {f"validation_{name}": total / rows for name, total in sums.items()}
 
 
-def _keep_score(
+def keep_score(
     plan: Plan, member: Member, train: TrainState, finite: Array, epoch: Array, metrics: Metrics
 ) -> Member:
     """Updates the best params and decides whether the member goes on."""
     spent = False if plan.steps is None else train.step >= plan.steps
     new = member._replace(train=train, finite=finite, active=finite & ~jnp.asarray(spent))
     if "validation_loss" in metrics:
+        checks = [jnp.isfinite(v) for name, v in metrics.items() if name.startswith("validation_")]
+        # The params of a failed step are those before it: their validation says nothing new.
+        valid = member.valid & (jnp.all(jnp.stack(checks)) | ~finite)
+        new = new._replace(valid=valid, active=new.active & valid)
         loss = metrics["validation_loss"].astype(member.best_loss.dtype)
-        better = loss < member.best_loss
+        better = valid & (loss < member.best_loss)
         new = new._replace(
             best_params=jax.tree.map(
                 lambda a, b: jnp.where(better, a, b), train.params, member.best_params

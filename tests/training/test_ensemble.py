@@ -89,8 +89,9 @@ def test_each_member_stops_early_by_itself():
         ({"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)}, r"\(2,\), \(3,\)"),
         ({"w": jnp.zeros((3, 2)), "b": jnp.zeros(())}, r"\(\), \(3,\)"),
         ({"b": jnp.zeros(())}, r"\(\)"),
+        ({"w": jnp.zeros((0, 2)), "b": jnp.zeros(0)}, r"\(0,\)"),
     ],
-    ids=["two sizes", "one without axis", "no axis"],
+    ids=["two sizes", "one without axis", "no axis", "no members"],
 )
 def test_members_need_a_common_leading_axis(members, sizes):
     message = rf"members needs the same leading axis M; got .*{sizes}.*jax.vmap\(init\)"

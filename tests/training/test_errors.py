@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxprob.training import NonFiniteError, TrainState, fit, make_step
+from jaxprob.training import NonFiniteError, TrainState, fit, fit_ensemble, make_step
 from jaxprob.training.data import epoch_order
 
 X, Y = np.ones((6, 2)), np.ones(6)
@@ -94,6 +94,8 @@ def test_validation_data_are_checked_like_data():
         ({"epochs": 2, "steps": 3}, "give either epochs or steps; got epochs=2 and steps=3"),
         ({"epochs": 0}, "epochs must be at least 1; got 0"),
         ({"steps": -1}, "steps must be at least 1; got -1"),
+        ({"epochs": 2.5}, r"epochs must be a whole number; got 2\.5"),
+        ({"batch_size": "32"}, "batch_size must be a whole number; got '32'"),
         ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
         ({"patience": 3}, "patience counts epochs .* needs validation=.*; got None"),
         (
@@ -103,9 +105,32 @@ def test_validation_data_are_checked_like_data():
     ],
     ids=lambda value: "" if isinstance(value, str) else ", ".join(value),
 )
+@pytest.mark.usefixtures("user_side")
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match="fit: " + message):
         run({"x": X, "y": Y}, **options)
+
+
+@pytest.mark.usefixtures("user_side")
+@pytest.mark.parametrize(
+    ("key", "got"),
+    [(0, "got 0"), (jax.random.split(KEY, 2), r"got an array key<fry>\[2\]"), (None, "got None")],
+    ids=["a seed", "two keys", "none"],
+)
+def test_bad_keys(key, got):
+    options = {"optimizer": SGD, "epochs": 1, "key": key, "progress": False}
+    with pytest.raises(ValueError, match=rf"fit: key must be one key, .*random.key\(0\); {got}"):
+        fit(loss_fn, {"w": jnp.zeros(2)}, {"x": X, "y": Y}, **options)
+
+
+def test_a_key_of_the_older_kind_is_the_same_key():
+    options = {"optimizer": SGD, "epochs": 1, "batch_size": 4, "progress": False}
+    runs = [
+        fit(loss_fn, {"w": jnp.zeros(2)}, {"x": X * np.arange(6.0)[:, None], "y": Y}, key=key,
+            **options).params
+        for key in (jax.random.key(1), jax.random.PRNGKey(1))
+    ]  # fmt: skip
+    chex.assert_trees_all_equal(*runs)
 
 
 # Seven rows in batches of 3, 3 and 1: three steps an epoch.
@@ -186,6 +211,64 @@ def test_an_optimizer_that_makes_a_nan_is_named_and_its_step_is_not_applied():
     with pytest.raises(NonFiniteError, match="optimizer's step of .'unused'. is nan") as caught:
         fit(loss_fn, params, IDS, optimizer=adam, epochs=1, key=KEY, progress=False)
     chex.assert_trees_all_equal(caught.value.fitted.params, params)
+
+
+def test_a_metric_that_is_not_finite_stops_though_the_loss_is_finite():
+    def loss_fn(params, batch, key):
+        return params["w"], {"ratio": 1.0 / jnp.maximum(params["w"] - 2, 0)}
+
+    with pytest.raises(NonFiniteError, match="stopped at step 3 .* ratio is inf") as caught:
+        fall(loss_fn, {"w": jnp.asarray(5.0)}, epochs=4, progress=False)
+    assert float(caught.value.fitted.params["w"]) == 2.0
+
+
+def test_an_overflow_of_the_optimizers_state_alone_is_named():
+    # The square of the gradient overflows in float32; Adam's step is then 0, as finite as can be.
+    def loss_fn(params, batch, key):
+        return jnp.float32(1e20) * params["w"], {}
+
+    params = {"w": jnp.asarray(1.0, jnp.float32)}
+    with pytest.raises(NonFiniteError, match=r"step 0 .* optimizer's state .*nu.* is inf"):
+        fit(loss_fn, params, IDS, optimizer=optax.adam(0.1), epochs=1, key=KEY, progress=False)
+
+
+def test_an_optimizer_whose_state_starts_at_infinity_may_train():
+    plateau = optax.chain(optax.sgd(1.0), optax.contrib.reduce_on_plateau())
+    fitted = fit(lambda p, batch, key: (p["w"], {}), {"w": jnp.asarray(5.0)}, IDS,
+                 optimizer=plateau, epochs=1, key=KEY, progress=False)  # fmt: skip
+    assert float(fitted.params["w"]) == 4.0
+
+
+def test_a_validation_metric_that_is_not_finite_stops_after_its_epoch():
+    def loss_fn(params, batch, key):
+        return params["w"], {"room": jnp.log(params["w"] + batch["floor"][0])}
+
+    data, validation = {"floor": np.full(7, 9.0)}, {"floor": np.zeros(2)}
+    with pytest.raises(NonFiniteError, match="after epoch 1 .step 6.: validation_room is") as e:
+        fit(loss_fn, {"w": jnp.asarray(5.5)}, data, optimizer=optax.sgd(1.0), batch_size=3,
+            epochs=9, validation=validation, key=KEY, progress=False)  # fmt: skip
+    error = e.value
+    found = (error.term, error.step, error.epoch, error.batch, error.rows, error.member)
+    assert found == ("validation_room", 6, 1, None, None, None)
+    assert (float(error.fitted.params["w"]), float(error.fitted.best_params["w"])) == (-0.5, 2.5)
+    start = {"w": jnp.asarray([50.0, 5.5])}
+    with pytest.raises(NonFiniteError, match="of member 1 stopped after epoch 1 ") as e:
+        fit_ensemble(loss_fn, start, data, optimizer=optax.sgd(1.0), batch_size=3,
+                     epochs=4, validation=validation, key=KEY, progress=False)  # fmt: skip
+    np.testing.assert_array_equal(e.value.fitted.params["w"], [50 - 12, -0.5])
+
+
+def test_lbfgs_gets_what_its_line_search_needs():
+    a = np.random.default_rng(0).normal(size=(8, 3))
+    y = a @ np.array([1.0, -2.0, 0.5])
+
+    def loss_fn(params, batch, key):
+        return jnp.mean((batch["a"] @ params["w"] - batch["y"]) ** 2), {}
+
+    params = {"w": jnp.zeros(3)}
+    fitted = fit(loss_fn, params, {"a": a, "y": y}, optimizer=optax.lbfgs(), epochs=12,
+                 key=KEY, progress=False)  # fmt: skip
+    np.testing.assert_allclose(fitted.params["w"], [1.0, -2.0, 0.5], atol=1e-6)
 
 
 def test_make_step_leaves_the_state_where_a_step_is_not_finite():

@@ -91,13 +91,14 @@ def test_the_loss_is_traced_once_for_each_shape_and_a_second_fit_compiles_nothin
         return noisy_loss(params, batch, key)
 
     validation = {name: values[:7] for name, values in DATA.items()}
+    other_key = jax.random.key(9)  # making a key compiles something too
     with jax.log_compiles():
         run(loss_fn, validation=validation, patience=2, log=lambda epoch, metrics: None)
         assert sorted(shapes) == [(2, 2), (4, 2), (7, 2)]
         assert any("Compiling" in record.message for record in caplog.records)
         caplog.clear()
         other = {name: values + 1 for name, values in DATA.items()}
-        run(loss_fn, data=other, key=jax.random.key(9), validation=validation, patience=2)
+        run(loss_fn, data=other, key=other_key, validation=validation, patience=2)
     assert len(shapes) == 3
     assert [r.message for r in caplog.records if "Compiling" in r.message] == []
 

@@ -33,7 +33,9 @@ def fit(
     """Trains the parameters that the optimiser holds.
 
     Args:
-      loss_fn: `loss_fn(batch, key) -> (loss, metrics)`.
+      loss_fn: `loss_fn(batch, key) -> (loss, metrics)`. One that follows a schedule has the
+        attribute `uses_step = True` and finds the number of steps taken in `batch["step"]`, int64.
+        Collections (running statistics) are buffers of the module, which the loss itself updates.
       data: Tensors with leading axis N.
       optimizer: Any torch optimiser.
       steps: Number of steps.
@@ -52,6 +54,8 @@ def fit(
         for index, order in enumerate(batches[: steps - len(losses)]):
             batch = {name: values[order] for name, values in data.items()}
             optimizer.zero_grad()
+            if getattr(loss_fn, "uses_step", False):
+                batch["step"] = torch.tensor(len(losses))
             loss, _ = loss_fn(batch, step_key(key, epoch, index))
             loss.backward()
             optimizer.step()
