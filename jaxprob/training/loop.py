@@ -201,7 +201,8 @@ def validate(plan: Plan, train: TrainState, key: Key, epoch: Array, data: Batch)
     def sum_over(index: Array | int, count: int) -> Metrics:
         batch = rows_of_batch(data, order, index * size, count)
         key = jax.random.fold_in(base, index)
-        loss, metrics, _ = evaluate(plan.loss_fn, train.params, batch, key, train.step)
+        loss_fn = getattr(plan.loss_fn, "evaluate", plan.loss_fn)  # the model in prediction
+        loss, metrics, _ = evaluate(loss_fn, train.params, batch, key, train.step)
         metrics = to_sum({"loss": loss, **metrics})
         return {name: count * value for name, value in metrics.items()}
 

@@ -1,6 +1,6 @@
 """One optimisation step: the piece that every training loop repeats.
 
-Two protocols between a loss and its training live here.
+Three protocols between a loss and its training live here.
 
 Schedules: a loss with the attribute `uses_step = True` finds the number of steps taken so far in
 `batch["step"]`, int32 `[]`. A wrapper around such a loss must carry the attribute on
@@ -9,6 +9,9 @@ Schedules: a loss with the attribute `uses_step = True` finds the number of step
 Collections (batch statistics and their like): where the trained pytree is a dict with the entry
 "collections", that entry is neither differentiated nor given to the optimiser. The loss returns its
 new value as `metrics["collections"]`; a loss that returns none leaves it as it is.
+
+Validation calls `loss_fn.evaluate` instead where a loss has that attribute: the same loss with the
+model in its mode of prediction, no dropout and running statistics.
 """
 
 from collections.abc import Callable, Mapping
@@ -96,8 +99,8 @@ def evaluate(
             raise
         raise ValueError(
             'training: the loss reads batch["step"], but has no attribute uses_step = True, so '
-            "nobody counts for it. Where it wraps another loss, wrap it with functools.wraps or set "
-            "loss_fn.uses_step = True on the wrapper."
+            "nobody counts for it. Where it wraps another loss, wrap it with functools.wraps or "
+            "set loss_fn.uses_step = True on the wrapper."
         ) from error
     metrics = dict(metrics)
     return loss, metrics, metrics.pop(COLLECTIONS, None)

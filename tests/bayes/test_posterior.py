@@ -11,9 +11,9 @@ from flax.traverse_util import flatten_dict
 
 from jaxprob import bayes
 from jaxprob.bayes import gaussian_block
-from jaxprob.distributions import MultivariateNormal
+from jaxprob.distributions import MultivariateNormal, Normal
 from jaxprob.heads import NormalHead
-from jaxprob.objectives import GaussianPrior
+from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior, SpikeAndSlabPrior
 from jaxprob.supervised import GaussianRegressor
 
 KEY = jax.random.key(0)
@@ -35,7 +35,7 @@ def flat(q, weights):
     leaves = flatten_dict(weights, sep="/")
     groups = {}
     for path in sorted(leaves, key=lambda path: path.split("/")):
-        owner = "all" if q.covariance == "full" else path.rpartition("/")[0]
+        owner = "all" if q.covariance in ("full", "low_rank") else path.rpartition("/")[0]
         groups.setdefault(owner, []).append(leaves[path].reshape(leaves[path].shape[0], -1))
     return {name: np.concatenate(parts, axis=1) for name, parts in groups.items()}
 
@@ -54,6 +54,7 @@ def normals(params):
         ("diagonal", {"backbone/hidden_0": 2 * 16, "head/out": 2 * 18}),  # 68
         ("layer", {"backbone/hidden_0": 152, "head/out": 189}),  # 16 * 19 / 2 + 18 * 21 / 2 = 341
         ("full", {"all": 34 * 37 // 2}),  # 629
+        ("low_rank", {"all": 34 * (2 + 10)}),
     ],
 )
 def test_numbers_of_parameters(covariance, sizes):
@@ -68,19 +69,29 @@ def test_numbers_of_parameters(covariance, sizes):
     )
 
 
-@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+@pytest.mark.parametrize("covariance", ["diagonal", "full", "low_rank"])
 def test_the_start_is_the_models_own_initialisation(covariance):
     q = bayes.GaussianPosterior(TINY, X[:1], covariance, init_scale=0.07)
     params = jax.jit(q.init)(KEY)
     start = jax.jit(TINY.init)(KEY, X[:1])["params"]
     chex.assert_trees_all_close(q.mean(params), start, rtol=1e-12)
     for normal in normals(params).values():
+        if covariance == "low_rank":  # at zero the gradient of the directions would be zero
+            ratio = normal.covariance() / 0.07**2 - np.eye(len(normal.loc))
+            assert 0.005 < np.max(np.abs(ratio)) < 0.1
+            continue
         np.testing.assert_allclose(normal.scale_tril, 0.07 * np.eye(len(normal.loc)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("covariance", "trainable"),
-    [("diagonal", ()), ("layer", ("loc",)), ("layer", ("scale",)), ("full", ("loc", "scale"))],
+    [
+        ("diagonal", ()),
+        ("low_rank", ("loc", "scale")),
+        ("layer", ("loc",)),
+        ("layer", ("scale",)),
+        ("full", ("loc", "scale")),
+    ],
 )
 def test_kl_is_that_of_multivariate_normals(covariance, trainable):
     prior = GaussianPrior(scale=0.7, loc=0.2, trainable=trainable)
@@ -97,11 +108,11 @@ def test_kl_is_that_of_multivariate_normals(covariance, trainable):
     np.testing.assert_allclose(jax.jit(q.kl)(params), total, rtol=1e-12)
 
 
-@pytest.fixture(scope="module", params=["diagonal", "layer", "full"])
+@pytest.fixture(scope="module", params=["diagonal", "low_rank", "layer", "full"])
 def sampled(request):
     """A posterior, its parameters, many draws with their log-ratios, and its KL."""
     prior = GaussianPrior(scale=0.7, loc=0.2)
-    q = bayes.GaussianPosterior(TINY, X[:1], request.param, prior)
+    q = bayes.GaussianPosterior(TINY, X[:1], request.param, prior, rank=2)
     params = spread(q)
 
     @jax.jit
@@ -119,6 +130,54 @@ def test_kl_is_the_expectation_of_the_log_ratio(sampled):
     standard_error = ratios.std() / np.sqrt(DRAWS)
     assert standard_error < 0.02 * kl
     np.testing.assert_allclose(ratios.mean(), kl, rtol=0, atol=3 * standard_error)
+
+
+def scale_of_one(q, prior_params):
+    """Nodes and weights of the scale of a group under its log-normal posterior."""
+    t, weights = np.polynomial.hermite_e.hermegauss(60)
+    scales = np.exp(prior_params["log_scale"] + np.exp(prior_params["log_deviation"]) * t)
+    return scales, weights / weights.sum()
+
+
+def test_hierarchical_prior_is_the_average_over_its_scale():
+    prior = HierarchicalGaussianPrior(0.7, 0.6, 0.2)
+    q = bayes.GaussianPosterior(TINY, X[:1], "layer", prior)
+    params = spread(q)
+    total = 0.0
+    for name, normal in normals(params).items():
+        learned, size = params["prior"][name], normal.loc.shape[0]
+        assert set(learned) == {"log_scale", "log_deviation"}
+        for scale, weight in zip(*scale_of_one(q, learned), strict=True):
+            given = MultivariateNormal(np.full(size, 0.2), scale * np.eye(size))
+            total += weight * normal.kl_divergence(given)
+        own = Normal(learned["log_scale"], np.exp(learned["log_deviation"]))
+        total += own.kl_divergence(Normal(np.log(0.7), 0.6))
+    np.testing.assert_allclose(jax.jit(q.kl)(params), total, rtol=1e-10)
+
+
+def test_other_priors_are_compared_at_the_draws():
+    """The mean over many draws is the integral, one weight after the other."""
+    prior = SpikeAndSlabPrior(1.0, 0.2, 0.4)
+    q = bayes.GaussianPosterior(TINY, X[:1], "diagonal", prior)
+    params = spread(q)
+    truth = 0.0
+    for normal in normals(params).values():
+        for loc, scale in zip(normal.loc, np.diag(normal.scale_tril), strict=True):
+            one = scipy.stats.norm(float(loc), float(scale))
+            w = loc + scale * np.linspace(-9, 9, 4001)
+            log_prior = np.logaddexp(
+                np.log(0.4) + scipy.stats.norm.logpdf(w, 0, 1.0),
+                np.log(0.6) + scipy.stats.norm.logpdf(w, 0, 0.2),
+            )
+            truth += np.trapezoid(one.pdf(w) * (one.logpdf(w) - log_prior), w)
+    draws = q.sample(params, KEY, DRAWS)
+    estimate = jax.jit(q.kl)(params, draws)
+    ratios = jax.vmap(lambda w: q.log_prob(params, w) - prior.log_prob(w))(draws)
+    error = float(np.std(ratios) / np.sqrt(DRAWS))
+    assert error < 0.02 * truth
+    np.testing.assert_allclose(estimate, truth, rtol=0, atol=4 * error)
+    with pytest.raises(ValueError, match="no closed form; give draws="):
+        q.kl(params)
 
 
 def test_draws_and_log_prob_are_those_of_the_covariance(sampled):
