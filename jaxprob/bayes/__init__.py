@@ -1,6 +1,8 @@
 """Posteriors over params pytrees, and the one `predict` that serves them all."""
 
+from jaxprob.bayes.deep_ensemble import DeepEnsemble
 from jaxprob.bayes.dense_variational import BayesianMLP, DenseVariational, VariationalLayers
+from jaxprob.bayes.dropout import DropoutModel, MCDropout
 from jaxprob.bayes.elbo import negative_elbo
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.log_joint import log_joint
@@ -12,8 +14,11 @@ __all__ = [
     "NUTS",
     "BayesianMLP",
     "Chains",
+    "DeepEnsemble",
     "DenseVariational",
+    "DropoutModel",
     "GaussianPosterior",
+    "MCDropout",
     "VariationalLayers",
     "log_joint",
     "negative_elbo",

@@ -1,6 +1,8 @@
 """Twins of `jaxprob.bayes`."""
 
+from torch_ref.bayes.deep_ensemble import DeepEnsemble
 from torch_ref.bayes.dense_variational import BayesianMLP, DenseVariational, VariationalLayers
+from torch_ref.bayes.dropout import DropoutModel, MCDropout
 from torch_ref.bayes.elbo import negative_elbo
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
 from torch_ref.bayes.log_joint import log_joint
@@ -8,8 +10,11 @@ from torch_ref.bayes.prediction import predict
 
 __all__ = [
     "BayesianMLP",
+    "DeepEnsemble",
     "DenseVariational",
+    "DropoutModel",
     "GaussianPosterior",
+    "MCDropout",
     "VariationalLayers",
     "log_joint",
     "negative_elbo",
