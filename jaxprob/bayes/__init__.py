@@ -8,8 +8,10 @@ from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.log_joint import log_joint
 from jaxprob.bayes.mcmc import HMC, NUTS, Chains
 from jaxprob.bayes.prediction import predict
+from jaxprob.bayes.swag import SWAG, snapshots, snapshots_of
 
 __all__ = [
+    "SWAG",
     "HMC",
     "NUTS",
     "BayesianMLP",
@@ -23,4 +25,6 @@ __all__ = [
     "log_joint",
     "negative_elbo",
     "predict",
+    "snapshots",
+    "snapshots_of",
 ]

@@ -158,7 +158,7 @@ class DeepEnsemble:
                 f"DeepEnsemble.sample: num_draws must be at least 1 and needs a key; got num_draws="
                 f"{num_draws}, key={key}. Leave both out to take each member once."
             )
-        chosen = jax.random.randint(key, (num_draws,), 0, self.num_members)
+        chosen = jax.random.randint(key, (num_draws,), 0, self.num_members, jnp.int32)
         return jax.tree.map(lambda leaf: leaf[chosen], members)
 
     def __repr__(self) -> str:

@@ -2,8 +2,11 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import torch
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 import jaxprob.bayes as jb
 import torch_ref.bayes as tb
@@ -148,10 +151,133 @@ def _draws_of_members() -> FunctionCase:
     )
 
 
+START = {
+    "x": _x,
+    "y": DATA["y"],
+    "first/bias": _rng.normal(size=3),
+    "first/kernel": _rng.normal(size=(2, 3)),
+    "second/bias": _rng.normal(size=1),
+    "second/kernel": _rng.normal(size=(3, 1)),
+}
+RATE, EVERY, STEPS = 0.1, 3, 30
+
+
+def _tree(arrays) -> dict:
+    return unflatten_dict({tuple(n.split("/")): w for n, w in arrays.items() if "/" in n})
+
+
+def _named(kind: str, tree) -> dict:
+    return {f"{kind}/{'/'.join(path)}": leaf for path, leaf in flatten_dict(tree).items()}
+
+
+class Two(torch.nn.Module):
+    """Two linear layers, tanh between, from the arrays of START."""
+
+    def __init__(self, arrays):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
+        for layer, name in ((self.first, "first"), (self.second, "second")):
+            layer.weight.data = arrays[f"{name}/kernel"].detach().T.clone()
+            layer.bias.data = arrays[f"{name}/bias"].detach().clone()
+
+    def forward(self, x):
+        """Maps `[B, 2]` to `[B, 1]`."""
+        return self.second(torch.tanh(self.first(x)))
+
+
+def _torch_named(kind: str, tensors) -> dict:
+    """Names and layouts of ours; leading axes of draws stay."""
+    named = {}
+    for name, value in tensors.items():
+        layer, leaf = name.split(".")
+        value = value.transpose(-1, -2) if leaf == "weight" else value
+        named[f"{kind}/{layer}/{'kernel' if leaf == 'weight' else leaf}"] = value
+    return named
+
+
+def _run(optimizer, arrays):
+    """Full-batch least squares; returns the last state of the optimiser."""
+
+    def loss(w):
+        hidden = jnp.tanh(arrays["x"] @ w["first"]["kernel"] + w["first"]["bias"])
+        out = hidden @ w["second"]["kernel"] + w["second"]["bias"]
+        return jnp.mean((arrays["y"] - out) ** 2)
+
+    def step(carry, _):
+        w, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(w), state, w)
+        return (optax.apply_updates(w, updates), state), None
+
+    start = _tree(arrays)
+    (_, state), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, STEPS)
+    return state
+
+
+def _torch_run(module, arrays, after_step) -> None:
+    optimizer = torch.optim.SGD(module.parameters(), RATE, momentum=0.9)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        (arrays["y"] - module(arrays["x"])).square().mean().backward()
+        optimizer.step()
+        after_step()
+
+
+def swag_row(name: str, rank: int, start: int, torch_start: int | None = None) -> FunctionCase:
+    """Moments, columns and draws after a run; the last argument breaks the twin."""
+    swag = jb.SWAG(rank)
+    optimizer = swag.collect(optim.sgd(RATE, momentum=0.9), start, EVERY)
+
+    def jax_fn(arrays, key):
+        state = swag.state_of(_run(optimizer, arrays))
+        return {
+            **_named("mean", swag.mean(state)),
+            **_named("variance", state.variance),
+            **(_named("deviations", state.deviations) if rank else {}),
+            **_named("draws", swag.sample(state, key, 4, 0.5)),
+        }
+
+    def torch_fn(arrays, key):
+        module = Two(arrays)
+        twin = tb.SWAG(module, rank, start if torch_start is None else torch_start, EVERY)
+        _torch_run(module, arrays, twin.collect)
+        return {
+            **_torch_named("mean", twin.mean()),
+            **_torch_named("variance", twin.variance()),
+            **(_torch_named("deviations", twin.deviations()) if rank else {}),
+            **_torch_named("draws", twin.sample(key, 4, 0.5)),
+        }
+
+    return FunctionCase(name, jax_fn, torch_fn, START, differentiable=False)
+
+
+def _snapshots_row() -> FunctionCase:
+    optimizer = jb.snapshots(optim.sgd(RATE, momentum=0.9), 3, 7)
+
+    def torch_fn(arrays, key):
+        module = Two(arrays)
+        twin = tb.snapshots(module, 3, 7)
+        _torch_run(module, arrays, twin.step)
+        return _torch_named("draws", tb.snapshots_of(twin))
+
+    return FunctionCase(
+        "snapshots",
+        # four were taken, so the ring of three has come round; the count is not known to a trace
+        lambda a, key: _named("draws", jax.tree.map(lambda w: jnp.roll(w, -1, axis=0),
+                                                    _run(optimizer, a).weights)),
+        torch_fn, START, differentiable=False,
+    )  # fmt: skip
+
+
 MODELS = [
     ensemble_row("deep ensemble, adversarial, prior", 0.01, prior=True),
     ensemble_row("deep ensemble", None, prior=False),
     dropout_row("MC dropout"),
     dropout_row("MC dropout, one rate", 0.25),
 ]
-FUNCTIONS = [_draws_of_members()]
+FUNCTIONS = [
+    _draws_of_members(),
+    swag_row("SWAG", 4, 5),
+    swag_row("SWAG, fewer iterates than columns", 12, 8),
+    swag_row("SWAG diagonal", 0, 1),
+    _snapshots_row(),
+]

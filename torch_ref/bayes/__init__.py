@@ -7,8 +7,10 @@ from torch_ref.bayes.elbo import negative_elbo
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
 from torch_ref.bayes.log_joint import log_joint
 from torch_ref.bayes.prediction import predict
+from torch_ref.bayes.swag import SWAG, snapshots, snapshots_of
 
 __all__ = [
+    "SWAG",
     "BayesianMLP",
     "DeepEnsemble",
     "DenseVariational",
@@ -19,4 +21,6 @@ __all__ = [
     "log_joint",
     "negative_elbo",
     "predict",
+    "snapshots",
+    "snapshots_of",
 ]

@@ -63,7 +63,7 @@ class DeepEnsemble(nn.Module):
         """Returns named parameters with a leading axis: each member once, or draws of them."""
         stacked, _ = torch.func.stack_module_state(list(self.members))
         draws = {name: value.detach() for name, value in stacked.items()}
-        if num_draws is None:
+        if num_draws is None or key is None:
             return draws
-        chosen = jrandom.randint(key, (num_draws,), 0, len(self.members))
+        chosen = jrandom.randint(key, (num_draws,), 0, len(self.members), torch.int32)
         return {name: value[chosen] for name, value in draws.items()}

@@ -89,9 +89,8 @@ def masked(model: nn.Module, key: Tensor, rate: float | None, by_row: bool) -> I
     def replace(layer: nn.Module, args: tuple, output: Tensor) -> Tensor:
         nonlocal number
         x = args[0]
-        dropped = rate
-        if dropped is None:
-            dropped = layer.rate if isinstance(layer, Dropout) else layer.p
+        own = layer.p if isinstance(layer, nn.Dropout) else layer.rate
+        dropped = float(own if rate is None else rate)  # type: ignore[arg-type]
         layer_key = jrandom.fold_in(key, number)
         number += 1
         shape = x.shape if by_row else (1, *x.shape[1:])
