@@ -1,25 +1,38 @@
 """Posteriors over params pytrees, and the one `predict` that serves them all."""
 
-from jaxprob.bayes.dense_variational import BayesianMLP, ConvVariational, DenseVariational
+from jaxprob.bayes.deep_ensemble import DeepEnsemble
+from jaxprob.bayes.dense_variational import (
+    BayesianMLP,
+    ConvVariational,
+    DenseVariational,
+)
+from jaxprob.bayes.dropout import DropoutModel, MCDropout
 from jaxprob.bayes.elbo import negative_elbo
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.log_joint import log_joint
 from jaxprob.bayes.mcmc import HMC, NUTS, Chains
 from jaxprob.bayes.natural_gradient import natural_gradient
 from jaxprob.bayes.prediction import predict
+from jaxprob.bayes.swag import SWAG, snapshots, snapshots_of
 from jaxprob.bayes.variational_layers import VariationalLayers
 
 __all__ = [
+    "SWAG",
     "HMC",
     "NUTS",
     "BayesianMLP",
     "Chains",
     "ConvVariational",
+    "DeepEnsemble",
     "DenseVariational",
+    "DropoutModel",
     "GaussianPosterior",
+    "MCDropout",
     "VariationalLayers",
     "log_joint",
     "natural_gradient",
     "negative_elbo",
     "predict",
+    "snapshots",
+    "snapshots_of",
 ]

@@ -3,13 +3,23 @@
 A new model is one row here: it then gets values, gradients and training runs in both dtypes.
 """
 
-from parity_tests.cases import bayes, distributions, heads, metrics, nn, objectives, supervised
+from parity_tests.cases import (
+    bayes,
+    distributions,
+    heads,
+    metrics,
+    nn,
+    objectives,
+    point_estimates,
+    supervised,
+)
 
-MODELS = [*bayes.MODELS, *supervised.MODELS]
+MODELS = [*bayes.MODELS, *point_estimates.MODELS, *supervised.MODELS]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
     *heads.FUNCTIONS,
     *metrics.FUNCTIONS,
     *nn.FUNCTIONS,
     *objectives.FUNCTIONS,
+    *point_estimates.FUNCTIONS,
 ]

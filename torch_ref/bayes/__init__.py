@@ -1,21 +1,34 @@
 """Twins of `jaxprob.bayes`."""
 
-from torch_ref.bayes.dense_variational import BayesianMLP, ConvVariational, DenseVariational
+from torch_ref.bayes.deep_ensemble import DeepEnsemble
+from torch_ref.bayes.dense_variational import (
+    BayesianMLP,
+    ConvVariational,
+    DenseVariational,
+)
+from torch_ref.bayes.dropout import DropoutModel, MCDropout
 from torch_ref.bayes.elbo import negative_elbo
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
 from torch_ref.bayes.log_joint import log_joint
 from torch_ref.bayes.natural_gradient import natural_gradient
 from torch_ref.bayes.prediction import predict
+from torch_ref.bayes.swag import SWAG, snapshots, snapshots_of
 from torch_ref.bayes.variational_layers import VariationalLayers
 
 __all__ = [
+    "SWAG",
     "BayesianMLP",
     "ConvVariational",
+    "DeepEnsemble",
     "DenseVariational",
+    "DropoutModel",
     "GaussianPosterior",
+    "MCDropout",
     "VariationalLayers",
     "log_joint",
     "natural_gradient",
     "negative_elbo",
     "predict",
+    "snapshots",
+    "snapshots_of",
 ]
