@@ -48,8 +48,13 @@ def predict(model: nn.Module, draws: Params, x: ArrayLike) -> Predictive:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(model: nn.Module, draws: Params, x: Array) -> Predictive:
-    predictions = jax.vmap(lambda w: model.apply({"params": w}, x))(draws)
+    predictions = jax.vmap(lambda w: model.apply(_variables(w), x))(draws)
     return Predictive(predictions)
+
+
+def _variables(draw: Params) -> dict[str, Any]:
+    """What `apply` takes: a draw of a model with state is its variables already."""
+    return draw if isinstance(draw, dict) and "params" in draw else {"params": draw}
 
 
 def _hashable(value: Any) -> Any:
