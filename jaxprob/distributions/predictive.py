@@ -5,6 +5,11 @@
     aleatoric  = mean_s Var[y | w_s]          epistemic = Var_s E[y | w_s]
     mutual information I(y; w) = H[p(y | x, data)] - mean_s H[p(y | x, w_s)]
 
+Over classes the variances are those of the indicator of each class, and the entropies are sums:
+
+    aleatoric_k = mean_s p_sk (1 - p_sk)   epistemic_k = Var_s p_sk
+    I(y; w) = H[mean_s p_s] - mean_s H[p_s]
+
 The two variances add up to the variance of the mixture (law of total variance). Computing with the
 mixture rather than with moments keeps its tails and its modes: the intervals are quantiles of the
 mixture.
@@ -76,25 +81,106 @@ class Predictive(MixtureSameFamily):
         return move_batch_axis(self.components_distribution, len(self.batch_shape), 0)
 
     @property
+    def probs(self) -> Array:
+        """Probabilities mean_s P(y | w_s): of each class `[*batch, K]`, or of 1 for coin flips.
+
+        Raises:
+          AttributeError: Components that are not over classes.
+        """
+        inner = getattr(self.components_distribution, "distribution", self.components_distribution)
+        if not isinstance(inner, distrax.Categorical | distrax.Bernoulli):
+            raise AttributeError(
+                f"Predictive: {inner.name} has no probs; it is not a distribution over classes."
+            )
+        return jnp.mean(inner.probs, axis=len(self.batch_shape))
+
+    def mode(self) -> Array:
+        """Returns the most probable class.
+
+        Raises:
+          NotImplementedError: Components that are not over classes: a mixture's mode has no closed
+            form.
+        """
+        outcomes = self._outcomes()
+        if outcomes is None:
+            raise NotImplementedError(
+                "Predictive: the mode of a mixture has no closed form; use median() or mean()."
+            )
+        best = jnp.argmax(jnp.mean(outcomes, axis=-2), axis=-1)
+        inner = self.components_distribution
+        if isinstance(inner, distrax.OneHotCategorical):
+            return jax.nn.one_hot(best, outcomes.shape[-1], dtype=inner.dtype)
+        return best.astype(inner.dtype)
+
+    def entropy(self) -> Array:
+        """Returns the entropy of the mixture `[*batch]` in nats.
+
+        Exact over classes; for other scalar events the mean entropy of the components and the
+        mutual information, by its quadrature.
+
+        Raises:
+          NotImplementedError: Events with several elements.
+        """
+        outcomes = self._outcomes()
+        if self.event_shape != () and not isinstance(
+            self.components_distribution, distrax.OneHotCategorical
+        ):
+            raise NotImplementedError(
+                "Predictive: the entropy of a mixture over vectors has no closed form; estimate it "
+                "by -mean(log_prob(sample))."
+            )
+        if outcomes is not None:
+            return _entropy(jnp.mean(outcomes, axis=-2))
+        inner = self.components_distribution.entropy()
+        return self.mutual_information + jnp.mean(inner, axis=-1)
+
+    def _outcomes(self) -> Array | None:
+        """Probabilities of every class under each draw, `[*batch(, *event), S, K]`, or None."""
+        inner = self.components_distribution
+        if isinstance(inner, distrax.Categorical):
+            return inner.probs
+        marginal = self.marginal().components_distribution
+        if isinstance(marginal, distrax.Bernoulli):
+            return jnp.stack([1.0 - marginal.probs, marginal.probs], axis=-1)
+        return None
+
+    @property
     def aleatoric(self) -> Array:
-        """Variance that no amount of data removes, mean_s Var[y | w_s]: `[*batch, *event]`."""
-        return jnp.mean(self.components_distribution.variance(), axis=len(self.batch_shape))
+        """Variance that no amount of data removes, mean_s Var[y | w_s]: `[*batch, *event]`.
+
+        Over classes that of each indicator, `[*batch, K]`.
+        """
+        inner, axis = self.components_distribution, len(self.batch_shape)
+        if isinstance(inner, distrax.Categorical):
+            return jnp.mean(inner.probs * (1.0 - inner.probs), axis=axis)
+        return jnp.mean(inner.variance(), axis=axis)
 
     @property
     def epistemic(self) -> Array:
-        """Variance due to not knowing the weights, Var_s E[y | w_s]: `[*batch, *event]`."""
-        return jnp.var(self.components_distribution.mean(), axis=len(self.batch_shape))
+        """Variance due to not knowing the weights, Var_s E[y | w_s]: `[*batch, *event]`.
+
+        Over classes that of each probability, `[*batch, K]`.
+        """
+        inner, axis = self.components_distribution, len(self.batch_shape)
+        if isinstance(inner, distrax.Categorical):
+            return jnp.var(inner.probs, axis=axis)
+        return jnp.var(inner.mean(), axis=axis)
 
     @property
     def mutual_information(self) -> Array:
         """Information that y would give on the weights, I(y; w) in nats, for each marginal.
 
-        The entropy of the mixture is integrated over each component by the trapezoidal rule in z,
-        y = Q_s(Phi(z)).
+        Exact over classes. Else the entropy of the mixture is integrated over each component by
+        the trapezoidal rule in z, y = Q_s(Phi(z)).
 
         Returns:
-          `[*batch, *event]`, between 0 and log S up to the error of the quadrature.
+          `[*batch, *event]` (`[*batch]` over classes), between 0 and log S up to the error of the
+          quadrature.
         """
+        outcomes = self._outcomes()
+        if outcomes is not None:
+            information = _entropy(jnp.mean(outcomes, axis=-2)) - jnp.mean(_entropy(outcomes), -1)
+            return jnp.maximum(information, 0.0)
         mixture = self.marginal()
         components = mixture.components_distribution
         nodes = np.linspace(-ENTROPY_RANGE, ENTROPY_RANGE, ENTROPY_NODES)
@@ -112,3 +198,8 @@ class Predictive(MixtureSameFamily):
 
     def _shown_fields(self) -> dict[str, Any]:
         return {"draws": self.num_draws, "components": self.components_distribution}
+
+
+def _entropy(probs: Array) -> Array:
+    """-sum_k p log p in nats, a class of probability zero adding nothing."""
+    return -jnp.sum(jax.scipy.special.xlogy(probs, probs), axis=-1)

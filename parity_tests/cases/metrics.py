@@ -62,6 +62,25 @@ def _classes(m):
     return scores
 
 
+def _over_classes(d):
+    """What the draws of a classifier say together, and what they differ in."""
+
+    def split(a, key):
+        del key
+        found = {}
+        for name, p in {
+            "class": d.Predictive(d.Categorical(logits=a["logits"])),
+            "one hot": d.Predictive(d.OneHotCategorical(logits=a["logits"])),
+            "flip": d.Predictive(d.Bernoulli(logits=a["logits"])),
+        }.items():
+            for field in ("probs", "aleatoric", "epistemic", "mutual_information"):
+                found[f"{name} {field}"] = getattr(p, field)
+            found[f"{name} entropy"] = p.entropy()
+        return found
+
+    return split
+
+
 PREDICTIVE = {
     "locs": _rng.normal(size=(5, 40)),
     "scales": _rng.uniform(0.3, 1.0, (5, 40)),
@@ -72,6 +91,12 @@ CLASSES = {"probs": _rng.dirichlet(np.ones(4), 90), "labels": _rng.integers(0, 4
 
 FUNCTIONS = [
     FunctionCase("scores", _predictive_jax, _predictive_torch, PREDICTIVE),
+    FunctionCase(
+        "predictive over classes",
+        _over_classes(jd),
+        _over_classes(td),
+        {"logits": 2.0 * _rng.normal(size=(4, 3, 5))},
+    ),
     FunctionCase("intervals", _intervals_jax, _intervals_torch, PREDICTIVE, differentiable=False),
     FunctionCase(
         "class scores",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_ref.distributions.base import Distribution, log_sum_exp
+from torch_ref.distributions.categorical import Categorical, OneHotCategorical
 from torch_ref.distributions.mixture import MixtureSameFamily, move_batch_axis
 
 __all__ = ["Predictive"]
@@ -46,19 +47,67 @@ class Predictive(MixtureSameFamily):
         """Variance of the mixture `[*batch, *event]`."""
         return self.aleatoric + self.epistemic
 
+    def _classes(self) -> Tensor | None:
+        """Class probabilities under each draw `[*batch, S, K]`, where there are classes."""
+        inner = self.component_distribution
+        if isinstance(inner, Categorical | OneHotCategorical):
+            return inner.probs
+        marginal = self.marginal().component_distribution
+        if isinstance(marginal, torch.distributions.Bernoulli):
+            return torch.stack([1 - marginal.probs, marginal.probs], dim=-1)
+        return None
+
+    @property
+    def probs(self) -> Tensor:
+        """Class probabilities averaged over the draws, `[*batch, K]`; that of 1 for coin flips."""
+        inner = self.component_distribution
+        return getattr(inner, "base_dist", inner).probs.mean(dim=len(self.batch_shape))
+
+    @property
+    def mode(self) -> Tensor:
+        """The most probable class."""
+        classes = self._classes()
+        if classes is None:
+            raise NotImplementedError("the mode of a mixture has no closed form.")
+        best = classes.mean(-2).argmax(-1)
+        if isinstance(self.component_distribution, OneHotCategorical):
+            return torch.nn.functional.one_hot(best, classes.shape[-1]).to(classes)
+        return best.to(classes)
+
+    def entropy(self) -> Tensor:
+        """Entropy of the mixture in nats: what the draws leave open, and what they differ in."""
+        classes = self._classes()
+        if classes is not None:
+            return torch.distributions.Categorical(probs=classes.mean(-2)).entropy()
+        if self.event_shape:
+            raise NotImplementedError("the entropy of a mixture over vectors has no closed form.")
+        return self.mutual_information + self.component_distribution.entropy().mean(-1)
+
     @property
     def aleatoric(self) -> Tensor:
-        """mean_s Var[y | w_s]."""
-        return self.component_distribution.variance.mean(dim=len(self.batch_shape))
+        """mean_s Var[y | w_s]; over classes that of each indicator."""
+        inner = self.component_distribution
+        if isinstance(inner, Categorical | OneHotCategorical):
+            each = torch.distributions.Bernoulli(probs=inner.probs, validate_args=False).variance
+            return each.mean(dim=-2)
+        return inner.variance.mean(dim=len(self.batch_shape))
 
     @property
     def epistemic(self) -> Tensor:
-        """Var_s E[y | w_s]."""
-        return self.component_distribution.mean.var(dim=len(self.batch_shape), unbiased=False)
+        """Var_s E[y | w_s]; over classes that of each probability."""
+        inner, axis = self.component_distribution, len(self.batch_shape)
+        if isinstance(inner, Categorical | OneHotCategorical):
+            return inner.probs.var(dim=axis, unbiased=False)
+        return inner.mean.var(dim=axis, unbiased=False)
 
     @property
     def mutual_information(self) -> Tensor:
-        """I(y; w) in nats for each marginal, by integration over each component."""
+        """I(y; w) in nats: a sum over classes, else for each marginal by integration."""
+        classes = self._classes()
+        if classes is not None:  # mean_s KL(p_s || mean_s p_s)
+            mean = classes.mean(-2, keepdim=True)
+            each = torch.xlogy(classes, classes) - torch.xlogy(classes, mean)
+            return each.sum(-1).mean(-1)
         components = self.marginal().component_distribution
         mean = components.mean
         z = torch.linspace(-7.0, 7.0, 113, dtype=mean.dtype, device=mean.device)
