@@ -15,19 +15,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from jaxprob import bayes, heads, metrics, optim, training
+from jaxprob import bayes, datasets, heads, metrics, optim, training
 from jaxprob.objectives import GaussianPrior
 
 MEMBERS, DRAWS = 10, 50
-LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZabdefghkmnrtwy"  # none that is a digit's twin
 
 
 class Net(nn.Module):
@@ -42,27 +39,6 @@ class Net(nn.Module):
             h = nn.relu(nn.Dense(100)(h))
             h = nn.Dropout(self.rate, deterministic=True)(h)
         return heads.CategoricalHead(10)(h)
-
-
-def letters(size: int = 8) -> np.ndarray:
-    """Letters in several fonts, cut out and brought to the size of the digits, `[N, 8, 8]`."""
-    images = []
-    for family in ("sans-serif", "serif", "monospace"):
-        for letter in LETTERS:
-            figure = Figure(figsize=(1, 1), dpi=100)
-            canvas = FigureCanvasAgg(figure)
-            figure.text(0.5, 0.5, letter, family=family, size=40, ha="center", va="center")
-            canvas.draw()
-            ink = 255 - np.asarray(canvas.buffer_rgba())[..., 0]
-            rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-            cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            width = max(3, round(size * cut.shape[1] / cut.shape[0]))
-            small = np.asarray(Image.fromarray(cut).resize((min(width, size), size), Image.BOX))
-            left = (size - small.shape[1]) // 2
-            image = np.zeros((size, size))
-            image[:, left : left + small.shape[1]] = small / small.max()
-            images.append(image)
-    return np.stack(images)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -100,14 +76,13 @@ def train_all(train: dict, steps: int, key: jax.Array) -> dict:
 
 def separation(inside: np.ndarray, outside: np.ndarray) -> float:
     """Probability that something strange is doubted more than a digit (AUROC)."""
-    labels = np.r_[np.zeros(len(inside)), np.ones(len(outside))]
-    return float(roc_auc_score(labels, np.r_[inside, outside]))
+    strange = np.repeat([0, 1], [len(inside), len(outside)])
+    return float(roc_auc_score(strange, np.r_[inside, outside]))
 
 
 def draw(sets: dict, predictive: dict, found: dict, path: pathlib.Path) -> pathlib.Path:
     """Above, images with the ensemble's answer; below, how far each posterior's doubt separates."""
     figure = Figure(figsize=(11, 8), layout="constrained")
-    FigureCanvasAgg(figure)
     above, below = figure.subfigures(2, 1, height_ratios=(1.7, 1.0))
     for row, (kind, images) in zip(above.subplots(len(sets), 8), sets.items(), strict=True):
         probs = np.asarray(predictive[kind].probs)
@@ -144,7 +119,7 @@ def main() -> None:
         "digits": clean,
         "noisy": np.clip(clean + noise, 0.0, 1.0).astype(np.float32),
         "rotated": np.rot90(clean, axes=(1, 2)).copy(),
-        "letters": letters()[..., None].astype(np.float32),
+        "letters": datasets.letters()[..., None],
     }
     strange = [kind for kind in sets if kind != "digits"]
     table = Table("", "error", "NLL", "ECE", *(f"AUROC {kind}" for kind in strange))
@@ -152,11 +127,9 @@ def main() -> None:
     for name, (model, draws) in posteriors.items():
         predictive = {kind: bayes.predict(model, draws, jnp.asarray(x)) for kind, x in sets.items()}
         # one network has nothing to disagree with: all of its doubt is the entropy
-        alone = name == "one network"
-        doubt = {
-            kind: np.asarray(p.entropy() if alone else p.mutual_information)
-            for kind, p in predictive.items()
-        }
+        of = "entropy" if name == "one network" else "mutual_information"
+        doubts = {kind: getattr(p, of) for kind, p in predictive.items()}
+        doubt = {kind: np.asarray(d() if callable(d) else d) for kind, d in doubts.items()}
         found[name] = doubt
         p, truth = predictive["digits"], jnp.asarray(labels[test])
         table.add_row(

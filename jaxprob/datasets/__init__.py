@@ -1,5 +1,6 @@
 """Small data sets: bundled measurements with their source, and generators."""
 
+from jaxprob.datasets.letters import letters
 from jaxprob.datasets.regression import Dataset, diabetes, earthquakes, motorcycle, quintic
 
-__all__ = ["Dataset", "diabetes", "earthquakes", "motorcycle", "quintic"]
+__all__ = ["Dataset", "diabetes", "earthquakes", "letters", "motorcycle", "quintic"]

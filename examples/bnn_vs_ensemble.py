@@ -1,0 +1,158 @@
+"""Every posterior on one network and one set of data: a panel each, and a table.
+
+Ten tanh units predict the mean and the noise of the motorcycle impact data (133 rows). The right
+part of the time axis holds no data: watch there what each posterior knows about its own ignorance.
+
+    python examples/bnn_vs_ensemble.py                    # about five minutes
+    python examples/bnn_vs_ensemble.py --only ensemble "Laplace, full"
+"""
+
+import argparse
+import pathlib
+import time
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from jaxprob import bayes, datasets, heads, metrics, optim, plot, training
+from jaxprob.nn import MLP
+from jaxprob.objectives import GaussianPrior, map_loss
+
+PRIOR = GaussianPrior(2.0)  # in standard units a function this steep needs weights of 3 or so
+DRAWS, MEMBERS, CHAINS, STEP_SIZE = 200, 20, 4, 2e-3
+
+
+class Fitter:
+    """The model, the data, and one way to train what every posterior needs."""
+
+    def __init__(self, train: dict, steps: int, key: jax.Array):
+        self.train, self.steps, self.key = train, steps, key
+        self.example, self.rows = train["x"][:1], len(train["x"])
+        self.model = nn.Sequential([MLP((10,), nn.tanh), heads.NormalHead()])
+        self.dropped = nn.Sequential(
+            [MLP((50,), nn.tanh), nn.Dropout(0.05, deterministic=True), heads.NormalHead()]
+        )
+
+    def fit(self, loss_fn, params, optimizer=None, many=False):
+        schedule = optim.schedules.cosine_annealing_lr(0.02, self.steps)
+        run = training.fit_ensemble if many else training.fit
+        options = {"steps": self.steps, "batch_size": 128, "key": self.key, "progress": False}
+        optimizer = optimizer or optim.adam(schedule)
+        return run(loss_fn, params, self.train, optimizer=optimizer, **options)
+
+    def starts(self):
+        keys = jax.random.split(self.key, CHAINS)
+        return jax.vmap(lambda key: self.model.init(key, self.example)["params"])(keys)
+
+    def at_map(self):
+        start = jax.tree.map(lambda w: w[0], self.starts())
+        return self.fit(map_loss(self.model, PRIOR, self.rows), start).params
+
+    def variational(self, covariance):
+        q = bayes.GaussianPosterior(self.model, self.example, covariance, PRIOR)
+        loss_fn = bayes.negative_elbo(q, self.rows, num_samples=8)
+        return self.model, q.sample(self.fit(loss_fn, q.init(self.key)).params, self.key, DRAWS)
+
+    def ensemble(self):
+        e = bayes.DeepEnsemble(self.model, self.example, MEMBERS)
+        loss_fn = e.loss(prior=PRIOR, num_data=self.rows)
+        return self.model, e.sample(self.fit(loss_fn, e.init(self.key), many=True).params)
+
+    def dropout(self):
+        mc = bayes.MCDropout(self.dropped, self.example)
+        params = self.fit(mc.loss(PRIOR, self.rows), mc.init(self.key)).params
+        return mc.model, mc.sample(params, self.key, DRAWS)
+
+    def swag(self):
+        swag = bayes.SWAG(rank=20)
+        optimizer = swag.collect(optim.sgd(3e-3, momentum=0.9), self.steps // 2, 10)
+        loss_fn = map_loss(self.model, PRIOR, self.rows)
+        state = self.fit(loss_fn, self.at_map(), optimizer).state.opt_state
+        return self.model, swag.sample(swag.state_of(state), self.key, DRAWS)
+
+    def laplace(self, structure):
+        laplace = bayes.Laplace(self.model, self.example, structure, PRIOR)
+        state = laplace.fit(self.at_map(), self.train)
+        return laplace.linearized(state), laplace.sample(state, self.key, DRAWS)
+
+    def sghmc(self):
+        density = bayes.minibatch_log_joint(self.model, PRIOR, self.rows)
+        half, steps = 5 * self.steps, 10 * self.steps
+        options = {"num_warmup": half, "thin": max(1, half // 50)}
+        sampler = bayes.SGHMC(density, step_size=STEP_SIZE)
+        chains = sampler.run(self.key, self.starts(), self.train, steps, 64, **options)
+        return self.model, chains.draws
+
+    def nuts(self):
+        draws = max(10, self.steps // 16)
+        nuts = bayes.NUTS(bayes.log_joint(self.model, PRIOR, self.train), num_warmup=2 * draws)
+        chains = nuts.run(self.key, self.starts(), draws)
+        return self.model, jax.tree.map(lambda w: w[:: max(1, len(w) // DRAWS)], chains.draws)
+
+
+POSTERIORS = {
+    "mean field": lambda f: f.variational("diagonal"),
+    "low rank": lambda f: f.variational("low_rank"),
+    "covariance by layer": lambda f: f.variational("layer"),
+    "full covariance": lambda f: f.variational("full"),
+    "Laplace, kron": lambda f: f.laplace("kron"),
+    "Laplace, full": lambda f: f.laplace("full"),
+    "ensemble": Fitter.ensemble,
+    "MC dropout": Fitter.dropout,
+    "SWAG": Fitter.swag,
+    "SGHMC": Fitter.sghmc,
+    "NUTS": Fitter.nuts,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=4000, help="optimisation steps of each")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=POSTERIORS, default=list(POSTERIORS))
+    parser.add_argument("--out", default="output/bnn_vs_ensemble.png", help="where to draw")
+    args = parser.parse_args()
+    data, key = datasets.motorcycle(), jax.random.key(args.seed)
+    units = [(float(a.mean()), float(a.std())) for a in (data.x, data.y)]
+    x, y = ((a - mean) / std for a, (mean, std) in zip((data.x, data.y), units, strict=True))
+    order = np.asarray(jax.random.permutation(key, len(x)))
+    test, train = (
+        {"x": jnp.asarray(x[rows], jnp.float32), "y": jnp.asarray(y[rows], jnp.float32)}
+        for rows in (order[:27], order[27:])
+    )
+    grid = np.linspace(x.min() - 0.3, x.max() + 1.2, 200)[:, None].astype(np.float32)
+    columns = min(4, len(args.only))
+    figure = Figure(figsize=(4 * columns, 3 * -(-len(args.only) // columns)), layout="constrained")
+    panels = figure.subplots(-(-len(args.only) // columns), columns, squeeze=False).ravel()
+    table = Table("posterior", "NLL (nats)", "CRPS", "90 % covers", "epistemic beyond", "seconds")
+    for ax, name in zip(panels, args.only, strict=False):
+        begin = time.perf_counter()
+        model, draws = POSTERIORS[name](Fitter(train, args.steps, key))
+        predictive = bayes.predict(model, draws, test["x"])
+        beyond = bayes.predict(model, draws, jnp.asarray(grid))
+        table.add_row(
+            name,
+            f"{float(metrics.nll(predictive, test['y'])):.3f}",
+            f"{float(metrics.crps(predictive, test['y'])):.3f}",
+            f"{100 * float(metrics.coverage(predictive, test['y'], 0.9)):.0f} %",
+            f"{float(beyond.epistemic[-1, 0]) ** 0.5:.2f}",
+            f"{time.perf_counter() - begin:.0f}",
+        )
+        plot.predictive_bands(beyond, grid, data=(x, y), ax=ax)
+        ax.set(title=name, ylim=(-4, 4))
+    Console().print(table)
+    path = pathlib.Path(args.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    print(f"picture: {path}")
+
+
+if __name__ == "__main__":
+    main()
