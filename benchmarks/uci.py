@@ -27,6 +27,7 @@ from uci_methods import Method
 
 from jaxprob import bayes, metrics, training
 
+STEPS = 6000  # of the longer settings
 SETS = ("boston", "energy", "wine", "yacht", "protein")
 
 # Negative log-likelihood in nats: Lakshminarayanan et al. (2017), table 1; rerun of MC dropout with
@@ -156,11 +157,11 @@ def compare(task: Task, family: list[Method], seed: int, console: Console) -> di
     }
 
 
-def families(name: str, inputs: int) -> dict[str, list[Method]]:
+def families(name: str, inputs: int, num_rows: int) -> dict[str, list[Method]]:
     """The settings of each method from which the validation rows choose."""
     large = name == "protein"
-    units, batch = (100, 256) if large else (50, 32)
-    short, long = (20, 40) if large else (40, 400)
+    units, batch, short = (100, 256, 20) if large else (50, 32, 40)
+    long = max(short, STEPS * batch // num_rows)
     common = (inputs, units)
     return {
         "deep ensemble": [
@@ -170,16 +171,15 @@ def families(name: str, inputs: int) -> dict[str, list[Method]]:
             methods.deep_ensemble(*common, long, batch, 0.5, 0.01),
         ],
         "MC dropout": [
-            methods.mc_dropout(*common, long, batch, rate, 1.0)
-            for rate in ((0.005, 0.02) if large else (0.005, 0.02, 0.05))
+            methods.mc_dropout(*common, long, batch, rate, 1.0) for rate in (0.005, 0.02, 0.05)
         ],
         "mean field": [
             methods.variational(*common, long, batch, "diagonal", homoscedastic)
             for homoscedastic in (False, True)
         ],
         "layer": [
-            methods.variational(*common, long if large else 300, 256, "layer", homoscedastic)
-            for homoscedastic in (False, True)
+            methods.variational(*common, 3000 * 256 // max(num_rows, 256), 256, "layer", one_scale)
+            for one_scale in (False, True)
         ],
     }
 
@@ -207,7 +207,7 @@ def main() -> None:
             title=f"{name}, {len(task.test)} splits; published: deep ensembles {-ensembles}, "
             f"MC dropout {-dropout} (tuned {-tuned})",
         )
-        for family, settings in families(name, task.x.shape[-1]).items():
+        for family, settings in families(name, task.x.shape[-1], task.train.shape[1]).items():
             if args.methods is not None and family not in args.methods:
                 continue
             result = compare(task, settings, args.seed, console) | {"set": name}
