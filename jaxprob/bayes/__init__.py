@@ -8,21 +8,28 @@ from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.log_joint import log_joint
 from jaxprob.bayes.mcmc import HMC, NUTS, Chains
 from jaxprob.bayes.prediction import predict
+from jaxprob.bayes.step_sizes import CyclicalStepSize, PolynomialStepSize
+from jaxprob.bayes.stochastic_gradient import SGHMC, SGLD, minibatch_log_joint
 from jaxprob.bayes.swag import SWAG, snapshots, snapshots_of
 
 __all__ = [
+    "SGHMC",
+    "SGLD",
     "SWAG",
     "HMC",
     "NUTS",
     "BayesianMLP",
     "Chains",
+    "CyclicalStepSize",
     "DeepEnsemble",
     "DenseVariational",
     "DropoutModel",
     "GaussianPosterior",
     "MCDropout",
+    "PolynomialStepSize",
     "VariationalLayers",
     "log_joint",
+    "minibatch_log_joint",
     "negative_elbo",
     "predict",
     "snapshots",
