@@ -197,6 +197,40 @@ def test_convolution_and_batch_statistics():
     assert 0 < zero.mean() < 1
 
 
+class Counter(nn.RNNCellBase):
+    """Adds, at each step, the dropout of ones: a state that is the sum of its masks."""
+
+    @nn.compact
+    def __call__(self, carry, x):
+        carry = carry + nn.Dropout(0.5)(jnp.ones_like(carry))
+        return carry, carry
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        return jnp.zeros((*input_shape[:-1], 6))
+
+    @property
+    def num_feature_axes(self):
+        return 1
+
+
+def test_a_mask_in_a_cell_is_that_of_the_whole_sequence():
+    class Recurrent(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            w = self.param("w", nn.initializers.ones, (6,))
+            return jd.Normal(nn.RNN(Counter())(x)[:, -1] @ w, 1.0)
+
+    x = RNG.normal(size=(3, 5, 2))
+    mc = bayes.MCDropout(Recurrent(), x[:1])
+    draws = mc.sample({"w": 2.0 ** np.arange(6)}, KEY, 4)
+    masks = jax.jit(jax.vmap(lambda v: mc.model.apply(v, x).loc))(draws) / (5 * 2)
+    masks = np.asarray(masks)
+    np.testing.assert_array_equal(masks, masks[:, :1] * np.ones((1, 3)))
+    assert (masks == np.round(masks)).all()  # a sum of powers of two, each taken 5 times or never
+    assert len(np.unique(masks)) > 1
+
+
 @pytest.mark.slow
 def test_it_trains():
     x = np.linspace(-2, 2, 60)[:, None]

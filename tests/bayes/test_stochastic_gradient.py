@@ -55,7 +55,7 @@ def check_moments(draws, mean, covariance, effective):
     assert np.abs(np.cov(white) - np.eye(len(mean))).max() < 4.5 * np.sqrt(2 / effective)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.3])
+@pytest.mark.parametrize("temperature", [1.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_full_batch_sgld_settles_at_the_law_of_its_steps(temperature):
     """Not at that of the diffusion: the narrowest direction is 5 times too wide here."""
     epsilon = 0.8
@@ -69,7 +69,7 @@ def test_full_batch_sgld_settles_at_the_law_of_its_steps(temperature):
     check_moments(chains.draws, np.ones(3), np.diag(variance), 7200)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("noise", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 def test_full_batch_sghmc_settles_at_the_law_of_its_steps(noise):
     """The covariance P of (w, v) solves P = A P A' + Q, from SciPy."""
     epsilon, friction = 0.3, 0.4
@@ -90,15 +90,11 @@ def test_full_batch_sghmc_settles_at_the_law_of_its_steps(noise):
     ("sampler", "rows", "num_steps", "bias"),
     [
         pytest.param(bayes.SGLD(POSTERIOR, 2e-4), "shuffled", 8000, 0.03, id="SGLD shuffled"),
-        pytest.param(
-            bayes.SGLD(POSTERIOR, 1e-4), "random", 40_000, 0.02, id="SGLD", marks=pytest.mark.slow
-        ),
-        pytest.param(
-            bayes.SGHMC(POSTERIOR, 1e-5), "random", 30_000, 0.02, id="SGHMC",
-            marks=pytest.mark.slow,
-        ),
+        pytest.param(bayes.SGLD(POSTERIOR, 1e-4), "random", 40_000, 0.02, id="SGLD"),
+        pytest.param(bayes.SGHMC(POSTERIOR, 1e-5), "random", 30_000, 0.02, id="SGHMC"),
     ],
-)  # fmt: skip
+)
+@pytest.mark.slow
 def test_minibatches_give_the_exact_posterior(sampler, rows, num_steps, bias):
     """Bayesian linear regression; `bias` bounds epsilon / 4 times (precision + gradient noise)."""
     start = {"w": MEAN + RNG.normal(size=(24, D)) @ np.linalg.cholesky(COVARIANCE).T}
