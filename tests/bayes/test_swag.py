@@ -9,7 +9,7 @@ import pytest
 from jaxprob import bayes, optim, training
 
 RNG = np.random.default_rng(0)
-KEY = jax.random.key(0)
+KEY, SLOW = jax.random.key(0), pytest.mark.slow
 X = RNG.normal(size=(24, 2))
 Y = X @ np.array([1.0, -1.0]) + 0.5 + RNG.normal(size=24)
 DATA = {"x": X, "y": Y}
@@ -71,7 +71,7 @@ def test_moments_and_columns(recorded, rank, start, every):
     assert (found[len(chosen) :] == 0).all()
 
 
-@pytest.mark.parametrize("rank", [0, 3, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=SLOW), 3, pytest.param(12, marks=SLOW)])
 def test_draws_have_the_mean_and_covariance_of_the_paper(rank):
     swag = bayes.SWAG(rank)
     points = RNG.normal(size=(8, 3)) * np.array([0.1, 1.0, 3.0]) + 2.0
@@ -121,6 +121,7 @@ def members():
     return swag, fitted
 
 
+@SLOW
 def test_members_gather_for_themselves(members):
     """MultiSWAG: one program, and each member from its own iterates."""
     swag, fitted = members
@@ -138,7 +139,7 @@ def test_members_gather_for_themselves(members):
     np.testing.assert_allclose(draws["w"][5:], second["w"], rtol=1e-9)
 
 
-@pytest.mark.slow
+@SLOW
 def test_training_is_not_changed(members):
     start = jax.tree.map(lambda w: w + 1.0, START)
     alone = training.fit(
