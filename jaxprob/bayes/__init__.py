@@ -13,24 +13,31 @@ from jaxprob.bayes.log_joint import log_joint
 from jaxprob.bayes.mcmc import HMC, NUTS, Chains
 from jaxprob.bayes.natural_gradient import natural_gradient
 from jaxprob.bayes.prediction import predict
+from jaxprob.bayes.step_sizes import CyclicalStepSize, PolynomialStepSize
+from jaxprob.bayes.stochastic_gradient import SGHMC, SGLD, minibatch_log_joint
 from jaxprob.bayes.swag import SWAG, snapshots, snapshots_of
 from jaxprob.bayes.variational_layers import VariationalLayers
 
 __all__ = [
+    "SGHMC",
+    "SGLD",
     "SWAG",
     "HMC",
     "NUTS",
     "BayesianMLP",
     "Chains",
     "ConvVariational",
+    "CyclicalStepSize",
     "DeepEnsemble",
     "DenseVariational",
     "DropoutModel",
     "GaussianPosterior",
     "MCDropout",
+    "PolynomialStepSize",
     "VariationalLayers",
     "log_joint",
     "natural_gradient",
+    "minibatch_log_joint",
     "negative_elbo",
     "predict",
     "snapshots",

@@ -56,7 +56,8 @@ class DropoutModel(nn.Module):
       train: Whether each row has masks of its own and the model is in its training mode, or all
         rows share their masks: masks of shape `[1, ...]` for activations `[B, ...]`. So a draw of a
         convolutional network drops single pixels of its feature maps, and that of a sequence model
-        single steps, unless the layer's `broadcast_dims` share them along those axes.
+        single steps, unless the layer's `broadcast_dims` share them along those axes; a layer
+        inside the cell of `nn.RNN` has one mask for all steps.
     """
 
     model: nn.Module

@@ -33,17 +33,19 @@ class Chains(NamedTuple):
 
     Attributes:
       by_chain: Pytree like the start, each leaf `[C, S, ...]`.
-      log_density: Log-density of each draw `[C, S]`, in nats.
-      acceptance: Mean acceptance probability along each trajectory `[C, S]`.
-      diverging: Whether the integrator lost the trajectory `[C, S]`.
-      step_size: Step size of each chain `[C]` after the warm-up.
+      log_density: Log-density of each draw `[C, S]`, in nats; None where batches only estimate it.
+      acceptance: Mean acceptance probability along each trajectory `[C, S]`; None where nothing is
+        refused.
+      diverging: Whether the integrator lost the trajectory `[C, S]`; None as above.
+      step_size: Step size of each chain `[C]` after the warm-up, or of each draw `[C, S]` where it
+        follows a schedule.
     """
 
     by_chain: Params
-    log_density: Array
-    acceptance: Array
-    diverging: Array
-    step_size: Array
+    log_density: Array | None = None
+    acceptance: Array | None = None
+    diverging: Array | None = None
+    step_size: Array | None = None
 
     @property
     def draws(self) -> Params:
@@ -101,11 +103,13 @@ class Chains(NamedTuple):
             for path, leaf in leaves
         }
         stats = {
-            "lp": np.asarray(self.log_density),
-            "acceptance_rate": np.asarray(self.acceptance),
-            "diverging": np.asarray(self.diverging),
+            "lp": self.log_density,
+            "acceptance_rate": self.acceptance,
+            "diverging": self.diverging,
         }
-        return arviz.from_dict({"posterior": posterior, "sample_stats": stats})
+        known = {name: np.asarray(value) for name, value in stats.items() if value is not None}
+        groups = {"posterior": posterior, **({"sample_stats": known} if known else {})}
+        return arviz.from_dict(groups)
 
     def table(self) -> Table:
         """The worst number of each leaf, as a table to print."""
@@ -275,4 +279,4 @@ def _blackjax(module: str = "") -> Any:
     try:
         return importlib.import_module("blackjax" + (f".{module}" if module else ""))
     except ImportError:
-        raise ImportError("HMC and NUTS need BlackJAX: pip install 'jaxprob[mcmc]'") from None
+        raise ImportError("HMC, NUTS, R-hat need BlackJAX: pip install 'jaxprob[mcmc]'") from None

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxprob.bayes.step_sizes import require_count
 from jaxprob.types import Array, Key, Params
 
 __all__ = ["SWAG", "SWAGState", "SnapshotState", "snapshots", "snapshots_of"]
@@ -114,7 +115,7 @@ class SWAG:
         Raises:
           ValueError: Numbers below 1.
         """
-        _require_count("SWAG.collect", start=start, every=every)
+        require_count("SWAG.collect", start=start, every=every)
         inner = optax.with_extra_args_support(optimizer)
 
         def init(params: Params) -> SWAGState:
@@ -185,7 +186,7 @@ class SWAG:
         Raises:
           ValueError: Too few iterates, a negative scale, or a state of another rank.
         """
-        _require_count("SWAG.sample", num_draws=num_draws)
+        require_count("SWAG.sample", num_draws=num_draws)
         if not scale >= 0:
             raise ValueError(f"SWAG.sample: scale must not be negative; got {scale}.")
         columns = {jnp.shape(d)[jnp.ndim(state.count)] for d in jax.tree.leaves(state.deviations)}
@@ -244,7 +245,7 @@ def snapshots(
 
     Source: Huang et al., "Snapshot ensembles" (2017), section 3.
     """
-    _require_count("snapshots", num_snapshots=num_snapshots, every=every)
+    require_count("snapshots", num_snapshots=num_snapshots, every=every)
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params: Params) -> SnapshotState:
@@ -319,12 +320,6 @@ def _state_of(opt_state: Any, kind: type, maker: str) -> Any:
             f"Train with {maker}."
         )
     return found[0]
-
-
-def _require_count(owner: str, **counts: int) -> None:
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"{owner}: {name} must be a whole number, at least 1; got {count!r}.")
 
 
 def _require_gathered(owner: str, count: Array, least: int) -> None:

@@ -268,6 +268,52 @@ def _snapshots_row() -> FunctionCase:
     )  # fmt: skip
 
 
+_shapes = jax.eval_shape(regressor().init, jax.random.key(0), np.zeros((1, 2)))["params"]
+CHAINS = {
+    **DATA,
+    **{"/".join(p): _rng.normal(size=(2, *w.shape)) for p, w in flatten_dict(_shapes).items()},
+}
+
+
+def chains_row(name: str, kind: str, options: dict, run: dict, twin: dict | None = None):
+    """Draws of two chains; `twin` changes options of the twin, for the mutation tests."""
+    density = jb.minibatch_log_joint(regressor(), GaussianPrior(0.7), ROWS)
+    step_size, *others = options["step_size"]
+    sampler = getattr(jb, kind)(
+        density, **{**options, "step_size": getattr(jb, step_size)(*others)}
+    )
+
+    def data_of(arrays):
+        return {"x": arrays["x"], "y": arrays["y"]}
+
+    def torch_fn(arrays, key):
+        module = torch_regressor()
+        init = {}
+        for parameter in module.state_dict():
+            *owner, leaf = parameter.split(".")
+            value = arrays["/".join((*owner, "kernel" if leaf == "weight" else leaf))].detach()
+            init[parameter] = value.transpose(1, 2) if leaf == "weight" else value
+        changed = {**options, **(twin or {})}
+        step_size, *others = changed["step_size"]
+        changed["step_size"] = getattr(tb, step_size)(*others)
+        density = tb.minibatch_log_joint(module, TorchGaussianPrior(0.7), ROWS)
+        data = {name: value.detach() for name, value in data_of(arrays).items()}
+        draws = getattr(tb, kind)(module, density, **changed).run(key, init, data, **run)
+        named = {}
+        for parameter, value in draws.items():
+            *owner, leaf = parameter.split(".")
+            path = "/".join((*owner, "kernel" if leaf == "weight" else leaf))
+            named[path] = value.transpose(-1, -2) if leaf == "weight" else value
+        return named
+
+    def jax_fn(arrays, key):
+        start = unflatten_dict({tuple(n.split("/")): w for n, w in arrays.items() if "/" in n})
+        draws = sampler.run(key, start, data_of(arrays), **run).by_chain
+        return {"/".join(path): leaf for path, leaf in flatten_dict(draws).items()}
+
+    return FunctionCase(name, jax_fn, torch_fn, CHAINS, differentiable=False)
+
+
 MODELS = [
     ensemble_row("deep ensemble, adversarial, prior", 0.01, prior=True),
     ensemble_row("deep ensemble", None, prior=False),
@@ -280,4 +326,14 @@ FUNCTIONS = [
     swag_row("SWAG, fewer iterates than columns", 12, 8),
     swag_row("SWAG diagonal", 0, 1),
     _snapshots_row(),
-]
+    chains_row(
+        "SGLD, falling steps, shuffled", "SGLD", {"step_size": ("PolynomialStepSize", 1e-3)},
+        {"num_steps": 18, "batch_size": 16, "num_warmup": 2, "thin": 2},
+    ),
+    chains_row(
+        "SGHMC, cycles, random rows", "SGHMC",
+        {"step_size": ("CyclicalStepSize", 1e-3, 8, 0.4), "friction": 0.2, "gradient_noise": 0.05,
+         "temperature": 0.5},
+        {"num_steps": 18, "batch_size": 16, "rows": "random"},
+    ),
+]  # fmt: skip

@@ -74,6 +74,7 @@ def test_a_step_uphill_raises_the_loss_of_every_row():
     assert (rows < scipy.stats.norm.logpdf(Y, X @ w, NOISE)).all()
 
 
+@pytest.mark.slow
 def test_trained_members_predict_together():
     ensemble = bayes.DeepEnsemble(Line(), X[:1], 3)
     members = ensemble.init(KEY)

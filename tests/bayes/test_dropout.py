@@ -95,7 +95,7 @@ def test_one_rate_for_all_layers(params):
 def test_predictions_do_not_depend_on_the_chunks(mc, params):
     draws = mc.sample(params, jax.random.key(1), 5)
     whole = moments(mc.model, draws, X)
-    chunks = [moments(mc.model, draws, part) for part in (X[:1], X[1:])]
+    chunks = [moments(mc.model, draws, part) for part in np.split(X, 7)]
     np.testing.assert_allclose(np.concatenate(chunks, axis=1), whole, rtol=1e-12)
 
 
@@ -168,6 +168,7 @@ def test_spread_of_the_draws_is_that_of_the_masks():
     np.testing.assert_allclose(found.var(0), variance, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_convolution_and_batch_statistics():
     """Masks of single pixels or of whole channels, shared by all rows; statistics are carried."""
 
@@ -195,6 +196,40 @@ def test_convolution_and_batch_statistics():
     zero = np.asarray(state["intermediates"]["dropped"][0]) == 0  # [S, B, H, W, C]
     assert (zero == zero[:, :1, :1, :1]).all()
     assert 0 < zero.mean() < 1
+
+
+class Counter(nn.RNNCellBase):
+    """Adds, at each step, the dropout of ones: a state that is the sum of its masks."""
+
+    @nn.compact
+    def __call__(self, carry, x):
+        carry = carry + nn.Dropout(0.5)(jnp.ones_like(carry))
+        return carry, carry
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        return jnp.zeros((*input_shape[:-1], 6))
+
+    @property
+    def num_feature_axes(self):
+        return 1
+
+
+def test_a_mask_in_a_cell_is_that_of_the_whole_sequence():
+    class Recurrent(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            w = self.param("w", nn.initializers.ones, (6,))
+            return jd.Normal(nn.RNN(Counter())(x)[:, -1] @ w, 1.0)
+
+    x = RNG.normal(size=(3, 5, 2))
+    mc = bayes.MCDropout(Recurrent(), x[:1])
+    draws = mc.sample({"w": 2.0 ** np.arange(6)}, KEY, 4)
+    masks = jax.jit(jax.vmap(lambda v: mc.model.apply(v, x).loc))(draws) / (5 * 2)
+    masks = np.asarray(masks)
+    np.testing.assert_array_equal(masks, masks[:, :1] * np.ones((1, 3)))
+    assert (masks == np.round(masks)).all()  # a sum of powers of two, each taken 5 times or never
+    assert len(np.unique(masks)) > 1
 
 
 @pytest.mark.slow

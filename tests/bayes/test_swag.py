@@ -9,7 +9,7 @@ import pytest
 from jaxprob import bayes, optim, training
 
 RNG = np.random.default_rng(0)
-KEY = jax.random.key(0)
+KEY, SLOW = jax.random.key(0), pytest.mark.slow
 X = RNG.normal(size=(24, 2))
 Y = X @ np.array([1.0, -1.0]) + 0.5 + RNG.normal(size=24)
 DATA = {"x": X, "y": Y}
@@ -71,16 +71,16 @@ def test_moments_and_columns(recorded, rank, start, every):
     assert (found[len(chosen) :] == 0).all()
 
 
-@pytest.mark.parametrize("rank", [0, 3, 12])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=SLOW), 3, pytest.param(12, marks=SLOW)])
 def test_draws_have_the_mean_and_covariance_of_the_paper(rank):
     swag = bayes.SWAG(rank)
     points = RNG.normal(size=(8, 3)) * np.array([0.1, 1.0, 3.0]) + 2.0
     optimizer = swag.collect(optax.identity())
     params = {"b": jnp.asarray(0.0), "w": jnp.zeros(2)}
-    state = optimizer.init(params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
     for point in points:
         target = {"b": jnp.asarray(point[0]), "w": jnp.asarray(point[1:])}
-        updates, state = optimizer.update(jax.tree.map(jnp.subtract, target, params), state, params)
+        updates, state = update(jax.tree.map(jnp.subtract, target, params), state, params)
         params = optax.apply_updates(params, updates)
     diagonal = np.diag(points.var(0))
     columns = np.stack([w - points[: i + 1].mean(0) for i, w in enumerate(points)])[-rank:]
@@ -100,10 +100,10 @@ def test_float32_keeps_a_small_spread_around_a_large_mean():
     swag = bayes.SWAG(0)
     optimizer = swag.collect(optax.identity())
     params = jnp.zeros((), jnp.float32)
-    state = optimizer.init(params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
     points = np.float32(1000) + RNG.normal(size=50).astype(np.float32) * np.float32(0.01)
     for point in points:
-        updates, state = optimizer.update(point - params, state, params)
+        updates, state = update(point - params, state, params)
         params = optax.apply_updates(params, updates)
     assert state.variance.dtype == jnp.float32
     np.testing.assert_allclose(state.variance, np.var(points.astype(float)), rtol=0.02)
@@ -121,6 +121,7 @@ def members():
     return swag, fitted
 
 
+@SLOW
 def test_members_gather_for_themselves(members):
     """MultiSWAG: one program, and each member from its own iterates."""
     swag, fitted = members
@@ -130,13 +131,15 @@ def test_members_gather_for_themselves(members):
     assert state.count.tolist() == [8, 8]
     np.testing.assert_allclose(flat(swag.mean(state), 1), weights[:, 4::2].mean(1), rtol=1e-12)
     np.testing.assert_allclose(flat(state.variance, 1), weights[:, 4::2].var(1), rtol=1e-10)
-    draws = swag.sample(state, KEY, 5)
+    sample = jax.jit(lambda state, key: swag.sample(state, key, 5))
+    draws = sample(state, KEY)
     assert draws["w"].shape == (10, 2)
     one = jax.tree.map(lambda leaf: leaf[1], state)
-    second = swag.sample(one, jax.random.split(KEY, 2)[1], 5)
+    second = sample(one, jax.random.split(KEY, 2)[1])
     np.testing.assert_allclose(draws["w"][5:], second["w"], rtol=1e-9)
 
 
+@SLOW
 def test_training_is_not_changed(members):
     start = jax.tree.map(lambda w: w + 1.0, START)
     alone = training.fit(

@@ -12,21 +12,28 @@ from torch_ref.bayes.gaussian_posterior import GaussianPosterior
 from torch_ref.bayes.log_joint import log_joint
 from torch_ref.bayes.natural_gradient import natural_gradient
 from torch_ref.bayes.prediction import predict
+from torch_ref.bayes.step_sizes import CyclicalStepSize, PolynomialStepSize
+from torch_ref.bayes.stochastic_gradient import SGHMC, SGLD, minibatch_log_joint
 from torch_ref.bayes.swag import SWAG, snapshots, snapshots_of
 from torch_ref.bayes.variational_layers import VariationalLayers
 
 __all__ = [
+    "SGHMC",
+    "SGLD",
     "SWAG",
     "BayesianMLP",
     "ConvVariational",
+    "CyclicalStepSize",
     "DeepEnsemble",
     "DenseVariational",
     "DropoutModel",
     "GaussianPosterior",
     "MCDropout",
+    "PolynomialStepSize",
     "VariationalLayers",
     "log_joint",
     "natural_gradient",
+    "minibatch_log_joint",
     "negative_elbo",
     "predict",
     "snapshots",
