@@ -3,9 +3,11 @@
 from jaxprob.bayes.dense_variational import BayesianMLP, DenseVariational, VariationalLayers
 from jaxprob.bayes.elbo import negative_elbo
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
+from jaxprob.bayes.laplace import Laplace, LaplaceState
 from jaxprob.bayes.log_joint import log_joint
 from jaxprob.bayes.mcmc import HMC, NUTS, Chains
 from jaxprob.bayes.prediction import predict
+from jaxprob.bayes.streaming import prior_params, update
 
 __all__ = [
     "HMC",
@@ -14,8 +16,12 @@ __all__ = [
     "Chains",
     "DenseVariational",
     "GaussianPosterior",
+    "Laplace",
+    "LaplaceState",
     "VariationalLayers",
     "log_joint",
     "negative_elbo",
     "predict",
+    "prior_params",
+    "update",
 ]
