@@ -358,7 +358,7 @@ class Laplace:
 
 def dot(first: dict[str, Array], second: dict[str, Array]) -> Array:
     """Returns the inner product of two dicts of arrays."""
-    return sum((jnp.sum(first[n] * second[n]) for n in first), start=jnp.zeros(()))
+    return jnp.sum(jnp.stack([jnp.sum(first[name] * second[name]) for name in first]))
 
 
 def warn_if_far(owner: str, distance: Array, fix: str) -> None:

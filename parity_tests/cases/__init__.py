@@ -3,12 +3,22 @@
 A new model is one row here: it then gets values, gradients and training runs in both dtypes.
 """
 
-from parity_tests.cases import bayes, distributions, heads, metrics, nn, objectives, supervised
+from parity_tests.cases import (
+    bayes,
+    distributions,
+    heads,
+    laplace,
+    metrics,
+    nn,
+    objectives,
+    supervised,
+)
 
 MODELS = [*bayes.MODELS, *supervised.MODELS]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
     *heads.FUNCTIONS,
+    *laplace.FUNCTIONS,
     *metrics.FUNCTIONS,
     *nn.FUNCTIONS,
     *objectives.FUNCTIONS,

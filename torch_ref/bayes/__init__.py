@@ -3,15 +3,21 @@
 from torch_ref.bayes.dense_variational import BayesianMLP, DenseVariational, VariationalLayers
 from torch_ref.bayes.elbo import negative_elbo
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
+from torch_ref.bayes.laplace import Laplace, LaplaceState
 from torch_ref.bayes.log_joint import log_joint
 from torch_ref.bayes.prediction import predict
+from torch_ref.bayes.streaming import prior_params, update
 
 __all__ = [
     "BayesianMLP",
     "DenseVariational",
     "GaussianPosterior",
+    "Laplace",
+    "LaplaceState",
     "VariationalLayers",
     "log_joint",
     "negative_elbo",
     "predict",
+    "prior_params",
+    "update",
 ]
