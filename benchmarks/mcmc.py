@@ -34,6 +34,31 @@ class Logistic(nn.Module):
         return distributions.Bernoulli(logits=x @ w)
 
 
+class LogisticLayer(nn.Module):
+    """The same as a dense layer, which is what Kronecker factors are made for."""
+
+    @nn.compact
+    def __call__(self, x):
+        """Maps `[N, 25]` to `[N]` Bernoullis."""
+        logits = nn.Dense(1, use_bias=False, name="layer")(x)
+        return distributions.Bernoulli(logits=logits[:, 0])
+
+
+def laplace(data, structure: str, key) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the weights under a Laplace approximation.
+
+    The mode is found by Newton steps with the full curvature; `training.fit` on
+    `objectives.map_loss` ends at the same place.
+    """
+    model, prior = LogisticLayer(), GaussianPrior(1.0)
+    full = bayes.Laplace(model, data["x"][:1], "full", prior)
+    mode = bayes.update(full, bayes.prior_params(full), data).mean
+    posterior = bayes.Laplace(model, data["x"][:1], structure, prior)
+    state = posterior.fit(mode, data)
+    draws = np.asarray(posterior.sample(state, key, 20_000)["layer"]["kernel"])[:, :, 0]
+    return np.asarray(mode["layer"]["kernel"])[:, 0], draws.std(0)
+
+
 def variational(model, data, covariance: str, steps: int, key) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the weights under a Gaussian posterior."""
     q = bayes.GaussianPosterior(model, data["x"][:1], covariance, GaussianPrior(1.0))
@@ -69,6 +94,10 @@ def main() -> None:
         start = time.perf_counter()
         moments = variational(model, data, covariance, args.steps, keys[0])
         found[f"variational, {covariance}"] = (*moments, time.perf_counter() - start, None)
+    for structure in ("diagonal", "kron", "full"):
+        start = time.perf_counter()
+        moments = laplace(data, structure, keys[0])
+        found[f"Laplace, {structure}"] = (*moments, time.perf_counter() - start, None)
     log_density = bayes.log_joint(model, GaussianPrior(1.0), data)
     init = jax.vmap(lambda k: model.init(k, x[:1])["params"])(jax.random.split(keys[1], 4))
     start = time.perf_counter()

@@ -31,6 +31,7 @@ NO_TWIN = {
         "NUTS": "BlackJAX behind our interface; its proof is the exact posterior",
         "VariationalPosterior": "a Protocol: it computes nothing",
         "mcmc": "the three above",
+        "parameters": "a torch distribution shows its parameters as attributes",
     },
 }
 

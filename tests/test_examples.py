@@ -21,6 +21,7 @@ VARIANTS = {
     "count_regression.py": [([], ("what happened",))],
     "losses_are_likelihoods.py": [([], ("is the prior w ~ N(0, 1^2)",))],
     "mixture_density.py": [([], ("mixture of 5",))],
+    "streaming_posterior.py": [([], ("stream and all at once differ by", "log-evidence"))],
     "train_in_both.py": [(["--dtype", "float64"], ("largest relative difference", "e-1"))],
     "bring_your_own_torch.py": [([], ("in norm: epsilon", "No disagreement was found"))],
 }

@@ -7,6 +7,7 @@ from parity_tests.cases import (
     bayes,
     distributions,
     heads,
+    laplace,
     metrics,
     nn,
     objectives,
@@ -18,6 +19,7 @@ MODELS = [*bayes.MODELS, *point_estimates.MODELS, *supervised.MODELS]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
     *heads.FUNCTIONS,
+    *laplace.FUNCTIONS,
     *metrics.FUNCTIONS,
     *nn.FUNCTIONS,
     *objectives.FUNCTIONS,

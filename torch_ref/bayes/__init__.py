@@ -9,11 +9,13 @@ from torch_ref.bayes.dense_variational import (
 from torch_ref.bayes.dropout import DropoutModel, MCDropout
 from torch_ref.bayes.elbo import negative_elbo
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
+from torch_ref.bayes.laplace import Laplace, LaplaceState
 from torch_ref.bayes.log_joint import log_joint
 from torch_ref.bayes.natural_gradient import natural_gradient
 from torch_ref.bayes.prediction import predict
 from torch_ref.bayes.step_sizes import CyclicalStepSize, PolynomialStepSize
 from torch_ref.bayes.stochastic_gradient import SGHMC, SGLD, minibatch_log_joint
+from torch_ref.bayes.streaming import prior_params, update
 from torch_ref.bayes.swag import SWAG, snapshots, snapshots_of
 from torch_ref.bayes.variational_layers import VariationalLayers
 
@@ -30,6 +32,8 @@ __all__ = [
     "GaussianPosterior",
     "MCDropout",
     "PolynomialStepSize",
+    "Laplace",
+    "LaplaceState",
     "VariationalLayers",
     "log_joint",
     "natural_gradient",
@@ -38,4 +42,6 @@ __all__ = [
     "predict",
     "snapshots",
     "snapshots_of",
+    "prior_params",
+    "update",
 ]

@@ -1,0 +1,414 @@
+"""The Laplace approximation against exact posteriors, exact evidence and linear maps."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from scipy import stats
+
+from jaxprob import bayes, heads, objectives, optim, training
+from jaxprob import distributions as d
+from jaxprob.nn import MLP
+from jaxprob.objectives import GaussianPrior
+
+RNG = np.random.default_rng(1)
+ROWS, SIZE, NOISE, SCALE, LOC = 12, 3, 0.5, 1.7, 0.2
+
+
+class Line(nn.Module):
+    """Linear regression with known noise."""
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("w", nn.initializers.zeros, (x.shape[-1],))
+        loc = x @ w
+        return d.Normal(loc, NOISE * jnp.ones_like(loc))
+
+
+class Logistic(nn.Module):
+    """Logistic regression."""
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("w", nn.initializers.zeros, (x.shape[-1],))
+        return d.Bernoulli(logits=x @ w)
+
+
+X = RNG.normal(size=(ROWS, SIZE))
+LINE = {"x": X, "y": X @ [1.0, -2.0, 0.5] + NOISE * RNG.normal(size=ROWS)}
+LABELS = {"x": X, "y": (X @ [1.0, -2.0, 0.5] + RNG.logistic(size=ROWS) > 0) * 1.0}
+PRIOR = GaussianPrior(SCALE, LOC)
+
+
+def exact_posterior(data=LINE, scale=SCALE):
+    precision = data["x"].T @ data["x"] / NOISE**2 + np.eye(SIZE) / scale**2
+    covariance = np.linalg.inv(precision)
+    mean = covariance @ (data["x"].T @ data["y"] / NOISE**2 + LOC / scale**2)
+    return mean, covariance
+
+
+def exact_evidence(scale=SCALE, data=LINE):
+    x = data["x"]
+    covariance = scale**2 * x @ x.T + NOISE**2 * np.eye(len(x))
+    return stats.multivariate_normal(x @ np.full(SIZE, LOC), covariance).logpdf(data["y"])
+
+
+def covariance_of(laplace, state) -> np.ndarray:
+    """What the sampler's linear map does to the basis: L L^T, no Monte Carlo."""
+    layout = laplace.layout
+    leaves = layout.select(state.mean)
+
+    def offset(noise):
+        return layout.to_vector(
+            layout.root(state.curvature, state.prior_scale**-2, layout.to_leaves(noise))
+        )
+
+    basis = jnp.eye(layout.size, dtype=layout.to_vector(leaves).dtype)
+    columns = np.asarray(jax.jit(jax.vmap(offset))(basis))
+    return columns.T @ columns
+
+
+@pytest.fixture(scope="module")
+def line():
+    laplace = bayes.Laplace(Line(), X[:1], "full", PRIOR, chunk_size=5)
+    mean, _ = exact_posterior()
+    return laplace, laplace.fit({"w": jnp.asarray(mean)}, LINE)
+
+
+def test_linear_regression_is_exact(line):
+    laplace, state = line
+    mean, covariance = exact_posterior()
+    np.testing.assert_allclose(np.asarray(state.mean["w"]), mean, rtol=1e-12)
+    np.testing.assert_allclose(covariance_of(laplace, state), covariance, rtol=1e-10, atol=1e-14)
+    assert float(state.num_data) == ROWS
+
+
+@pytest.mark.slow
+def test_trained_by_map_loss_is_exact_too():
+    """The user's way: train, then fit; mean within 0.01 sd, covariance within 2 %."""
+    model = Line()
+    fitted = training.fit(
+        objectives.map_loss(model, PRIOR, ROWS),
+        model.init(jax.random.key(0), X[:1])["params"],
+        LINE,
+        optimizer=optim.adam(optim.schedules.cosine_annealing_lr(0.1, 400)),
+        steps=400,
+        batch_size=ROWS,
+        key=jax.random.key(0),
+        progress=False,
+    )
+    laplace = bayes.Laplace(model, X[:1], "full", PRIOR)
+    state = laplace.fit(fitted.params, LINE)
+    mean, covariance = exact_posterior()
+    sd = np.sqrt(np.diag(covariance))
+    assert np.max(np.abs(np.asarray(state.mean["w"]) - mean) / sd) < 0.01
+    np.testing.assert_allclose(covariance_of(laplace, state), covariance, rtol=0.02)
+    assert abs(float(laplace.log_marginal_likelihood(state)) - exact_evidence()) < 1e-5
+
+
+def test_evidence_is_exact_and_differentiable(line):
+    laplace, state = line
+    evidence = float(laplace.log_marginal_likelihood(state))
+    assert abs(evidence - exact_evidence()) < 1e-9
+    # At another scale the mean moves; at the same one the slope is that of the formula.
+    gradient = float(jax.grad(lambda s: laplace.log_marginal_likelihood(state, s))(SCALE))
+    step = 1e-5
+    ends = laplace.log_marginal_likelihood(state, np.array([SCALE - step, SCALE + step]))
+    assert ends.shape == (2,)
+    np.testing.assert_allclose(gradient, float(ends[1] - ends[0]) / (2 * step), rtol=1e-6)
+    # At the mode the movement of the mean is of second order, so this is the exact slope as well.
+    exact = (exact_evidence(SCALE + step) - exact_evidence(SCALE - step)) / (2 * step)
+    np.testing.assert_allclose(gradient, exact, rtol=1e-5)
+
+
+def test_tuned_prior_maximises_the_evidence(line):
+    laplace, state = line
+    tuned = jax.jit(laplace.tune_prior)(state)
+    slope = jax.grad(lambda s: laplace.log_marginal_likelihood(state, s))(tuned.prior_scale)
+    assert abs(float(slope)) < 1e-10
+    grid = np.exp(np.linspace(-5, 5, 500))
+    values = np.asarray(laplace.log_marginal_likelihood(state, grid))
+    assert float(laplace.log_marginal_likelihood(tuned)) >= values.max() - 1e-12
+    np.testing.assert_array_equal(np.asarray(tuned.mean["w"]), np.asarray(state.mean["w"]))
+
+
+@pytest.mark.slow
+def test_training_again_with_the_tuned_prior_finds_the_exact_optimum():
+    """Alternating mode and evidence is empirical Bayes; for a linear model the exact one."""
+    scale = SCALE
+    for _ in range(60):
+        mean, _ = exact_posterior(scale=scale)
+        laplace = bayes.Laplace(Line(), X[:1], "full", GaussianPrior(scale, LOC))
+        scale = float(laplace.tune_prior(laplace.fit({"w": jnp.asarray(mean)}, LINE)).prior_scale)
+    grid = np.exp(np.linspace(np.log(scale) - 0.2, np.log(scale) + 0.2, 401))
+    best = grid[np.argmax([exact_evidence(s) for s in grid])]
+    np.testing.assert_allclose(scale, best, rtol=2e-3)
+
+
+def newton(log_joint, w):
+    for _ in range(30):
+        w = w - jnp.linalg.solve(jax.hessian(log_joint)(w), jax.grad(log_joint)(w))
+    return w
+
+
+def test_logistic_regression_has_the_inverse_hessian():
+    model = Logistic()
+    log_joint = jax.jit(lambda w: bayes.log_joint(model, PRIOR, LABELS)({"w": w}))
+    mode = newton(log_joint, jnp.zeros(SIZE))
+    laplace = bayes.Laplace(model, X[:1], "full", PRIOR, chunk_size=5)
+    state = laplace.fit({"w": mode}, LABELS)
+    hessian = -np.asarray(jax.hessian(log_joint)(mode))
+    np.testing.assert_allclose(covariance_of(laplace, state), np.linalg.inv(hessian), rtol=1e-9)
+    expected = float(log_joint(mode)) + 0.5 * SIZE * np.log(2 * np.pi)
+    expected -= 0.5 * np.linalg.slogdet(hessian)[1]
+    assert abs(float(laplace.log_marginal_likelihood(state)) - expected) < 1e-10
+    diagonal = bayes.Laplace(model, X[:1], "diagonal", PRIOR).fit({"w": mode}, LABELS)
+    found = np.asarray(diagonal.curvature.diagonal["w"]) + SCALE**-2
+    np.testing.assert_allclose(found, np.diag(hessian), rtol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network that is not at its mode: what is tested is algebra."""
+    model = nn.Sequential([MLP((3,), nn.tanh), heads.NormalHead(1, homoscedastic=True)])
+    params = model.init(jax.random.key(3), X[:1])["params"]
+    params = jax.tree.map(lambda w: jnp.asarray(w + 0.2 * RNG.normal(size=w.shape)), params)
+    return model, params, {"x": X, "y": LINE["y"][:, None]}
+
+
+def dense_precision(laplace, state) -> np.ndarray:
+    """P as a matrix, from its products with the basis."""
+    layout = laplace.layout
+
+    def row(v):
+        product = layout.multiply(state.curvature, state.prior_scale**-2, layout.to_leaves(v))
+        return layout.to_vector(product)
+
+    return np.asarray(jax.jit(jax.vmap(row))(jnp.eye(layout.size)))
+
+
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[slow("diagonal"), "kron", slow("full"), slow("last_layer")])
+def fitted(request, network):
+    model, params, data = network
+    laplace = bayes.Laplace(model, X[:1], request.param, GaussianPrior(0.8))
+    with pytest.warns(UserWarning, match="not at a mode"):
+        state = laplace.fit(params, data)
+    return laplace, state
+
+
+def test_sampling_covariance_is_the_inverse_precision(fitted):
+    laplace, state = fitted
+    precision = dense_precision(laplace, state)
+    np.testing.assert_allclose(precision, precision.T, atol=1e-12)
+    product = covariance_of(laplace, state) @ precision
+    np.testing.assert_allclose(product, np.eye(len(product)), atol=1e-9)
+    layout = laplace.layout
+    vector = jnp.asarray(RNG.normal(size=layout.size))
+    solved = layout.solve(state.curvature, state.prior_scale**-2, layout.to_leaves(vector))
+    np.testing.assert_allclose(
+        precision @ np.asarray(layout.to_vector(solved)), np.asarray(vector), atol=1e-9
+    )
+
+
+def test_evidence_uses_the_same_precision(fitted):
+    laplace, state = fitted
+    precision = dense_precision(laplace, state)
+    weights = np.asarray(laplace.layout.to_vector(laplace.layout.select(state.mean)))
+    expected = float(state.log_likelihood) + np.sum(stats.norm(0, 0.8).logpdf(weights))
+    expected += 0.5 * len(weights) * np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(precision)[1]
+    np.testing.assert_allclose(float(laplace.log_marginal_likelihood(state)), expected, rtol=1e-10)
+    tuned = laplace.tune_prior(state)
+    slope = jax.grad(lambda s: laplace.log_marginal_likelihood(state, s))(tuned.prior_scale)
+    assert abs(float(slope)) < 1e-8
+
+
+def test_draws_are_params_and_serve_predict(fitted, network):
+    laplace, state = fitted
+    model, params, _ = network
+    draws = laplace.sample(state, jax.random.key(0), 3)
+    assert jax.tree.map(jnp.shape, draws) == jax.tree.map(lambda w: (3, *w.shape), params)
+    noise = np.asarray(jax.random.normal(jax.random.key(0), (3, laplace.num_weights)))
+    layout = laplace.layout
+    vectors = np.stack(
+        [
+            np.asarray(layout.to_vector(layout.select(jax.tree.map(lambda w, s=s: w[s], draws))))
+            for s in range(3)
+        ]
+    )
+    offsets = vectors - np.asarray(layout.to_vector(layout.select(params)))
+    # |L eps|^2 in the metric of the precision is |eps|^2
+    lengths = np.einsum("sp,pq,sq->s", offsets, dense_precision(laplace, state), offsets)
+    np.testing.assert_allclose(lengths, np.sum(noise**2, axis=1), rtol=1e-9)
+    assert bayes.predict(model, draws, X[:4]).batch_shape == (4,)
+    if laplace.structure == "last_layer":
+        backbone = draws["layers_0"]["hidden_0"]["kernel"]
+        np.testing.assert_array_equal(backbone[0], backbone[2])
+
+
+def test_kron_is_full_in_each_block_for_one_row(network):
+    model, params, data = network
+    row = {name: value[:1] for name, value in data.items()}
+    states = {}
+    for structure in ("kron", "full", "diagonal"):
+        laplace = bayes.Laplace(model, X[:1], structure, GaussianPrior(0.8))
+        with pytest.warns(UserWarning, match="not at a mode"):
+            states[structure] = dense_precision(laplace, laplace.fit(params, row))
+    vector, unravel = ravel_pytree(params)
+    groups = jax.tree.map(lambda w: w, unravel(jnp.arange(vector.size, dtype=float)))
+    for owner in (groups["layers_0"]["hidden_0"], groups["layers_1"]["out"]):
+        index = np.concatenate([np.asarray(w).reshape(-1) for w in owner.values()]).astype(int)
+        block = np.ix_(index, index)
+        np.testing.assert_allclose(states["kron"][block], states["full"][block], atol=1e-10)
+    np.testing.assert_allclose(np.diag(states["diagonal"]), np.diag(states["full"]), rtol=1e-10)
+    off = states["diagonal"] - np.diag(np.diag(states["diagonal"]))
+    np.testing.assert_array_equal(off, 0.0)
+
+
+@pytest.mark.slow
+def test_linearized_is_the_tangent(network):
+    """Its log-scale and loc are linear in the weights, with the slope of the model."""
+    model, params, data = network
+    laplace = bayes.Laplace(model, X[:1], "full", GaussianPrior(0.8))
+    with pytest.warns(UserWarning, match="not at a mode"):
+        state = laplace.fit(params, data)
+    linear = laplace.linearized(state)
+    draws = laplace.sample(state, jax.random.key(1), 2)
+    at_draws = bayes.predict(linear, draws, X).components.distribution
+
+    def real(p):
+        inner = model.apply({"params": p}, X).distribution
+        return jnp.stack([inner.loc, jnp.log(inner.scale)])
+
+    for s in range(2):
+        step = jax.tree.map(lambda w, m, s=s: w[s] - m, draws, params)
+        value, slope = jax.jvp(real, (params,), (step,))
+        expected = np.asarray(value + slope)
+        np.testing.assert_allclose(np.asarray(at_draws.loc[s]), expected[0], rtol=1e-12)
+        np.testing.assert_allclose(np.asarray(jnp.log(at_draws.scale[s])), expected[1], rtol=1e-12)
+
+
+def test_closed_form_predictive_of_a_line(line):
+    """For the linear model it is the exact predictive, and that of many draws."""
+    laplace, state = line
+    _, covariance = exact_posterior()
+    x = RNG.normal(size=(7, SIZE))
+    predictive = laplace.predict_glm(state, x)
+    variance = np.einsum("bi,ij,bj->b", x, covariance, x) + NOISE**2
+    np.testing.assert_allclose(np.asarray(predictive.variance()), variance, rtol=1e-10)
+    np.testing.assert_allclose(np.asarray(predictive.mean()), x @ exact_posterior()[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("structure", [slow("kron"), "last_layer"])
+def test_closed_form_predictive_of_classes(structure):
+    """Logits over sqrt(1 + pi v / 8), the variances from the dense covariance."""
+    model = nn.Sequential([MLP((3,), nn.tanh), heads.CategoricalHead(3)])
+    params = model.init(jax.random.key(3), X[:1])["params"]
+    params = jax.tree.map(lambda w: jnp.asarray(w, float), params)
+    laplace = bayes.Laplace(model, X[:1], structure, chunk_size=5)
+    with pytest.warns(UserWarning, match="not at a mode"):
+        state = laplace.fit(params, {"x": X, "y": RNG.integers(0, 3, ROWS)})
+    covariance = covariance_of(laplace, state)
+    layout = laplace.layout
+    vector = layout.to_vector(layout.select(params))
+
+    def logits(v):
+        return model.apply({"params": laplace.with_leaves(params, layout.to_leaves(v))}, X).logits
+
+    jacobian = np.asarray(jax.jacobian(logits)(vector))
+    variance = np.einsum("bkp,pq,bkq->bk", jacobian, covariance, jacobian)
+    scaled = np.asarray(logits(vector)) / np.sqrt(1.0 + np.pi / 8.0 * variance)
+    expected = np.asarray(jax.nn.softmax(scaled, axis=-1))
+    found = np.asarray(laplace.predict_glm(state, X).probs)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_probit_factor_is_close_to_the_integral():
+    """E sigmoid(N(m, v)) for one weight: MacKay's factor is within 0.02 of the integral."""
+    model = Logistic()
+    x = np.array([[1.0], [-2.0], [4.0]])
+    laplace = bayes.Laplace(model, x[:1], "full")
+    data = {"x": np.array([[1.0], [2.0]]), "y": np.array([1.0, 1.0])}
+    mode = newton(lambda w: bayes.log_joint(model, GaussianPrior(), data)({"w": w}), jnp.zeros(1))
+    state = laplace.fit({"w": mode}, data)
+    variance = covariance_of(laplace, state)[0, 0]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    draws = float(mode[0]) + np.sqrt(variance) * nodes
+    exact = (weights / weights.sum()) @ (1 / (1 + np.exp(-draws[:, None] * x[:, 0][None])))
+    np.testing.assert_allclose(np.asarray(laplace.predict_glm(state, x).probs), exact, atol=0.02)
+
+
+@pytest.mark.slow
+def test_a_mixture_of_laplaces_under_vmap(network):
+    """`fit` and `sample` under vmap are the same as one at a time."""
+    model, params, data = network
+    laplace = bayes.Laplace(model, X[:1], "kron")
+    members = jax.tree.map(lambda w: jnp.stack([w, w + 0.1]), params)
+    states = jax.vmap(laplace.fit, in_axes=(0, None))(members, data)
+    keys = jax.random.split(jax.random.key(0), 2)
+    draws = jax.vmap(lambda s, k: laplace.sample(s, k, 3))(states, keys)
+    alone = laplace._fitted(jax.tree.map(lambda w: w[1], members), data)[0]
+    one = laplace.sample(alone, keys[1], 3)
+    for many, single in zip(jax.tree.leaves(draws), jax.tree.leaves(one), strict=True):
+        np.testing.assert_allclose(np.asarray(many[1]), np.asarray(single), atol=1e-10)
+    flat = jax.tree.map(lambda w: w.reshape(6, *w.shape[2:]), draws)
+    assert bayes.predict(model, flat, X).batch_shape == (ROWS,)
+
+
+@pytest.mark.slow
+def test_float32_stays_float32():
+    data = {name: np.asarray(value, np.float32) for name, value in LABELS.items()}
+    laplace = bayes.Laplace(Logistic(), data["x"][:1], "full")
+    with pytest.warns(UserWarning, match="not at a mode"):
+        state = laplace.fit({"w": jnp.zeros(SIZE, jnp.float32)}, data)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype(jnp.float32)}
+    assert laplace.sample(state, jax.random.key(0))["w"].dtype == jnp.float32
+    assert laplace.tune_prior(state).prior_scale.dtype == jnp.float32
+
+
+def test_wrong_inputs_are_refused(line):
+    laplace, state = line
+    cases = [
+        ({"structure": "block"}, "structure must be one of diagonal, kron, full, last_layer"),
+        ({"structure": "kron"}, "needs dense or convolutional layers"),
+        ({"structure": "last_layer"}, "no submodule with weights"),
+        ({"structure": "last_layer", "last_layer": "head"}, "owns none of the weights w"),
+        ({"prior": GaussianPrior(trainable=("scale",))}, "tune_prior"),
+        ({"structure": "full", "fisher": "exact"}, "fisher must be one of"),
+        ({"structure": "full", "chunk_size": 0}, "chunk_size must be at least 1"),
+        ({"structure": "full", "inputs": ("x", "exposure")}, "takes the inputs"),
+    ]
+    for options, message in cases:
+        with pytest.raises(ValueError, match=message):
+            bayes.Laplace(Line(), X[:1], **options)
+    normed = nn.Sequential([nn.BatchNorm(use_running_average=True), nn.Dense(1)])
+    with pytest.raises(ValueError, match="batch_stats"):
+        bayes.Laplace(normed, X[:1])
+    with pytest.raises(ValueError, match="leading axis"):
+        laplace.fit({"w": jnp.zeros((2, SIZE))}, LINE)
+    with pytest.raises(ValueError, match="one leading axis of rows"):
+        laplace.fit(state.mean, {"x": X, "y": LINE["y"][:3]})
+    with pytest.warns(UserWarning, match="standard deviations"):
+        laplace.fit({"w": jnp.zeros(SIZE)}, LINE)
+
+
+@pytest.mark.slow
+def test_families_without_closed_form_predictive_name_the_other_way():
+    model = nn.Sequential([nn.Dense(1), jnp.exp, lambda rate: d.Independent(d.Poisson(rate), 1)])
+    params = jax.tree.map(
+        lambda w: jnp.asarray(w, float), model.init(jax.random.key(0), X[:1])["params"]
+    )
+    laplace = bayes.Laplace(model, X[:1], "kron")
+    state, _ = laplace._fitted(params, {"x": X, "y": np.ones((ROWS, 1))})
+    with pytest.raises(ValueError, match=r"laplace\.linearized\(state\)"):
+        laplace.predict_glm(state, X)
+    draws = laplace.sample(state, jax.random.key(0), 50)
+    predictive = bayes.predict(laplace.linearized(state), draws, X)
+    assert bool(jnp.all(predictive.mean() > 0))
