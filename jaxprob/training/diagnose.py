@@ -1,13 +1,14 @@
 """What went wrong: names the first term that is not finite, after a run has stopped."""
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
+from jaxprob.training.sharding import to_host
 from jaxprob.training.step import TrainState, newly_infinite, propose
 from jaxprob.types import Batch, Key
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from jaxprob.training.fit import Fitted
     from jaxprob.training.loop import LoopState, Plan
 
-__all__ = ["NonFiniteError", "raise_non_finite", "step_error"]
+__all__ = ["NonFiniteError", "raise_non_finite", "step_error", "to_local"]
 
 
 class NonFiniteError(FloatingPointError, ValueError):
@@ -43,8 +44,10 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
     run = state.member
     member = None
     if plan.ensemble:
-        member = int(np.argmin(run.finite & run.valid))
-        run = jax.tree.map(lambda leaf: leaf[member], run)
+        member = int(np.argmin(to_host(run.finite) & to_host(run.valid)))
+    run = to_local(run, member)
+    if plan.mesh is not None:
+        data = {name: jnp.asarray(to_host(value)) for name, value in data.items()}
     per_epoch = -(-num_rows(data) // plan.batch_size)
     step = int(run.train.step)
     if not run.valid:
@@ -64,6 +67,19 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
         rows=np.asarray(order[first : first + size]),
         member=member,
     )
+
+
+def to_local(run: Any, member: int | None) -> Any:
+    """The state of one member as arrays of this process alone, so that it can be looked into."""
+
+    def one(leaf: Any) -> Any:
+        leaf = leaf if member is None else leaf[member]
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            words = jnp.asarray(to_host(jax.random.key_data(leaf)))
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
+        return jnp.asarray(to_host(leaf))
+
+    return jax.tree.map(one, run)
 
 
 def step_error(

@@ -96,8 +96,8 @@ def evaluate(
             raise
         raise ValueError(
             'training: the loss reads batch["step"], but has no attribute uses_step = True, so '
-            "nobody counts for it. Where it wraps another loss, wrap it with functools.wraps or set "
-            "loss_fn.uses_step = True on the wrapper."
+            "nobody counts for it. Where it wraps another loss, wrap it with functools.wraps or "
+            "set loss_fn.uses_step = True on the wrapper."
         ) from error
     metrics = dict(metrics)
     return loss, metrics, metrics.pop(COLLECTIONS, None)
