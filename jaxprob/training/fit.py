@@ -14,10 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxprob.training.checkpoint import Checkpoints, describe_run
 from jaxprob.training.data import as_device_data, num_rows
 from jaxprob.training.diagnose import raise_non_finite
-from jaxprob.training.loop import LoopState, Plan, run_epochs, start
+from jaxprob.training.loop import LoopState, Plan, on_mesh, run_epochs, start
 from jaxprob.training.precision import in_precision
 from jaxprob.training.progress import Progress
-from jaxprob.training.sharding import agreed, checked_mesh, to_host
+from jaxprob.training.sharding import agreed, check_shares, checked_mesh, to_host
 from jaxprob.training.step import TrainState
 from jaxprob.types import Batch, Key, LossFn, Params
 
@@ -159,6 +159,7 @@ def run(
     """The common part of `fit` and `fit_ensemble` (see there)."""
     _check_arguments(epochs, steps, batch_size, patience, validation, checkpoint_every)
     where = "fit" if members is None else "fit_ensemble"
+    mesh = checked_mesh(mesh, where)
     sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
     device_data = as_device_data(data, "data", sharding)
     device_validation = (
@@ -166,7 +167,7 @@ def run(
     )
     rows = num_rows(device_data)
     batch_size = min(batch_size, rows)
-    mesh = checked_mesh(mesh, members=members, batch_size=batch_size, where=where)
+    check_shares(mesh, members=members, batch_size=batch_size, where=where)
     per_epoch = -(-rows // batch_size)
     if steps is not None:
         epochs = -(-steps // per_epoch)
@@ -236,7 +237,7 @@ def _resumed(plan: Plan, state: LoopState, checkpoints: Checkpoints) -> LoopStat
     active = member.finite & member.valid & member.patient
     if plan.steps is not None:
         active = active & (member.train.step < plan.steps)
-    return LoopState(member._replace(active=active), epoch, history)
+    return on_mesh(plan, LoopState(member._replace(active=active), epoch, history))
 
 
 def _all_well(state: LoopState) -> bool:

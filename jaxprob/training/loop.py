@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
 from jaxprob.training.sharding import (
@@ -101,7 +101,8 @@ def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch |
     member = first_member(plan, params, key, validation is not None)
     epoch_fn = _epoch_fn(plan)
     shapes = jax.eval_shape(epoch_fn, member, jnp.asarray(0), data, validation)[1]
-    return LoopState(member, jnp.zeros((), jnp.int32), empty_history(plan, shapes))
+    epoch = jnp.zeros((), jnp.int32)
+    return on_mesh(plan, LoopState(member, epoch, empty_history(plan, shapes)))
 
 
 def first_member(plan: Plan, params: Params, key: Key, validated: bool) -> Member:
@@ -134,13 +135,22 @@ def first_member(plan: Plan, params: Params, key: Key, validated: bool) -> Membe
 
 def empty_history(plan: Plan, shapes: dict[str, Any]) -> Metrics:
     """Returns NaN for every metric and epoch, `[epochs, (M)]`."""
-    history = {
+    return {
         name: jnp.full((plan.epochs, *leaf.shape), jnp.nan, leaf.dtype)
         for name, leaf in shapes.items()
     }
+
+
+def on_mesh(plan: Plan, state: LoopState) -> LoopState:
+    """Puts the state where it belongs, always in the same way, so that nothing compiles twice."""
     if plan.mesh is None:
-        return history
-    return place(history, member_sharding(plan.mesh, plan.ensemble, axis=1))
+        return state
+    everywhere = NamedSharding(plan.mesh, PartitionSpec())
+    return LoopState(
+        place(state.member, member_sharding(plan.mesh, plan.ensemble)),
+        place(state.epoch, everywhere),
+        place(state.history, member_sharding(plan.mesh, plan.ensemble, axis=1)),
+    )
 
 
 @functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
@@ -158,7 +168,21 @@ def run_epochs(
         history = {name: state.history[name].at[state.epoch].set(m) for name, m in metrics.items()}
         return LoopState(member, state.epoch + 1, history)
 
-    return jax.lax.while_loop(unfinished, body, state)
+    return _keep_places(plan, jax.lax.while_loop(unfinished, body, state))
+
+
+def _keep_places(plan: Plan, state: LoopState) -> LoopState:
+    """Says inside the program what `on_mesh` says outside."""
+    if plan.mesh is None:
+        return state
+    first = member_sharding(plan.mesh, plan.ensemble)
+    second = member_sharding(plan.mesh, plan.ensemble, axis=1)
+    constrain = jax.lax.with_sharding_constraint
+    return LoopState(
+        jax.tree.map(lambda leaf: constrain(leaf, first), state.member),
+        constrain(state.epoch, NamedSharding(plan.mesh, PartitionSpec())),
+        jax.tree.map(lambda leaf: constrain(leaf, second), state.history),
+    )
 
 
 def _epoch_fn(plan: Plan) -> Any:

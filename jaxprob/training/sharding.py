@@ -16,6 +16,7 @@ from jaxprob.types import Array
 
 __all__ = [
     "agreed",
+    "check_shares",
     "checked_mesh",
     "member_sharding",
     "place",
@@ -28,19 +29,15 @@ __all__ = [
 DATA, MEMBER = "data", "member"
 
 
-def checked_mesh(
-    mesh: Mesh | None, *, members: int | None, batch_size: int | None, where: str
-) -> Mesh | None:
+def checked_mesh(mesh: Any, where: str) -> Mesh | None:
     """Returns the mesh with axes that the compiler may use freely.
 
     Args:
       mesh: The user's mesh or None.
-      members: Number of members M, or None for a single model.
-      batch_size: Rows of a batch B, or None where batches come as they are.
       where: Name of the function, for messages.
 
     Raises:
-      ValueError: Axes of other names, or a number that the axis does not divide.
+      ValueError: No mesh, or axes of other names.
     """
     if mesh is None:
         return None
@@ -49,12 +46,32 @@ def checked_mesh(
             f"{where}: mesh must be a jax.sharding.Mesh; got {type(mesh).__name__}. Write "
             'jax.make_mesh((8,), ("member",)).'
         )
-    unknown = set(mesh.axis_names) - {DATA, MEMBER}
-    if unknown:
+    if set(mesh.axis_names) - {DATA, MEMBER}:
         raise ValueError(
             f'{where}: the axes of mesh must be named "data" or "member"; got '
             f'{mesh.axis_names}. Write jax.make_mesh((4, 2), ("member", "data")).'
         )
+    # jax.make_mesh gives explicit axes, on which every operation of a model would have to say how
+    # its result is laid out.
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def check_shares(
+    mesh: Mesh | None, *, members: int | None, batch_size: int | None, where: str
+) -> None:
+    """Checks that every device gets the same number of members and of rows.
+
+    Args:
+      mesh: The mesh or None.
+      members: Number of members M, or None for a single model.
+      batch_size: Rows of a batch B, or None where batches come as they are.
+      where: Name of the function, for messages.
+
+    Raises:
+      ValueError: A number that the axis does not divide, or members of a single model.
+    """
+    if mesh is None:
+        return
     if members is None and mesh.shape.get(MEMBER, 1) > 1:
         raise ValueError(
             f"{where}: a single model has no members to share out, but mesh has "
@@ -70,9 +87,6 @@ def checked_mesh(
                 f"{name}; got {size}. Take {max(round(size / devices), 1) * devices}, or fewer "
                 "devices."
             )
-    # jax.make_mesh gives explicit axes, on which every operation of a model would have to say how
-    # its result is laid out.
-    return Mesh(mesh.devices, mesh.axis_names)
 
 
 def shares_members(mesh: Mesh | None) -> bool:
@@ -111,6 +125,8 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
     """Puts arrays where they belong; each process copies its own part and no more."""
 
     def one(leaf: Any) -> Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
         if jax.process_count() == 1:
