@@ -5,7 +5,7 @@ from jaxprob.bayes.elbo import negative_elbo
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.log_joint import log_joint
 from jaxprob.bayes.mcmc import HMC, NUTS, Chains
-from jaxprob.bayes.prediction import predict
+from jaxprob.bayes.prediction import LazyDraws, predict
 
 __all__ = [
     "HMC",
@@ -14,6 +14,7 @@ __all__ = [
     "Chains",
     "DenseVariational",
     "GaussianPosterior",
+    "LazyDraws",
     "VariationalLayers",
     "log_joint",
     "negative_elbo",
