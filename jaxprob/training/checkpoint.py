@@ -108,6 +108,11 @@ class Checkpoints:
                 "arguments of that run to go on with it, or another directory."
             )
 
+    def epochs_done(self) -> int:
+        """Epochs of the latest checkpoint, 0 where there is none."""
+        latest = self._manager.latest_step()
+        return 0 if latest is None else self._meta(latest)["epoch"]
+
     def restore(self, state: Any, length: int, steps: int | None) -> Any:
         """Returns the state of the latest checkpoint, or None where there is none.
 

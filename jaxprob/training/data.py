@@ -15,7 +15,7 @@ __all__ = ["as_device_data", "epoch_order", "num_rows", "rows_of_batch", "step_k
 
 
 def as_device_data(
-    data: Batch, argument: str = "data", sharding: NamedSharding | None = None
+    data: Any, argument: str = "data", sharding: NamedSharding | None = None
 ) -> dict[str, Array]:
     """Checks a dict of arrays with leading axis N and puts it on the device.
 

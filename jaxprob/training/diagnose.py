@@ -13,10 +13,10 @@ from jaxprob.training.step import TrainState, newly_infinite, propose
 from jaxprob.types import Batch, Key
 
 if TYPE_CHECKING:
-    from jaxprob.training.fit import Fitted
     from jaxprob.training.loop import LoopState, Plan
+    from jaxprob.training.run import Fitted
 
-__all__ = ["NonFiniteError", "raise_non_finite", "step_error", "to_local"]
+__all__ = ["NonFiniteError", "raise_non_finite", "step_error", "to_local", "validation_error"]
 
 
 class NonFiniteError(FloatingPointError, ValueError):
@@ -51,7 +51,7 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
     per_epoch = -(-num_rows(data) // plan.batch_size)
     step = int(run.train.step)
     if not run.valid:
-        raise _validation_error(fitted, member, step, (step - 1) // per_epoch)
+        raise validation_error(fitted, member, step)
     epoch, batch = divmod(step, per_epoch)
     order = epoch_order(run.key, epoch, num_rows(data))
     first = batch * plan.batch_size
@@ -122,13 +122,16 @@ def step_error(
     )
 
 
-def _validation_error(fitted: "Fitted", member: int | None, step: int, epoch: int):
-    """The training step was finite, its evaluation on the validation data was not."""
-    values = {
-        name: value[epoch] if member is None else value[epoch, member]
+def validation_error(fitted: "Fitted", member: int | None, step: int) -> NonFiniteError:
+    """Returns the error of an epoch whose steps were finite and whose validation was not."""
+    histories = {
+        name: value if member is None else value[:, member]
         for name, value in fitted.history.items()
         if name.startswith("validation_")
     }
+    bad = ~np.isfinite(np.stack(list(histories.values())))
+    epoch = int(np.argmax(bad.any(axis=0)))
+    values = {name: value[epoch] for name, value in histories.items()}
     term = next(name for name, value in values.items() if not np.isfinite(value))
     return NonFiniteError(
         f"training{_who(member)} stopped after epoch {epoch} (step {step}): {term} is "

@@ -1,7 +1,7 @@
 """`fit_ensemble`: `fit` over a leading axis of params, as one program."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxprob.training.fit import Fitted, run, typed_key
+from jaxprob.training.run import Fitted, run, typed_key
 from jaxprob.types import Batch, Key, LossFn, Params
 
 __all__ = ["fit_ensemble"]
@@ -18,7 +18,7 @@ __all__ = ["fit_ensemble"]
 def fit_ensemble(
     loss_fn: LossFn,
     members: Params,
-    data: Batch,
+    data: Batch | Iterable[Any],
     *,
     optimizer: optax.GradientTransformation,
     epochs: int | None = None,
@@ -40,7 +40,8 @@ def fit_ensemble(
     Args:
       loss_fn: `loss_fn(params, batch, key) -> (loss, metrics)` of one member.
       members: Pytree whose every leaf leads with M, e.g. `jax.vmap(init)(keys)`.
-      data: Dict of arrays with leading axis N, shared; each member shuffles on its own.
+      data: Dict of arrays with leading axis N, shared; each member shuffles on its own. Or an
+        iterable of batches, as in `fit`, every one of which all members see.
       optimizer: Any optax transformation.
       epochs: Passes over the data; or give `steps`.
       steps: Number of optimisation steps; or give `epochs`.

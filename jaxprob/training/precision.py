@@ -3,7 +3,9 @@
 A layer that contracts (Dense, DenseGeneral, Conv, ConvTranspose and their namesakes in
 `jaxprob.nn`; any module whose only parameters are `kernel` or `weight` and `bias`, and that has
 `features`) gets its inputs and parameters rounded to the short float and returns its result in the
-float that came in. Parameters, heads, log-probs, KLs and logsumexps are not touched.
+float that came in; so does the layer inside a head. Parameters, what a head makes of its layer's
+numbers, log-probs, KLs and logsumexps are not touched. Recurrent cells, attention of `jaxprob.nn`
+and variational layers, which have parameters of other names, stay as they are.
 """
 
 import dataclasses
@@ -64,7 +66,7 @@ class ShortLoss:
 
 def _contract_in(dtype: Any, next_fun: Any, args: tuple, kwargs: dict, context: Any) -> Any:
     module = context.module
-    if context.method_name != "__call__" or not _contracts(module, args):
+    if context.method_name != "__call__" or not _contracts(module, args, dtype):
         return next_fun(*args, **kwargs)
     (x,) = args
     params = {
@@ -77,10 +79,12 @@ def _contract_in(dtype: Any, next_fun: Any, args: tuple, kwargs: dict, context: 
     return y.astype(jnp.result_type(x))
 
 
-def _contracts(module: nn.Module, args: tuple) -> bool:
+def _contracts(module: nn.Module, args: tuple, dtype: Any) -> bool:
     if module.is_initializing() or len(args) != 1 or not hasattr(module, "features"):
         return False
     if not isinstance(args[0], jax.Array) or not jnp.issubdtype(args[0].dtype, jnp.floating):
+        return False
+    if args[0].dtype == dtype:  # nothing to shorten, or the second call below
         return False
     variables = module.variables
     params = variables.get("params", {})
