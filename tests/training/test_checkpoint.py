@@ -88,6 +88,7 @@ def test_a_file_is_no_directory(tmp_path):
         run(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_steps_that_end_inside_an_epoch_go_on_from_its_start(tmp_path):
     short = run(tmp_path, steps=7, every=10)
     chex.assert_trees_all_equal(run(tmp_path, steps=7, every=10), short)

@@ -87,6 +87,7 @@ def test_meshes_that_do_not_fit_are_refused():
     check(two["data"], members=None, batch_size=4)
 
 
+@pytest.mark.slow
 def test_one_device_is_a_mesh_too():
     mesh = jax.make_mesh((1, 1), ("member", "data"))
     options = {"optimizer": SGD, "epochs": 2, "key": jax.random.key(0), "progress": False}

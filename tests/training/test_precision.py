@@ -63,6 +63,13 @@ def test_every_contraction_is_short_and_every_result_is_not():
     assert contractions(LOSS, PARAMS, DATA, KEY) == 6 * [{"float32"}]
     dtypes = contractions(short, PARAMS, DATA, KEY)
     assert dtypes == 6 * [{"bfloat16"}]  # two convolutions, three layers, the head's layer
+    shapes = jax.eval_shape(jax.value_and_grad(short, has_aux=True), PARAMS, DATA, KEY)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(shapes)} == {"float32"}
+
+
+@pytest.mark.slow
+def test_loss_and_gradient_are_close_to_those_in_long_floats():
+    short = in_precision(LOSS, jnp.bfloat16)
     (loss, metrics), gradient = jax.jit(jax.value_and_grad(short, has_aux=True))(PARAMS, DATA, KEY)
     assert {str(v.dtype) for v in (loss, metrics["nll"])} == {"float32"}
     assert {str(g.dtype) for g in jax.tree.leaves(gradient)} == {"float32"}
@@ -85,6 +92,7 @@ def test_log_probs_stay_long():
     assert {str(dtype) for dtype in seen} == {"float32"}
 
 
+@pytest.mark.slow
 def test_training_in_short_floats_keeps_long_params():
     options = {"optimizer": optax.adam(0.01), "epochs": 2, "key": KEY, "progress": False}
     short = fit(LOSS, PARAMS, DATA, compute_dtype=jnp.bfloat16, **options)

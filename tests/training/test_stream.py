@@ -66,6 +66,7 @@ def test_a_list_of_batches_is_trained_in_its_order_and_traced_once_for_each_shap
     assert len(shapes) == traced
 
 
+@pytest.mark.slow
 def test_members_share_the_batches_and_validation_is_as_with_arrays():
     members = {"w": jnp.stack([PARAMS["w"], 2 * PARAMS["w"]])}
     seen = []
@@ -147,6 +148,7 @@ class Shuffled:
         return (BATCHES[i] for i in order)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_stream_go_on_to_the_same_bits(tmp_path):
     options = {"validation": VALIDATION, "patience": 9}
     expected = run(Shuffled(), epochs=5, **options)
