@@ -13,7 +13,7 @@ from jaxprob.bayes.laplace import Laplace, LaplaceState
 from jaxprob.bayes.log_joint import log_joint
 from jaxprob.bayes.mcmc import HMC, NUTS, Chains
 from jaxprob.bayes.natural_gradient import natural_gradient
-from jaxprob.bayes.prediction import predict
+from jaxprob.bayes.prediction import LazyDraws, predict
 from jaxprob.bayes.step_sizes import CyclicalStepSize, PolynomialStepSize
 from jaxprob.bayes.stochastic_gradient import SGHMC, SGLD, minibatch_log_joint
 from jaxprob.bayes.streaming import prior_params, update
@@ -21,11 +21,11 @@ from jaxprob.bayes.swag import SWAG, snapshots, snapshots_of
 from jaxprob.bayes.variational_layers import VariationalLayers
 
 __all__ = [
+    "HMC",
+    "NUTS",
     "SGHMC",
     "SGLD",
     "SWAG",
-    "HMC",
-    "NUTS",
     "BayesianMLP",
     "Chains",
     "ConvVariational",
@@ -34,18 +34,19 @@ __all__ = [
     "DenseVariational",
     "DropoutModel",
     "GaussianPosterior",
-    "MCDropout",
-    "PolynomialStepSize",
     "Laplace",
     "LaplaceState",
+    "LazyDraws",
+    "MCDropout",
+    "PolynomialStepSize",
     "VariationalLayers",
     "log_joint",
-    "natural_gradient",
     "minibatch_log_joint",
+    "natural_gradient",
     "negative_elbo",
     "predict",
+    "prior_params",
     "snapshots",
     "snapshots_of",
-    "prior_params",
     "update",
 ]

@@ -5,56 +5,189 @@ Twin: `torch_ref/bayes/prediction.py`.
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprob.distributions import Predictive
 from jaxprob.distributions.constraints import finite
 from jaxprob.distributions.validation import check_values
-from jaxprob.types import Array, ArrayLike, Params
+from jaxprob.types import Array, ArrayLike, Key, Params
 
-__all__ = ["predict"]
+__all__ = ["LazyDraws", "predict"]
 
 
-def predict(model: nn.Module, draws: Params, x: ArrayLike) -> Predictive:
+class LazyDraws(NamedTuple):
+    """Draws that are made when they are needed, one after the other, and then forgotten.
+
+    Attributes:
+      sample: `sample(params, key) -> one draw`, a pytree without the axis S. Keep the function: a
+        new one is compiled again.
+      params: What it draws from, e.g. the params of a posterior.
+      keys: Keys `[S]`, one for each draw.
+    """
+
+    sample: Callable[[Any, Key], Params]
+    params: Any
+    keys: Array
+
+
+def predict(
+    model: nn.Module,
+    draws: Params | LazyDraws,
+    x: ArrayLike,
+    *,
+    chunk_size: int | None = None,
+    draws_at_once: int | None = None,
+    mesh: Mesh | None = None,
+) -> Predictive:
     """Returns p(y | x, data) as the mixture of the predictions of all draws.
 
     Args:
-      model: Linen module, `apply({"params": w}, x)` -> distribution with batch shape `[B]`.
+      model: Linen module, `apply({"params": w}, x)` -> distribution with batch shape `[B]`. With
+        chunks, the prediction of a row must not depend on the other rows.
       draws: Params pytree with leading axis S on every leaf: posterior draws, or the members of an
-        ensemble.
+        ensemble. A dict with the entry "params" is taken as the whole variables dict (params and
+        other collections, each leaf with its axis S). Or `LazyDraws`.
       x: Inputs `[B, ...]`, finite.
+      chunk_size: Rows at a time: hidden layers are never larger than for so many rows.
+      draws_at_once: Draws at a time; None for all of them, or for one of `LazyDraws`.
+      mesh: Devices with an axis "member", over which the draws are shared out, and/or "data", over
+        which the rows are. The predictions stay where they were made.
 
     Returns:
       Mixture over draws, batch shape `[B]`; compiled once for each shape.
 
     Raises:
-      ValueError: Draws without a common leading axis, or inputs that are not finite.
+      ValueError: Draws without a common leading axis, inputs that are not finite, chunks below 1,
+        or a mesh that does not fit.
     """
-    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(draws)}
+    lazy = isinstance(draws, LazyDraws)
+    leading = draws.keys if isinstance(draws, LazyDraws) else draws
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(leading)}
     if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
         raise ValueError(
             f"predict: every leaf of draws needs the same leading axis S of draws; got leading "
             f"sizes {sorted(sizes)}. For a single set of params add the axis: "
             "jax.tree.map(lambda w: w[None], params)."
         )
+    for name, value in (("chunk_size", chunk_size), ("draws_at_once", draws_at_once)):
+        if value is not None and not value >= 1:
+            raise ValueError(f"predict: {name} must be at least 1; got {value}.")
     check_values("predict", "x", x, finite)
-    return _predict(_hashable(model), draws, jnp.asarray(x))
+    x = jnp.asarray(x)
+    (num_draws,) = next(iter(sizes))
+    if mesh is not None:
+        if chunk_size is not None or draws_at_once is not None or lazy:
+            raise ValueError(
+                "predict: give either a mesh or chunks; got both. On a mesh every device computes "
+                "its own share of draws and rows at once."
+            )
+        draws, x = _share_out(mesh, draws, x, num_draws)
+    sample = draws.sample if isinstance(draws, LazyDraws) else None
+    if isinstance(draws, LazyDraws):
+        draws_at_once = 1 if draws_at_once is None else draws_at_once
+        draws = (draws.params, draws.keys)
+    rows = None if chunk_size is None or chunk_size >= len(x) else chunk_size
+    at_once = None if draws_at_once is None or draws_at_once >= num_draws else draws_at_once
+    return _predict(_hashable(model), sample, rows, at_once, draws, x)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _predict(model: nn.Module, draws: Params, x: Array) -> Predictive:
-    predictions = jax.vmap(lambda w: model.apply(_variables(w), x))(draws)
-    return Predictive(predictions)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _predict(
+    model: nn.Module,
+    sample: Callable | None,
+    rows: int | None,
+    at_once: int | None,
+    draws: Any,
+    x: Array,
+) -> Predictive:
+    shared, each = (None, draws) if sample is None else draws
+
+    def of_draw(draw: Any) -> Any:
+        weights = draw if sample is None else sample(shared, draw)
+        variables = {"params": weights}
+        if isinstance(weights, Mapping) and "params" in weights:
+            variables = dict(weights)
+        return _in_chunks(lambda part: model.apply(variables, part), x, rows)
+
+    if at_once is None:
+        return Predictive(jax.vmap(of_draw)(each))
+    return Predictive(jax.lax.map(of_draw, each, batch_size=at_once if at_once > 1 else None))
 
 
-def _variables(draw: Params) -> dict[str, Any]:
-    """What `apply` takes: a draw of a model with state is its variables already."""
-    return draw if isinstance(draw, dict) and "params" in draw else {"params": draw}
+def _in_chunks(apply: Callable[[Array], Any], x: Array, rows: int | None) -> Any:
+    """Predicts so many rows at a time, and puts the distributions together again."""
+    if rows is None:
+        return apply(x)
+    full, rest = divmod(len(x), rows)
+    parts = jax.lax.map(apply, x[: full * rows].reshape(full, rows, *x.shape[1:]))
+    axes = _batch_axes(apply, x, rows)
+
+    def join(leaf: Array, axis: int | None) -> Array:
+        if axis is None:
+            return leaf[0]
+        leaf = jnp.moveaxis(leaf, 0, axis)
+        return leaf.reshape(*leaf.shape[:axis], full * rows, *leaf.shape[axis + 2 :])
+
+    treedef = jax.tree.structure(parts)
+    joined = [join(leaf, axis) for leaf, axis in zip(jax.tree.leaves(parts), axes, strict=True)]
+    if rest:
+        last = jax.tree.leaves(apply(x[full * rows :]))
+        joined = [
+            leaf if axis is None else jnp.concatenate([leaf, end], axis)
+            for leaf, end, axis in zip(joined, last, axes, strict=True)
+        ]
+    return jax.tree.unflatten(treedef, joined)
+
+
+def _batch_axes(apply: Callable[[Array], Any], x: Array, rows: int) -> list[int | None]:
+    """The axis of each leaf that grows with the rows: parameters of a head may have none."""
+    small, large = (
+        jax.tree.leaves(jax.eval_shape(apply, jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype)))
+        for n in (rows, rows + 1)
+    )
+    axes = []
+    for a, b in zip(small, large, strict=True):
+        grown = [i for i, (n, m) in enumerate(zip(a.shape, b.shape, strict=True)) if n != m]
+        axes.append(grown[0] if grown else None)
+    return axes
+
+
+def _share_out(mesh: Mesh, draws: Params, x: Array, num_draws: int) -> tuple[Params, Array]:
+    """Draws over the axis "member", rows over the axis "data"."""
+    if not isinstance(mesh, Mesh) or set(mesh.axis_names) - {"member", "data"}:
+        axes = mesh.axis_names if isinstance(mesh, Mesh) else type(mesh).__name__
+        raise ValueError(
+            f'predict: mesh must be a jax.sharding.Mesh with axes "member" and/or "data"; got '
+            f'{axes}. Write jax.make_mesh((8,), ("member",)).'
+        )
+    for axis, name, size in (("member", "draws", num_draws), ("data", "rows of x", len(x))):
+        if size % mesh.shape.get(axis, 1):
+            raise ValueError(
+                f'predict: the axis "{axis}" of mesh has {mesh.shape[axis]} devices, which must '
+                f"divide the number of {name}; got {size}. Leave some out, or use fewer devices."
+            )
+    # Explicit axes (jax.make_mesh) would ask every operation of the model where its result is.
+    mesh = Mesh(mesh.devices, mesh.axis_names)
+    specs = {name: PartitionSpec(name) if name in mesh.axis_names else PartitionSpec()
+             for name in ("member", "data")}  # fmt: skip
+
+    def place(leaf: Any, axis: str) -> Array:
+        sharding = NamedSharding(mesh, specs[axis])
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.jit(lambda w: w, out_shardings=sharding)(leaf)
+        if jax.process_count() == 1:
+            return jax.device_put(leaf, sharding)
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(lambda leaf: place(leaf, "member"), draws), place(x, "data")
 
 
 def _hashable(value: Any) -> Any:

@@ -4,5 +4,14 @@ from jaxprob.training.diagnose import NonFiniteError
 from jaxprob.training.ensemble import fit_ensemble
 from jaxprob.training.fit import Fitted, fit
 from jaxprob.training.step import TrainState, make_step
+from jaxprob.training.stream import StreamEndedError
 
-__all__ = ["Fitted", "NonFiniteError", "TrainState", "fit", "fit_ensemble", "make_step"]
+__all__ = [
+    "Fitted",
+    "NonFiniteError",
+    "StreamEndedError",
+    "TrainState",
+    "fit",
+    "fit_ensemble",
+    "make_step",
+]

@@ -1,22 +1,28 @@
 """Training data: checked once at the door, shuffled and cut into batches on the device."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
+from jaxprob.training.sharding import place
 from jaxprob.types import Array, Batch, Key
 
 __all__ = ["as_device_data", "epoch_order", "num_rows", "rows_of_batch", "step_key"]
 
 
-def as_device_data(data: Batch, argument: str = "data") -> dict[str, Array]:
+def as_device_data(
+    data: Any, argument: str = "data", sharding: NamedSharding | None = None
+) -> dict[str, Array]:
     """Checks a dict of arrays with leading axis N and puts it on the device.
 
     Args:
       data: Arrays that share the leading axis N >= 1, finite.
       argument: Name of the argument, for messages.
+      sharding: The devices on which they are wanted, or None for the default one.
 
     Returns:
       The same arrays as JAX arrays.
@@ -64,7 +70,18 @@ def as_device_data(data: Batch, argument: str = "data") -> dict[str, Array]:
             f"fit: the arrays of {argument} must share their leading axis; got {listed}. Each row "
             "of x needs its row of y."
         )
+    if sharding is not None:
+        return {name: place(array, sharding) for name, array in canonical(arrays).items()}
     return {name: jnp.asarray(array) for name, array in arrays.items()}
+
+
+def canonical(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays in the dtypes that JAX will give them (float64 is float32 unless enabled)."""
+    dtypes = {n: jax.dtypes.canonicalize_dtype(a.dtype) for n, a in arrays.items()}
+    return {
+        name: array if array.dtype == dtypes[name] else array.astype(dtypes[name])
+        for name, array in arrays.items()
+    }
 
 
 def num_rows(data: Batch) -> int:

@@ -1,21 +1,22 @@
 """What went wrong: names the first term that is not finite, after a run has stopped."""
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
+from jaxprob.training.sharding import to_host
 from jaxprob.training.step import TrainState, newly_infinite, propose
 from jaxprob.types import Batch, Key
 
 if TYPE_CHECKING:
-    from jaxprob.training.fit import Fitted
     from jaxprob.training.loop import LoopState, Plan
+    from jaxprob.training.run import Fitted
 
-__all__ = ["NonFiniteError", "raise_non_finite", "step_error"]
+__all__ = ["NonFiniteError", "raise_non_finite", "step_error", "to_local", "validation_error"]
 
 
 class NonFiniteError(FloatingPointError, ValueError):
@@ -43,12 +44,14 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
     run = state.member
     member = None
     if plan.ensemble:
-        member = int(np.argmin(run.finite & run.valid))
-        run = jax.tree.map(lambda leaf: leaf[member], run)
+        member = int(np.argmin(to_host(run.finite) & to_host(run.valid)))
+    run = to_local(run, member)
+    if plan.mesh is not None:
+        data = {name: jnp.asarray(to_host(value)) for name, value in data.items()}
     per_epoch = -(-num_rows(data) // plan.batch_size)
     step = int(run.train.step)
     if not run.valid:
-        raise _validation_error(fitted, member, step, (step - 1) // per_epoch)
+        raise validation_error(fitted, member, step)
     epoch, batch = divmod(step, per_epoch)
     order = epoch_order(run.key, epoch, num_rows(data))
     first = batch * plan.batch_size
@@ -64,6 +67,19 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
         rows=np.asarray(order[first : first + size]),
         member=member,
     )
+
+
+def to_local(run: Any, member: int | None) -> Any:
+    """The state of one member as arrays of this process alone, so that it can be looked into."""
+
+    def one(leaf: Any) -> Any:
+        leaf = leaf if member is None else leaf[member]
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            words = jnp.asarray(to_host(jax.random.key_data(leaf)))
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
+        return jnp.asarray(to_host(leaf))
+
+    return jax.tree.map(one, run)
 
 
 def step_error(
@@ -106,13 +122,16 @@ def step_error(
     )
 
 
-def _validation_error(fitted: "Fitted", member: int | None, step: int, epoch: int):
-    """The training step was finite, its evaluation on the validation data was not."""
-    values = {
-        name: value[epoch] if member is None else value[epoch, member]
+def validation_error(fitted: "Fitted", member: int | None, step: int) -> NonFiniteError:
+    """Returns the error of an epoch whose steps were finite and whose validation was not."""
+    histories = {
+        name: value if member is None else value[:, member]
         for name, value in fitted.history.items()
         if name.startswith("validation_")
     }
+    bad = ~np.isfinite(np.stack(list(histories.values())))
+    epoch = int(np.argmax(bad.any(axis=0)))
+    values = {name: value[epoch] for name, value in histories.items()}
     term = next(name for name, value in values.items() if not np.isfinite(value))
     return NonFiniteError(
         f"training{_who(member)} stopped after epoch {epoch} (step {step}): {term} is "

@@ -1,13 +1,15 @@
 """`fit_ensemble`: `fit` over a leading axis of params, as one program."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
-from jaxprob.training.fit import Fitted, run, typed_key
+from jaxprob.training.run import Fitted, run, typed_key
 from jaxprob.types import Batch, Key, LossFn, Params
 
 __all__ = ["fit_ensemble"]
@@ -16,7 +18,7 @@ __all__ = ["fit_ensemble"]
 def fit_ensemble(
     loss_fn: LossFn,
     members: Params,
-    data: Batch,
+    data: Batch | Iterable[Any],
     *,
     optimizer: optax.GradientTransformation,
     epochs: int | None = None,
@@ -27,13 +29,19 @@ def fit_ensemble(
     patience: int | None = None,
     progress: bool = True,
     log: Callable[[int, dict[str, float]], Any] | None = None,
+    checkpoint_dir: str | os.PathLike | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = True,
+    mesh: Mesh | None = None,
+    compute_dtype: Any = None,
 ) -> Fitted:
     """Trains M members at once: member m is `fit` with `jax.random.split(key, M)[m]`.
 
     Args:
       loss_fn: `loss_fn(params, batch, key) -> (loss, metrics)` of one member.
       members: Pytree whose every leaf leads with M, e.g. `jax.vmap(init)(keys)`.
-      data: Dict of arrays with leading axis N, shared; each member shuffles on its own.
+      data: Dict of arrays with leading axis N, shared; each member shuffles on its own. Or an
+        iterable of batches, as in `fit`, every one of which all members see.
       optimizer: Any optax transformation.
       epochs: Passes over the data; or give `steps`.
       steps: Number of optimisation steps; or give `epochs`.
@@ -43,6 +51,12 @@ def fit_ensemble(
       patience: A member stops after this many epochs without a better validation loss of its own.
       progress: Show a progress line, with means over the members that still run.
       log: Called with (epoch, metrics) for every epoch, metrics as means over the members.
+      checkpoint_dir: Directory for checkpoints, as in `fit`.
+      checkpoint_every: Epochs between two checkpoints; None for about one in 30 seconds.
+      resume: False refuses a directory that holds checkpoints.
+      mesh: Devices with axes "member" (members are shared out, and stay where they are: no device
+        ever holds all of them) and/or "data" (each batch is split).
+      compute_dtype: Float of the contractions of layers, as in `fit`.
 
     Returns:
       Params, best params and state with leading axis M, and the history `[epochs, M]`.
@@ -57,7 +71,8 @@ def fit_ensemble(
             f"fit_ensemble: every leaf of members needs the same leading axis M; got leading sizes "
             f"{sorted(sizes)}. Build it with jax.vmap(init)(jax.random.split(key, M))."
         )
-    keys = jax.random.split(typed_key(key, "fit_ensemble"), next(iter(sizes))[0])
+    (num_members,) = next(iter(sizes))
+    keys = jax.random.split(typed_key(key, "fit_ensemble"), num_members)
     return run(
         loss_fn,
         members,
@@ -71,5 +86,10 @@ def fit_ensemble(
         patience=patience,
         progress=progress,
         log=log,
-        ensemble=True,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        mesh=mesh,
+        compute_dtype=compute_dtype,
+        members=num_members,
     )

@@ -1,49 +1,22 @@
 """`fit`: params, data, optimiser and key in; trained params and their history out."""
 
-import numbers
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from jaxprob.training.data import as_device_data, num_rows
-from jaxprob.training.diagnose import raise_non_finite
-from jaxprob.training.loop import LoopState, Plan, run_epochs, start
-from jaxprob.training.progress import Progress
-from jaxprob.training.step import TrainState
+from jaxprob.training.run import Fitted, run, typed_key
 from jaxprob.types import Batch, Key, LossFn, Params
 
 __all__ = ["Fitted", "fit"]
-
-SECONDS_BETWEEN_LOOKS = 0.25
-"""The host looks into the running program about this often, to show progress."""
-
-
-class Fitted(NamedTuple):
-    """A finished run (for an ensemble, every leaf of params and state leads with M).
-
-    Attributes:
-      params: Params after the last step.
-      best_params: Params of the epoch with the lowest validation loss; without validation data,
-        the same as `params`.
-      state: Params, optimiser state and step count, to go on from.
-      history: For each metric one number per epoch run, `[epochs]` (`[epochs, M]` for an ensemble;
-        NaN after a member has stopped).
-    """
-
-    params: Params
-    best_params: Params
-    state: TrainState
-    history: dict[str, np.ndarray]
 
 
 def fit(
     loss_fn: LossFn,
     params: Params,
-    data: Batch,
+    data: Batch | Iterable[Any],
     *,
     optimizer: optax.GradientTransformation,
     epochs: int | None = None,
@@ -54,6 +27,11 @@ def fit(
     patience: int | None = None,
     progress: bool = True,
     log: Callable[[int, dict[str, float]], Any] | None = None,
+    checkpoint_dir: str | os.PathLike | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = True,
+    mesh: Mesh | None = None,
+    compute_dtype: Any = None,
 ) -> Fitted:
     """Minimises a loss over shuffled minibatches, all epochs in one compiled program.
 
@@ -61,25 +39,49 @@ def fit(
     does not divide N. Call it again with the same `loss_fn` and `optimizer` objects and shapes and
     nothing is compiled again.
 
+    The loss says what is estimated. Those of `objectives` divide by the sum of `batch["weight"]`
+    within the batch: with weights a minibatch then estimates the weighted mean over the data with a
+    bias of order 1 / batch_size (it estimates a ratio); epochs average batches by their rows. Where
+    that matters, scale the weights to mean 1 over the data and take sum(weight * nll) / B in a loss
+    of your own.
+
     Args:
-      loss_fn: `loss_fn(params, batch, key) -> (loss, metrics)`.
-      params: Pytree where the training starts. It is not changed.
-      data: Dict of arrays with leading axis N.
+      loss_fn: `loss_fn(params, batch, key) -> (loss, metrics)`; every metric is a finite scalar. A
+        loss with the attribute `uses_step = True` finds the number of steps taken in
+        `batch["step"]`; wrappers around it must carry the attribute on, as `functools.wraps` does.
+      params: Pytree where the training starts. It is not changed. A dict with the entry
+        "collections" holds the model's other state there (batch statistics, ...): it is not
+        trained, the loss returns its new value as `metrics["collections"]`.
+      data: Dict of arrays with leading axis N. Or any iterable of such dicts, each of them a batch:
+        read ahead by a thread, one step for each batch (a batch of another shape compiles once
+        more), one epoch for each pass. An iterator that can be read once wants `steps`; all of it
+        is one epoch. For checkpoints a pass must give the same batches when it is asked for again;
+        a method `set_epoch` is called with the epoch before each pass.
       optimizer: Any optax transformation.
       epochs: Passes over the data; or give `steps`.
       steps: Number of optimisation steps; or give `epochs`.
-      batch_size: Rows of a batch B.
+      batch_size: Rows of a batch B (an iterable has its own).
       key: Key of the whole run: order of the rows and randomness of the loss.
       validation: Dict of arrays like `data`, evaluated after every epoch.
       patience: Stop after this many epochs without a better validation loss.
       progress: Show a progress line.
       log: Called with (epoch, metrics) for every epoch.
+      checkpoint_dir: Directory for checkpoints, written in the background. A run that was killed
+        and is called again with the same arguments goes on where it was, to the same bits; one that
+        has finished returns at once; one with more `epochs` or `steps` goes on. The optimiser is
+        known by the shapes of its state only: a new learning rate goes on from the old state.
+      checkpoint_every: Epochs between two checkpoints; None for about one in 30 seconds.
+      resume: False refuses a directory that holds checkpoints.
+      mesh: Devices with an axis "data", over which the rows of each batch are split. Several
+        processes (`jax.distributed`) call `fit` with the same arguments.
+      compute_dtype: Such as `jnp.bfloat16`: float of the contractions of Linen layers; params,
+        log-probs and the loss stay as they are.
 
     Returns:
       Final and best params, the state, and the history.
 
     Raises:
-      ValueError: Bad data or arguments.
+      ValueError: Bad data or arguments, or a directory that belongs to another run.
       NonFiniteError: The loss or its gradient stopped being finite; the error names the step and
         the first term that is not finite, and holds the last finite result as `error.fitted`.
     """
@@ -96,109 +98,10 @@ def fit(
         patience=patience,
         progress=progress,
         log=log,
-        ensemble=False,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        mesh=mesh,
+        compute_dtype=compute_dtype,
+        members=None,
     )
-
-
-def run(
-    loss_fn: LossFn,
-    params: Params,
-    key: Key,
-    data: Batch,
-    *,
-    optimizer: optax.GradientTransformation,
-    epochs: int | None,
-    steps: int | None,
-    batch_size: int,
-    validation: Batch | None,
-    patience: int | None,
-    progress: bool,
-    log: Callable[[int, dict[str, float]], Any] | None,
-    ensemble: bool,
-) -> Fitted:
-    """The common part of `fit` and `fit_ensemble` (see there)."""
-    device_data = as_device_data(data)
-    device_validation = None if validation is None else as_device_data(validation, "validation")
-    rows = num_rows(device_data)
-    _check_arguments(epochs, steps, batch_size, patience, validation)
-    batch_size = min(batch_size, rows)
-    if steps is not None:
-        epochs = -(-steps // -(-rows // batch_size))
-    assert epochs is not None
-    plan = Plan(loss_fn, optimizer, batch_size, epochs, steps, patience, ensemble)
-    params = jax.tree.map(jnp.asarray, params)
-    state = start(plan, params, key, device_data, device_validation)
-    # The loop donates its state; the caller's params must survive that.
-    state = jax.tree.map(jnp.copy, state)
-    with Progress(epochs, enabled=progress) as display:
-        state = _run_and_show(plan, state, device_data, device_validation, display, log)
-    fitted = _finish(state, validation is not None)
-    if not np.all(state.member.finite & state.member.valid):
-        raise_non_finite(plan, state, fitted, device_data)
-    return fitted
-
-
-def _run_and_show(
-    plan: Plan, state: LoopState, data: Batch, validation: Batch | None, display: Progress, log
-) -> LoopState:
-    done, chunk = 0, 1 if (display.enabled or log) else plan.epochs
-    while done < plan.epochs:
-        until = min(done + chunk, plan.epochs)
-        state = run_epochs(state, jnp.asarray(until, jnp.int32), data, validation, plan=plan)
-        now = int(state.epoch)
-        if display.enabled or log:
-            recent = {name: np.asarray(h[done:now]) for name, h in state.history.items()}
-            if log is not None:
-                for i in range(now - done):
-                    log(done + i, {name: _mean(h[i]) for name, h in recent.items()})
-            chunk = display.update(
-                now, {n: _mean(h[-1]) for n, h in recent.items()}, SECONDS_BETWEEN_LOOKS
-            )
-        done = now
-        if not np.any(state.member.active):
-            break
-    return state
-
-
-def _mean(value: np.ndarray | np.floating) -> float:
-    """Mean over the members that still run (one number for a single model)."""
-    running = value[np.isfinite(value)] if value.ndim else value
-    return float(np.mean(running)) if running.size else float("nan")
-
-
-def _finish(state: LoopState, validated: bool) -> Fitted:
-    ran = int(state.epoch)
-    history = {name: np.asarray(values[:ran]) for name, values in state.history.items()}
-    train = state.member.train
-    params = jax.tree.map(jnp.copy, train.params)  # they outlive a step that donates `state`
-    best = state.member.best_params if validated else params
-    return Fitted(params, best, train, history)
-
-
-def typed_key(key: Any, where: str) -> Key:
-    """Returns the key of a run; the older kind of key (two integers) becomes a typed one."""
-    if isinstance(key, (jax.Array, np.ndarray)):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
-            return key
-        if key.dtype == np.uint32 and key.shape == (2,):
-            return jax.random.wrap_key_data(key)
-    got = f"an array {key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
-    raise ValueError(f"{where}: key must be one key, such as jax.random.key(0); got {got}.")
-
-
-def _check_arguments(epochs, steps, batch_size, patience, validation) -> None:
-    if (epochs is None) == (steps is None):
-        raise ValueError(
-            f"fit: give either epochs or steps; got epochs={epochs} and steps={steps}."
-        )
-    counts = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "patience": patience}
-    for name, value in counts.items():
-        if value is not None and not isinstance(value, numbers.Integral):
-            raise ValueError(f"fit: {name} must be a whole number; got {value!r}.")
-        if value is not None and not value >= 1:
-            raise ValueError(f"fit: {name} must be at least 1; got {value}.")
-    if patience is not None and validation is None:
-        raise ValueError(
-            "fit: patience counts epochs without a better validation loss, so it needs "
-            'validation={"x": ..., "y": ...}; got None.'
-        )

@@ -11,9 +11,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
+from jaxprob.training.sharding import (
+    MEMBER,
+    member_sharding,
+    place,
+    same_everywhere,
+    shares_members,
+    split_rows,
+)
 from jaxprob.training.step import TrainState, apply_gradient, evaluate
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
@@ -31,6 +41,7 @@ class Plan(NamedTuple):
       steps: Total number of steps, or None for `epochs` whole epochs.
       patience: Epochs without improvement of the validation loss before stopping, or None.
       ensemble: Whether every leaf of the state has a leading axis M.
+      mesh: The devices, or None for one.
     """
 
     loss_fn: LossFn
@@ -40,6 +51,7 @@ class Plan(NamedTuple):
     steps: int | None
     patience: int | None
     ensemble: bool
+    mesh: Mesh | None = None
 
 
 class Member(NamedTuple):
@@ -53,7 +65,8 @@ class Member(NamedTuple):
       best_epoch: Its epoch, int32.
       finite: False once a step was not finite.
       valid: False once a validation metric was not finite.
-      active: False once the run has stopped.
+      patient: False once the validation loss has not improved for `patience` epochs.
+      active: Whether the run goes on: all of the above, and steps left.
     """
 
     train: TrainState
@@ -63,6 +76,7 @@ class Member(NamedTuple):
     best_epoch: Array
     finite: Array
     valid: Array
+    patient: Array
     active: Array
 
 
@@ -84,27 +98,59 @@ def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch |
       data: Training data on the device.
       validation: Validation data or None.
     """
+    member = first_member(plan, params, key, validation is not None)
+    epoch_fn = _epoch_fn(plan)
+    shapes = jax.eval_shape(epoch_fn, member, jnp.asarray(0), data, validation)[1]
+    epoch = jnp.zeros((), jnp.int32)
+    return on_mesh(plan, LoopState(member, epoch, empty_history(plan, shapes)))
+
+
+def first_member(plan: Plan, params: Params, key: Key, validated: bool) -> Member:
+    """Returns the members before the first step, each on its device."""
 
     def one(member_params: Params, member_key: Key) -> Member:
         return Member(
             train=TrainState.create(member_params, plan.optimizer),
             key=member_key,
-            best_params=jax.tree.map(jnp.copy, member_params) if validation is not None else (),
+            best_params=jax.tree.map(jnp.copy, member_params) if validated else (),
             best_loss=jnp.asarray(jnp.inf, jnp.result_type(float)),
             best_epoch=jnp.zeros((), jnp.int32),
             finite=jnp.asarray(True),
             valid=jnp.asarray(True),
+            patient=jnp.asarray(True),
             active=jnp.asarray(True),
         )
 
-    member = jax.vmap(one)(params, key) if plan.ensemble else one(params, key)
-    epoch_fn = _epoch_fn(plan)
-    shapes = jax.eval_shape(epoch_fn, member, jnp.asarray(0), data, validation)[1]
-    history = {
+    create = jax.vmap(one) if plan.ensemble else one
+    if plan.mesh is None:
+        return create(params, key)
+    sharding, impl = member_sharding(plan.mesh, plan.ensemble), jax.random.key_impl(key)
+    params, words = place((params, np.asarray(jax.random.key_data(key))), sharding)
+    wrapped = jax.jit(
+        lambda params, words: create(params, jax.random.wrap_key_data(words, impl=impl)),
+        out_shardings=sharding,
+    )
+    return wrapped(params, words)
+
+
+def empty_history(plan: Plan, shapes: dict[str, Any]) -> Metrics:
+    """Returns NaN for every metric and epoch, `[epochs, (M)]`."""
+    return {
         name: jnp.full((plan.epochs, *leaf.shape), jnp.nan, leaf.dtype)
         for name, leaf in shapes.items()
     }
-    return LoopState(member, jnp.zeros((), jnp.int32), history)
+
+
+def on_mesh(plan: Plan, state: LoopState) -> LoopState:
+    """Puts the state where it belongs, always in the same way, so that nothing compiles twice."""
+    if plan.mesh is None:
+        return state
+    everywhere = NamedSharding(plan.mesh, PartitionSpec())
+    return LoopState(
+        place(state.member, member_sharding(plan.mesh, plan.ensemble)),
+        place(state.epoch, everywhere),
+        place(state.history, member_sharding(plan.mesh, plan.ensemble, axis=1)),
+    )
 
 
 @functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
@@ -122,12 +168,48 @@ def run_epochs(
         history = {name: state.history[name].at[state.epoch].set(m) for name, m in metrics.items()}
         return LoopState(member, state.epoch + 1, history)
 
-    return jax.lax.while_loop(unfinished, body, state)
+    return _keep_places(plan, jax.lax.while_loop(unfinished, body, state))
+
+
+def _keep_places(plan: Plan, state: LoopState) -> LoopState:
+    """Says inside the program what `on_mesh` says outside."""
+    if plan.mesh is None:
+        return state
+    first = member_sharding(plan.mesh, plan.ensemble)
+    second = member_sharding(plan.mesh, plan.ensemble, axis=1)
+    constrain = jax.lax.with_sharding_constraint
+    return LoopState(
+        jax.tree.map(lambda leaf: constrain(leaf, first), state.member),
+        constrain(state.epoch, NamedSharding(plan.mesh, PartitionSpec())),
+        jax.tree.map(lambda leaf: constrain(leaf, second), state.history),
+    )
 
 
 def _epoch_fn(plan: Plan) -> Any:
     epoch_fn = functools.partial(_epoch, plan)
-    return jax.vmap(epoch_fn, in_axes=(0, None, None, None)) if plan.ensemble else epoch_fn
+    return over_members(plan, epoch_fn, (True, False, False, False)) if plan.ensemble else epoch_fn
+
+
+def over_members(plan: Plan, fn: Any, leads: tuple[bool, ...]) -> Any:
+    """Maps a function over members: each device runs its own share of them, without the others.
+
+    Args:
+      plan: The plan of the run.
+      fn: A function of one member.
+      leads: For each argument, whether it leads with M; results all do.
+    """
+    mapped = jax.vmap(fn, in_axes=tuple(0 if lead else None for lead in leads))
+    if not shares_members(plan.mesh):
+        return mapped
+    here, everywhere = PartitionSpec(MEMBER), PartitionSpec()
+    return jax.shard_map(
+        mapped,
+        mesh=plan.mesh,
+        in_specs=tuple(here if lead else everywhere for lead in leads),
+        out_specs=here,
+        axis_names={MEMBER},
+        check_vma=False,
+    )
 
 
 def _epoch(
@@ -140,10 +222,10 @@ def _epoch(
     budget = jnp.asarray(2**31 - 1 if plan.steps is None else plan.steps, jnp.int32)
 
     def batch_step(train: TrainState, index: Array | int, count: int):
-        batch = rows_of_batch(data, order, index * size, count)
+        batch = split_rows(plan.mesh, rows_of_batch(data, order, index * size, count))
         key = step_key(member.key, epoch, index)
         train, metrics, finite = apply_gradient(plan.loss_fn, plan.optimizer, train, batch, key)
-        return train, to_sum(metrics), finite
+        return same_everywhere(plan.mesh, train), to_sum(metrics), finite
 
     def unfinished(carry) -> Array:
         train, index, _, _, finite = carry
@@ -199,7 +281,7 @@ def validate(plan: Plan, train: TrainState, key: Key, epoch: Array, data: Batch)
     order = jnp.arange(rows)
 
     def sum_over(index: Array | int, count: int) -> Metrics:
-        batch = rows_of_batch(data, order, index * size, count)
+        batch = split_rows(plan.mesh, rows_of_batch(data, order, index * size, count))
         key = jax.random.fold_in(base, index)
         loss_fn = getattr(plan.loss_fn, "evaluate", plan.loss_fn)  # the model in prediction
         loss, metrics, _ = evaluate(loss_fn, train.params, batch, key, train.step)
@@ -234,7 +316,8 @@ def keep_score(
             best_epoch=jnp.where(better, epoch, member.best_epoch),
         )
         if plan.patience is not None:
-            new = new._replace(active=new.active & (epoch - new.best_epoch < plan.patience))
+            patient = epoch - new.best_epoch < plan.patience
+            new = new._replace(patient=patient, active=new.active & patient)
     if not plan.ensemble:
         return new
     # A member that has stopped waits unchanged for the others.

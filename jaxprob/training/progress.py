@@ -16,11 +16,11 @@ class Progress:
     """Shows epochs, loss, nll, kl and validation loss, and says when it compiles.
 
     Args:
-      epochs: Length of the run.
+      epochs: Length of the run, or None where nobody knows.
       enabled: False shows nothing and never makes the program pause for it.
     """
 
-    def __init__(self, epochs: int, enabled: bool = True):
+    def __init__(self, epochs: int | None, enabled: bool = True):
         self.enabled = enabled
         self._epochs = epochs
         self._console = Console()
@@ -33,7 +33,11 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self._live:
             self._bar = RichProgress(
-                TextColumn("epoch {task.completed:>5}/{task.total}"),
+                TextColumn(
+                    "epoch {task.completed:>5}/{task.total}"
+                    if self._epochs
+                    else "epoch {task.completed}"
+                ),
                 BarColumn(),
                 TextColumn("{task.fields[metrics]}"),
                 TimeRemainingColumn(),
@@ -67,10 +71,12 @@ class Progress:
     def _print(self, done: int, text: str, elapsed: float, compiled: bool) -> None:
         if compiled:
             print(f"compiled in {elapsed:.1f} s", flush=True)
-        due = done * PLAIN_LINES // self._epochs
+        # of unknown length: a line at each power of two
+        due = done * PLAIN_LINES // self._epochs if self._epochs else done.bit_length()
         if due > self._printed or done == self._epochs:
             self._printed = due
-            print(f"epoch {done}/{self._epochs}  {text}  [{elapsed:.1f} s]", flush=True)
+            total = f"/{self._epochs}" if self._epochs else ""
+            print(f"epoch {done}{total}  {text}  [{elapsed:.1f} s]", flush=True)
 
 
 def _short(name: str) -> str:

@@ -9,7 +9,7 @@ import scipy.special
 import scipy.stats
 
 from jaxprob import bayes
-from jaxprob.bayes import gaussian_block
+from jaxprob.bayes import gaussian_block, prediction
 from jaxprob.distributions import MultivariateNormal
 from jaxprob.heads import NormalHead
 from jaxprob.objectives import GaussianPrior
@@ -83,6 +83,103 @@ def test_a_nan_in_the_inputs_is_shown():
     message = r"predict: x must be finite; 1 of 8 .*index \(2, 1\): nan"
     with pytest.raises(ValueError, match=message):
         bayes.predict(LISTED, draws, X.at[2, 1].set(jnp.nan))
+
+
+# Chunks, draws made when needed, variables
+
+
+def assert_same(found, expected):
+    assert found.batch_shape == expected.batch_shape
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunk_size": 2},
+        {"chunk_size": 3, "draws_at_once": 2},
+        {"draws_at_once": 1},
+        {"chunk_size": 9, "draws_at_once": 9},
+    ],
+)
+def test_chunks_change_nothing(options):
+    model = nn.Sequential([nn.Dense(3), nn.tanh, NormalHead(2, homoscedastic=True)])
+    draws = random_params(shapes_of(model), (S,))
+    found = bayes.predict(model, draws, X, **options)
+    assert_same(found, bayes.predict(model, draws, X))
+    y = RNG.normal(size=(4, 2))
+    assert found.log_prob(y).shape == (4,)
+
+
+def shift(params, key):
+    noise = jax.random.normal(key, (), jnp.float64)
+    return jax.tree.map(lambda w: w + noise, params)
+
+
+def test_draws_made_when_needed_are_those_made_before():
+    params, keys = random_params(shapes_of(LISTED)), jax.random.split(KEY, S)
+    draws = jax.vmap(shift, in_axes=(None, 0))(params, keys)
+    expected = bayes.predict(LISTED, draws, X)
+    lazy = bayes.LazyDraws(shift, params, keys)
+    assert_same(bayes.predict(LISTED, lazy, X, chunk_size=3), expected)
+    assert_same(bayes.predict(LISTED, lazy, X, draws_at_once=2), expected)
+
+
+def temporary_bytes(model, sample, rows, at_once, draws, x):
+    compiled = prediction._predict.lower(model, sample, rows, at_once, draws, x).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_memory_is_bounded_by_the_chunk():
+    wide = nn.Sequential((nn.Dense(64), nn.tanh, nn.Dense(64), nn.tanh, NormalHead(1)))
+    x, draws = jnp.zeros((512, 2)), 8
+    shapes = jax.eval_shape(wide.init, KEY, x)["params"]
+    stacked = jax.tree.map(lambda w: jnp.zeros((draws, *w.shape)), shapes)
+    hidden = 64 * 8  # bytes of one hidden layer, for one row and one draw
+    whole = temporary_bytes(wide, None, None, None, stacked, x)
+    assert whole >= draws * 512 * hidden
+    one_draw = temporary_bytes(wide, None, None, 1, stacked, x)
+    assert one_draw <= whole / 4
+    rows = temporary_bytes(wide, None, 32, 1, stacked, x)
+    outputs = 4 * draws * 512 * 2 * 8  # the predictions, in a few copies
+    assert rows <= outputs + 3 * 32 * hidden + 2 * 64 * 64 * 8
+    # Draws made when needed: the largest layer of all draws is never there at once.
+    params = jax.tree.map(lambda w: w[0], stacked)
+    keys = jax.random.split(KEY, draws)
+    lazy = temporary_bytes(wide, shift, 32, 1, (params, keys), x)
+    assert lazy <= outputs + 3 * 32 * hidden + 4 * 64 * 64 * 8
+
+
+def test_a_draw_may_be_a_whole_variables_dict():
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return NormalHead(1)(nn.BatchNorm(use_running_average=True)(x))
+
+    shapes = jax.eval_shape(Normalised().init, KEY, X)
+    draws = jax.tree.map(jnp.exp, random_params(dict(shapes), (S,)))
+    found = bayes.predict(Normalised(), draws, X).components.distribution.loc
+    for s in range(S):
+        expected = Normalised().apply(draw_of(draws, s), X).distribution.loc
+        np.testing.assert_allclose(found[s], expected, rtol=1e-12)
+
+
+def test_bad_chunks_and_meshes():
+    draws = random_params(shapes_of(LISTED), (S,))
+    for name in ("chunk_size", "draws_at_once"):
+        with pytest.raises(ValueError, match=f"predict: {name} must be at least 1; got 0"):
+            bayes.predict(LISTED, draws, X, **{name: 0})
+    mesh = jax.make_mesh((1,), ("member",))
+    with pytest.raises(ValueError, match="give either a mesh or chunks; got both"):
+        bayes.predict(LISTED, draws, X, mesh=mesh, chunk_size=2)
+    with pytest.raises(ValueError, match=r'axes "member" and/or "data"; got \(.model.,\)'):
+        bayes.predict(LISTED, draws, X, mesh=jax.make_mesh((1,), ("model",)))
+    two = jax.sharding.Mesh(np.array(2 * [jax.devices()[0]]), ("member",))
+    with pytest.raises(ValueError, match="must divide the number of draws; got 3"):
+        bayes.predict(LISTED, draws, X, mesh=two)
+    assert_same(bayes.predict(LISTED, draws, X, mesh=mesh), bayes.predict(LISTED, draws, X))
 
 
 # Variational layers

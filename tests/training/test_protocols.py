@@ -148,6 +148,7 @@ def test_collections_are_written_back_and_never_trained():
     chex.assert_trees_all_close(fitted.params, state.params, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_each_member_has_its_own_collections():
     keys = jax.random.split(KEY, M)
     members = jax.vmap(start_with_statistics)(keys)

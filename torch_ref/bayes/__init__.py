@@ -12,7 +12,7 @@ from torch_ref.bayes.gaussian_posterior import GaussianPosterior
 from torch_ref.bayes.laplace import Laplace, LaplaceState
 from torch_ref.bayes.log_joint import log_joint
 from torch_ref.bayes.natural_gradient import natural_gradient
-from torch_ref.bayes.prediction import predict
+from torch_ref.bayes.prediction import LazyDraws, predict
 from torch_ref.bayes.step_sizes import CyclicalStepSize, PolynomialStepSize
 from torch_ref.bayes.stochastic_gradient import SGHMC, SGLD, minibatch_log_joint
 from torch_ref.bayes.streaming import prior_params, update
@@ -30,18 +30,19 @@ __all__ = [
     "DenseVariational",
     "DropoutModel",
     "GaussianPosterior",
-    "MCDropout",
-    "PolynomialStepSize",
     "Laplace",
     "LaplaceState",
+    "LazyDraws",
+    "MCDropout",
+    "PolynomialStepSize",
     "VariationalLayers",
     "log_joint",
-    "natural_gradient",
     "minibatch_log_joint",
+    "natural_gradient",
     "negative_elbo",
     "predict",
+    "prior_params",
     "snapshots",
     "snapshots_of",
-    "prior_params",
     "update",
 ]

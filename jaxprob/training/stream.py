@@ -1,0 +1,299 @@
+"""Training on a stream of batches: any iterable of dicts, one compiled step for each shape.
+
+A thread reads ahead, checks each batch and puts it on the device while the step before still runs.
+An epoch is one pass over the iterable.
+"""
+
+import collections
+import functools
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxprob.training.checkpoint import Checkpoints
+from jaxprob.training.data import as_device_data, num_rows, step_key
+from jaxprob.training.loop import Member, Plan, keep_score, over_members, to_sum, validate
+from jaxprob.training.sharding import member_sharding, place, split_rows, to_host
+from jaxprob.training.step import apply_gradient
+from jaxprob.types import Array, Batch, Metrics
+
+__all__ = ["Failure", "Stream", "StreamEndedError", "is_stream"]
+
+READ_AHEAD = 2
+"""Batches that wait on the device."""
+
+LAG = 4
+"""Steps that the host runs ahead of its look at whether they were finite."""
+
+
+class StreamEndedError(ValueError):
+    """A stream that can be read once ended before the run; `fitted` is the result so far."""
+
+    def __init__(self, message: str, fitted: Any):
+        super().__init__(message)
+        self.fitted = fitted
+
+
+class Failure(NamedTuple):
+    """The batch whose step was not finite for a member (None for a single model)."""
+
+    member: int | None
+    epoch: int
+    index: int
+    batch: Batch
+
+
+def is_stream(data: Any) -> bool:
+    """Whether data are batches to be read rather than arrays."""
+    arrays = (Mapping, tuple, str, bytes, np.ndarray, jax.Array)
+    return isinstance(data, Iterable) and not isinstance(data, arrays)
+
+
+class Running(NamedTuple):
+    """Members, and the sums of an epoch's metrics with the rows that they are over."""
+
+    member: Member
+    sums: Metrics
+    seen: Array
+
+
+class Stream:
+    """A run over a stream; its state is that of the members and the history so far.
+
+    Args:
+      plan: The plan of the run; its `epochs` count passes, if there are no `steps`.
+      data: The iterable. One that has a method `set_epoch` is told the epoch before each pass.
+      member: Members before the first step.
+      validation: Validation data on the device, or None.
+
+    Raises:
+      ValueError: An iterator, which can be read once, where several passes are wanted.
+    """
+
+    def __init__(self, plan: Plan, data: Iterable[Any], member: Member, validation: Batch | None):
+        self._plan, self._data, self._validation = plan, data, validation
+        self.member, self.done, self.history = member, 0, {}
+        self.failures: dict[int | None, Failure] = {}
+        self.once = isinstance(data, Iterator)
+        if self.once and plan.steps is None:
+            raise ValueError(
+                f"fit: data is an iterator ({type(data).__name__}), which can be read once, and "
+                "epochs ask for passes. Give steps, or an object whose __iter__ starts anew (a "
+                "list, a data loader)."
+            )
+
+    @property
+    def taken(self) -> int:
+        """Steps taken by the member that has taken most."""
+        return int(np.max(to_host(self.member.train.step)))
+
+    def goes_on(self) -> bool:
+        """Whether there is something left to do."""
+        steps = self._plan.steps
+        wanted = self.done < self._plan.epochs if steps is None else self.taken < steps
+        return bool(wanted and np.any(to_host(self.member.active)))
+
+    def resume(self, checkpoints: Checkpoints) -> None:
+        """Goes back to the latest checkpoint; the passes before it are not read again."""
+        if self.once:
+            raise ValueError(
+                f"fit: data is an iterator ({type(self._data).__name__}), which cannot be read "
+                "again after a kill, so checkpoints of it are of no use. Give an object whose "
+                "__iter__ starts anew, or no checkpoint_dir."
+            )
+        done = checkpoints.epochs_done()
+        if not done:
+            return
+        metrics = jax.eval_shape(lambda: self._end(self._begin(self._first_batch())))[1]
+        length = max(self._plan.epochs, done) if self._plan.steps is None else done
+        history = {
+            name: self._placed(jnp.zeros((length, *v.shape), v.dtype), 1)
+            for name, v in metrics.items()
+        }
+        wanted = self._plan.epochs if self._plan.steps is None else done
+        found = checkpoints.restore((self.member, None, history), wanted, self._plan.steps)
+        if found is None:
+            return
+        member, epoch, history = found
+        active = member.finite & member.valid & member.patient
+        if self._plan.steps is not None:
+            active = active & (member.train.step < self._plan.steps)
+        self.member = self._placed(member._replace(active=active), 0)
+        self.done = int(epoch)
+        self.history = {name: list(to_host(v[: self.done])) for name, v in history.items()}
+
+    def state(self) -> tuple[Member, int, dict[str, Array]]:
+        """What a checkpoint holds."""
+        history = {n: self._placed(jnp.asarray(np.stack(v)), 1) for n, v in self.history.items()}
+        return self.member, self.done, history
+
+    def epoch(self) -> dict[str, np.ndarray]:
+        """Trains one pass; returns its metrics.
+
+        Raises:
+          ValueError: No batches, or one that is no good (named by its index).
+        """
+        pending: collections.deque = collections.deque()
+        running, plan = None, self._plan
+        left = None if plan.steps is None else plan.steps - self.taken
+        for index, batch in enumerate(self._read(left)):
+            running = self._begin(batch) if running is None else running
+            numbers = (jnp.asarray(self.done, jnp.int32), jnp.asarray(index, jnp.int32))
+            running, finite = _step(running, batch, *numbers, plan=plan)
+            pending.append((finite, index, batch))
+            if len(pending) > LAG and not self._looked(*pending.popleft()):
+                break
+        for look in pending:
+            self._looked(*look)
+        if running is None:
+            raise ValueError(
+                f"fit: data gave no batch in epoch {self.done}; expected at least one. An iterator "
+                "that has been read is empty."
+            )
+        running, metrics = self._end(running)
+        self.member, self.done = running.member, self.done + 1
+        found = {name: to_host(value) for name, value in metrics.items()}
+        for name, value in found.items():
+            self.history.setdefault(name, []).append(value)
+        return found
+
+    def _looked(self, finite: Array, index: int, batch: Batch) -> bool:
+        """Notes members that failed at this step; returns whether any goes on."""
+        well = to_host(finite)
+        for m in np.flatnonzero(~np.atleast_1d(well)):
+            member = int(m) if self._plan.ensemble else None
+            self.failures.setdefault(member, Failure(member, self.done, index, batch))
+        return bool(np.any(well))
+
+    def _read(self, count: int | None) -> Iterator[Batch]:
+        if hasattr(self._data, "set_epoch"):
+            self._data.set_epoch(self.done)  # type: ignore[attr-defined]
+        return _read_ahead(itertools.islice(self._data, count), self._prepared)
+
+    def _prepared(self, index: int, batch: Any) -> Batch:
+        mesh = self._plan.mesh
+        sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+        return as_device_data(batch, f"batch {index} of epoch {self.done}: data", sharding)
+
+    def _first_batch(self) -> Batch:
+        return next(self._read(1))
+
+    def _begin(self, batch: Batch) -> Running:
+        """The members before a pass; the first batch says which metrics there are."""
+        zero = self._placed(jnp.zeros(self.member.finite.shape, jnp.int32), 0)
+        run = Running(self.member, {}, zero)
+        names = jax.eval_shape(functools.partial(_metrics, self._plan), run, batch)
+        sums = {n: self._placed(jnp.zeros(v.shape, v.dtype), 0) for n, v in names.items()}
+        # A step donates what it is given, and this state is still needed if the first batch fails.
+        return Running(jax.tree.map(jnp.copy, self.member), sums, zero)
+
+    def _end(self, running: Running) -> tuple[Running, Metrics]:
+        epoch = jnp.asarray(self.done, jnp.int32)
+        return _finish_epoch(running, epoch, self._validation, plan=self._plan)
+
+    def _placed(self, tree: Any, axis: int) -> Any:
+        if self._plan.mesh is None:
+            return tree
+        return place(tree, member_sharding(self._plan.mesh, self._plan.ensemble, axis))
+
+
+@functools.partial(jax.jit, static_argnames="plan", donate_argnames="running")
+def _step(
+    running: Running, batch: Batch, epoch: Array, index: Array, *, plan: Plan
+) -> tuple[Running, Array]:
+    return _mapped(plan, functools.partial(_one_step, plan), 1)(running, batch, epoch, index)
+
+
+def _mapped(plan: Plan, fn: Callable, leading: int) -> Callable:
+    """The function of one member, or of all."""
+    if not plan.ensemble:
+        return fn
+    return lambda *args: over_members(plan, fn, tuple(i < leading for i in range(len(args))))(*args)
+
+
+def _one_step(
+    plan: Plan, running: Running, batch: Batch, epoch: Array, index: Array
+) -> tuple[Running, Array]:
+    member, sums, seen = running
+    key = step_key(member.key, epoch, index)
+    part = split_rows(plan.mesh, dict(batch))
+    train, metrics, finite = apply_gradient(plan.loss_fn, plan.optimizer, member.train, part, key)
+    wanted = member.active & member.finite
+    if plan.steps is not None:
+        wanted = wanted & (member.train.step < plan.steps)
+    train = jax.tree.map(lambda a, b: jnp.where(wanted, a, b), train, member.train)
+    finite = jnp.where(wanted, finite, member.finite)
+    count = num_rows(batch)
+    sums = {n: jnp.where(wanted, sums[n] + count * v, sums[n]) for n, v in to_sum(metrics).items()}
+    seen = jnp.where(wanted, seen + count, seen)
+    return Running(member._replace(train=train, finite=finite), sums, seen), finite
+
+
+def _metrics(plan: Plan, running: Running, batch: Batch) -> Metrics:
+    """The metrics of a step, for their names and dtypes."""
+
+    def one(member: Member, batch: Batch) -> Metrics:
+        state = member.train
+        return to_sum(apply_gradient(plan.loss_fn, plan.optimizer, state, batch, member.key)[1])
+
+    return _mapped(plan, one, 1)(running.member, batch)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _finish_epoch(
+    running: Running, epoch: Array, validation: Batch | None, *, plan: Plan
+) -> tuple[Running, Metrics]:
+    def one(running: Running, epoch: Array, validation: Batch | None):
+        member, sums, seen = running
+        metrics = {name: total / seen for name, total in sums.items()}
+        if validation is not None:
+            metrics |= validate(plan, member.train, member.key, epoch, validation)
+        history = {n: jnp.where(member.active, v, jnp.nan) for n, v in metrics.items()}
+        scored = keep_score(plan, member, member.train, member.finite, epoch, metrics)
+        return Running(scored, sums, seen), history
+
+    return _mapped(plan, one, 1)(running, epoch, validation)
+
+
+def _read_ahead(batches: Iterator[Any], prepare: Callable[[int, Any], Batch]) -> Iterator[Batch]:
+    """Yields prepared batches, read by a thread that ends with this generator."""
+    waiting: queue.Queue = queue.Queue(READ_AHEAD)
+    stopped = threading.Event()
+
+    def put(item: tuple[Any, BaseException | None]) -> None:
+        while not stopped.is_set():
+            try:
+                return waiting.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def read() -> None:
+        try:
+            for index, batch in enumerate(batches):
+                put((prepare(index, batch), None))
+                if stopped.is_set():
+                    return
+            put((None, None))
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it can be seen
+            put((None, error))
+
+    thread = threading.Thread(target=read, name="jaxprob-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch, error = waiting.get()
+            if error is not None:
+                raise error
+            if batch is None:
+                return
+            yield batch
+    finally:
+        stopped.set()
+        thread.join()
