@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.nn.application import as_params, as_variables
 from jaxprob.objectives.likelihood import negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import Prior, map_loss
 from jaxprob.types import Array, ArrayLike, Batch, Key, LossFn, Metrics, Params
@@ -60,9 +61,7 @@ class DeepEnsemble:
         """
 
         def one(member_key: Key) -> Params:
-            variables = dict(self.model.init(member_key, *map(jnp.asarray, self._example)))
-            params = variables.pop("params")
-            return {"params": params, "collections": variables} if variables else params
+            return as_params(self.model.init(member_key, *map(jnp.asarray, self._example)))
 
         return jax.vmap(one)(jax.random.split(key, self.num_members))
 
@@ -88,6 +87,7 @@ class DeepEnsemble:
         Returns:
           `loss_fn(params, batch, key) -> (loss, metrics)` in nats a row; metrics hold "nll" (of
           the data), with adversarial training "adversarial_nll", with a prior "log_prior".
+          `loss_fn.evaluate`, for validation, is the loss of the data as they are.
 
         Raises:
           ValueError: A negative epsilon or range, a prior without `num_data`, or (from the loss)
@@ -125,6 +125,7 @@ class DeepEnsemble:
             half = 0.5 * (nll - metrics["nll"])
             return loss + half, {**metrics, "adversarial_nll": nll}
 
+        loss_fn.evaluate = clean.evaluate  # type: ignore[attr-defined]
         return loss_fn
 
     def sample(
@@ -150,7 +151,7 @@ class DeepEnsemble:
                 f"{self.num_members}; got leading sizes {sorted(sizes)}."
             )
         if isinstance(members, dict) and "collections" in members:
-            members = {"params": members["params"], **members["collections"]}
+            members = as_variables(members)
         if num_draws is None:
             return members
         if key is None or not num_draws >= 1:

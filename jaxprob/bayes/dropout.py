@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.nn import Dropout
+from jaxprob.nn.application import WHEN_TRAINING, as_params, as_variables
 from jaxprob.nn.initializers import param_dtype
 from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_mean
 from jaxprob.objectives.maximum_a_posteriori import Prior
@@ -35,13 +36,6 @@ __all__ = ["DropoutModel", "MCDropout"]
 
 MASKS = "dropout"
 """Name of the collection that holds the key of the masks, as `{"key_data": [2]}`."""
-
-IN_TRAINING = {
-    "train": True,
-    "training": True,
-    "deterministic": False,
-    "use_running_average": False,
-}
 
 
 class DropoutModel(nn.Module):
@@ -72,7 +66,7 @@ class DropoutModel(nn.Module):
         """Returns what the model returns under the masks."""
         accepted = inspect.signature(type(self.model).__call__).parameters
         options: dict[str, Any] = {
-            name: value is self.train for name, value in IN_TRAINING.items() if name in accepted
+            name: value is self.train for name, value in WHEN_TRAINING.items() if name in accepted
         }
         key = None
         if self.has_variable(MASKS, "key_data"):
@@ -134,9 +128,7 @@ class MCDropout:
 
         A model with collections gives {"params": ..., "collections": ...}.
         """
-        variables = dict(self.model.init(key, *self._example))
-        params = variables.pop("params")
-        return {"params": params, "collections": variables} if variables else params
+        return as_params(self.model.init(key, *self._example))
 
     def loss(
         self,
@@ -156,7 +148,8 @@ class MCDropout:
 
         Returns:
           `loss_fn(params, batch, key) -> (loss, metrics)` in nats a row; metrics hold "nll", and
-          where there is a prior "log_prior".
+          where there is a prior "log_prior". `loss_fn.evaluate`, for validation, is that of the
+          mean network.
 
         Raises:
           ValueError: A prior without a number of rows.
@@ -166,24 +159,31 @@ class MCDropout:
                 "MCDropout.loss: num_data must be the number of rows of the training set where "
                 f"there is a prior; got {num_data}. Write num_data=len(x_train)."
             )
-        model = self._training_model
 
-        def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            weights, collections = _parts(params)
-            variables = {"params": weights, **collections, **_key_variables(key)}
-            prediction, state = model.apply(
-                variables, *(batch[name] for name in inputs), mutable=list(collections)
-            )
-            nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
-            metrics: dict[str, Any] = {"nll": nll}
-            loss = nll
-            if prior is not None and num_data is not None:
-                metrics["log_prior"] = prior.log_prob(weights)
-                loss = nll - metrics["log_prior"] / num_data
-            if collections:
-                metrics["collections"] = {**collections, **state}
-            return loss, metrics
+        def in_mode(train: bool) -> LossFn:
+            def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+                variables, arrays = as_variables(params), [batch[name] for name in inputs]
+                state = {}
+                if train:
+                    others = [name for name in variables if name != "params"]
+                    masked = {**variables, **_key_variables(key)}
+                    prediction, state = self._training_model.apply(masked, *arrays, mutable=others)
+                else:
+                    prediction = self.model.apply(variables, *arrays)
+                nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
+                metrics: dict[str, Any] = {"nll": nll}
+                loss = nll
+                if prior is not None and num_data is not None:
+                    metrics["log_prior"] = prior.log_prob(variables["params"])
+                    loss = nll - metrics["log_prior"] / num_data
+                if state:
+                    metrics["collections"] = dict(state)
+                return loss, metrics
 
+            return loss_fn
+
+        loss_fn = in_mode(True)
+        loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
         return loss_fn
 
     def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
@@ -203,28 +203,20 @@ class MCDropout:
         """
         if not num_draws >= 1:
             raise ValueError(f"MCDropout.sample: num_draws must be at least 1; got {num_draws}.")
-        weights, collections = _parts(params)
         repeated = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (num_draws, *jnp.shape(leaf))),
-            {"params": weights, **collections},
+            as_variables(params),
         )
         keys = jax.random.split(key, num_draws)
         return {**repeated, **_key_variables(keys)}
 
     def mean(self, params: Params) -> Params:
         """Returns the variables of the mean network, for `mc.model.apply(variables, x)`."""
-        weights, collections = _parts(params)
-        return {"params": weights, **collections}
+        return as_variables(params)
 
     def __repr__(self) -> str:
         rate = "the layers' own rates" if self.model.rate is None else f"rate={self.model.rate}"
         return f"MCDropout({type(self.model.model).__name__}, {rate})"
-
-
-def _parts(params: Params) -> tuple[Params, dict[str, Any]]:
-    if isinstance(params, dict) and "collections" in params:
-        return params["params"], dict(params["collections"])
-    return params, {}
 
 
 def _key_variables(key: Key) -> dict[str, dict[str, Array]]:

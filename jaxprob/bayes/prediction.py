@@ -40,7 +40,7 @@ class LazyDraws(NamedTuple):
 def predict(
     model: nn.Module,
     draws: Params | LazyDraws,
-    x: ArrayLike,
+    x: ArrayLike | tuple[ArrayLike, ...],
     *,
     chunk_size: int | None = None,
     draws_at_once: int | None = None,
