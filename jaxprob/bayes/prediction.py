@@ -54,7 +54,7 @@ def predict(
       draws: Params pytree with leading axis S on every leaf: posterior draws, or the members of an
         ensemble. A dict with the entry "params" is taken as the whole variables dict (params and
         other collections, each leaf with its axis S). Or `LazyDraws`.
-      x: Inputs `[B, ...]`, finite.
+      x: Inputs `[B, ...]`, finite; for a model with several inputs a tuple of them.
       chunk_size: Rows at a time: hidden layers are never larger than for so many rows.
       draws_at_once: Draws at a time; None for all of them, or for one of `LazyDraws`.
       mesh: Devices with an axis "member", over which the draws are shared out, and/or "data", over
@@ -79,8 +79,8 @@ def predict(
     for name, value in (("chunk_size", chunk_size), ("draws_at_once", draws_at_once)):
         if value is not None and not value >= 1:
             raise ValueError(f"predict: {name} must be at least 1; got {value}.")
-    check_values("predict", "x", x, finite)
-    x = jnp.asarray(x)
+    inputs = _checked_inputs(x)
+    num_rows = inputs[0].shape[0]
     (num_draws,) = next(iter(sizes))
     if mesh is not None:
         if chunk_size is not None or draws_at_once is not None or lazy:
@@ -88,14 +88,27 @@ def predict(
                 "predict: give either a mesh or chunks; got both. On a mesh every device computes "
                 "its own share of draws and rows at once."
             )
-        draws, x = _share_out(mesh, draws, x, num_draws)
+        draws, inputs = _share_out(mesh, draws, inputs, num_draws)
     sample = draws.sample if isinstance(draws, LazyDraws) else None
     if isinstance(draws, LazyDraws):
         draws_at_once = 1 if draws_at_once is None else draws_at_once
         draws = (draws.params, draws.keys)
-    rows = None if chunk_size is None or chunk_size >= len(x) else chunk_size
+    rows = None if chunk_size is None or chunk_size >= num_rows else chunk_size
     at_once = None if draws_at_once is None or draws_at_once >= num_draws else draws_at_once
-    return _predict(_hashable(model), sample, rows, at_once, draws, x)
+    return _predict(_hashable(model), sample, rows, at_once, draws, inputs)
+
+
+def _checked_inputs(x: Any) -> tuple[Array, ...]:
+    inputs = x if isinstance(x, tuple) else (x,)
+    for value in inputs:
+        check_values("predict", "x", value, finite)
+    arrays = tuple(jnp.asarray(value) for value in inputs)
+    if len({array.shape[:1] for array in arrays}) != 1:
+        raise ValueError(
+            "predict: the inputs must share their leading axis B; got shapes "
+            f"{', '.join(str(array.shape) for array in arrays)}."
+        )
+    return arrays
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -105,7 +118,7 @@ def _predict(
     rows: int | None,
     at_once: int | None,
     draws: Any,
-    x: Array,
+    inputs: tuple[Array, ...],
 ) -> Predictive:
     shared, each = (None, draws) if sample is None else draws
 
@@ -114,20 +127,23 @@ def _predict(
         variables = {"params": weights}
         if isinstance(weights, Mapping) and "params" in weights:
             variables = dict(weights)
-        return _in_chunks(lambda part: model.apply(variables, part), x, rows)
+        return _in_chunks(lambda parts: model.apply(variables, *parts), inputs, rows)
 
     if at_once is None:
         return Predictive(jax.vmap(of_draw)(each))
     return Predictive(jax.lax.map(of_draw, each, batch_size=at_once if at_once > 1 else None))
 
 
-def _in_chunks(apply: Callable[[Array], Any], x: Array, rows: int | None) -> Any:
+def _in_chunks(
+    apply: Callable[[tuple[Array, ...]], Any], inputs: tuple[Array, ...], rows: int | None
+) -> Any:
     """Predicts so many rows at a time, and puts the distributions together again."""
     if rows is None:
-        return apply(x)
-    full, rest = divmod(len(x), rows)
-    parts = jax.lax.map(apply, x[: full * rows].reshape(full, rows, *x.shape[1:]))
-    axes = _batch_axes(apply, x, rows)
+        return apply(inputs)
+    full, rest = divmod(inputs[0].shape[0], rows)
+    cut = tuple(x[: full * rows].reshape(full, rows, *x.shape[1:]) for x in inputs)
+    parts = jax.lax.map(apply, cut)
+    axes = _batch_axes(apply, inputs, rows)
 
     def join(leaf: Array, axis: int | None) -> Array:
         if axis is None:
@@ -138,7 +154,7 @@ def _in_chunks(apply: Callable[[Array], Any], x: Array, rows: int | None) -> Any
     treedef = jax.tree.structure(parts)
     joined = [join(leaf, axis) for leaf, axis in zip(jax.tree.leaves(parts), axes, strict=True)]
     if rest:
-        last = jax.tree.leaves(apply(x[full * rows :]))
+        last = jax.tree.leaves(apply(tuple(x[full * rows :] for x in inputs)))
         joined = [
             leaf if axis is None else jnp.concatenate([leaf, end], axis)
             for leaf, end, axis in zip(joined, last, axes, strict=True)
@@ -146,12 +162,14 @@ def _in_chunks(apply: Callable[[Array], Any], x: Array, rows: int | None) -> Any
     return jax.tree.unflatten(treedef, joined)
 
 
-def _batch_axes(apply: Callable[[Array], Any], x: Array, rows: int) -> list[int | None]:
+def _batch_axes(apply: Callable, inputs: tuple[Array, ...], rows: int) -> list[int | None]:
     """The axis of each leaf that grows with the rows: parameters of a head may have none."""
-    small, large = (
-        jax.tree.leaves(jax.eval_shape(apply, jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype)))
-        for n in (rows, rows + 1)
-    )
+
+    def shapes(n: int) -> list[Any]:
+        of = tuple(jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype) for x in inputs)
+        return jax.tree.leaves(jax.eval_shape(apply, of))
+
+    small, large = shapes(rows), shapes(rows + 1)
     axes = []
     for a, b in zip(small, large, strict=True):
         grown = [i for i, (n, m) in enumerate(zip(a.shape, b.shape, strict=True)) if n != m]
@@ -159,7 +177,9 @@ def _batch_axes(apply: Callable[[Array], Any], x: Array, rows: int) -> list[int 
     return axes
 
 
-def _share_out(mesh: Mesh, draws: Params, x: Array, num_draws: int) -> tuple[Params, Array]:
+def _share_out(
+    mesh: Mesh, draws: Params, inputs: tuple[Array, ...], num_draws: int
+) -> tuple[Params, tuple[Array, ...]]:
     """Draws over the axis "member", rows over the axis "data"."""
     if not isinstance(mesh, Mesh) or set(mesh.axis_names) - {"member", "data"}:
         axes = mesh.axis_names if isinstance(mesh, Mesh) else type(mesh).__name__
@@ -167,7 +187,10 @@ def _share_out(mesh: Mesh, draws: Params, x: Array, num_draws: int) -> tuple[Par
             f'predict: mesh must be a jax.sharding.Mesh with axes "member" and/or "data"; got '
             f'{axes}. Write jax.make_mesh((8,), ("member",)).'
         )
-    for axis, name, size in (("member", "draws", num_draws), ("data", "rows of x", len(x))):
+    for axis, name, size in (
+        ("member", "draws", num_draws),
+        ("data", "rows of x", inputs[0].shape[0]),
+    ):
         if size % mesh.shape.get(axis, 1):
             raise ValueError(
                 f'predict: the axis "{axis}" of mesh has {mesh.shape[axis]} devices, which must '
@@ -187,7 +210,8 @@ def _share_out(mesh: Mesh, draws: Params, x: Array, num_draws: int) -> tuple[Par
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
-    return jax.tree.map(lambda leaf: place(leaf, "member"), draws), place(x, "data")
+    shared = tuple(place(x, "data") for x in inputs)
+    return jax.tree.map(lambda leaf: place(leaf, "member"), draws), shared
 
 
 def _hashable(value: Any) -> Any:

@@ -128,7 +128,7 @@ def test_draws_made_when_needed_are_those_made_before():
 
 
 def temporary_bytes(model, sample, rows, at_once, draws, x):
-    compiled = prediction._predict.lower(model, sample, rows, at_once, draws, x).compile()
+    compiled = prediction._predict.lower(model, sample, rows, at_once, draws, (x,)).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
@@ -270,3 +270,27 @@ def test_bad_layers():
     batch = {"x": X, "y": X[:, :1]}
     with pytest.raises(ValueError, match="Plain has no variational layer: .* GaussianPosterior"):
         bayes.negative_elbo(Plain(), 4)(random_params(shapes_of(Plain())), batch, KEY)
+
+
+class Scaled(nn.Module):
+    """A model with two inputs."""
+
+    @nn.compact
+    def __call__(self, x, exposure):
+        return NormalHead()(nn.Dense(2)(x) * exposure[:, None])
+
+
+def test_a_model_with_several_inputs():
+    rng = np.random.default_rng(3)
+    inputs = jnp.asarray(rng.normal(size=(5, 3))), jnp.asarray(rng.uniform(size=5))
+    model = Scaled()
+    keys = jax.random.split(jax.random.key(0), 3)
+    draws = jax.vmap(lambda key: model.init(key, *inputs)["params"])(keys)
+    predictive = bayes.predict(model, draws, inputs)
+    last = jax.tree.map(lambda leaf: leaf[2], draws)
+    expected = model.apply({"params": last}, *inputs).distribution.loc
+    np.testing.assert_allclose(predictive.components.distribution.loc[2], expected, rtol=1e-12)
+    chunked = bayes.predict(model, draws, inputs, chunk_size=2)
+    np.testing.assert_allclose(chunked.mean(), predictive.mean(), rtol=1e-12)
+    with pytest.raises(ValueError, match="must share their leading axis B"):
+        bayes.predict(model, draws, (inputs[0], inputs[1][:4]))
