@@ -1,7 +1,5 @@
 """Gauss-Newton matrices against explicit Jacobians, exact Hessians and formulas by hand."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -186,12 +184,8 @@ def _paths(params) -> dict[str, np.ndarray]:
     }
 
 
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize(
-    "kind", [slow("Bernoulli"), "Categorical", slow("Poisson"), slow("Normal")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Bernoulli", "Categorical", "Poisson", "Normal"])
 def test_natural_and_linear_is_the_exact_hessian(kind):
     """Where eta is natural and linear in w the Gauss-Newton matrix is the Hessian."""
     x = jnp.asarray(RNG.normal(size=(ROWS, 2)))

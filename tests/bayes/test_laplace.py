@@ -254,6 +254,7 @@ def test_draws_are_params_and_serve_predict(fitted, network):
         np.testing.assert_array_equal(backbone[0], backbone[2])
 
 
+@pytest.mark.slow
 def test_kron_is_full_in_each_block_for_one_row(network):
     model, params, data = network
     row = {name: value[:1] for name, value in data.items()}
