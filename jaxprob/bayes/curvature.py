@@ -32,7 +32,7 @@ from jaxprob.types import Array, Batch
 
 __all__ = ["fisher_information", "gauss_newton", "log_likelihood_and_gradient"]
 
-Predict = Callable[[Any, Batch], distrax.Distribution]
+Predict = Callable[[Any, Batch], Any]
 """(weights, batch) -> distribution with batch shape `[B]`."""
 
 FISHERS = ("expected", "observed")

@@ -24,6 +24,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.core import Tracer
 
 from jaxprob.bayes.curvature import (
     FISHERS,
@@ -149,7 +150,7 @@ class Laplace:
         """Number of weights that the posterior is over."""
         return self.layout.size
 
-    def predict(self, params: Params, batch: Batch) -> distrax.Distribution:
+    def predict(self, params: Params, batch: Batch) -> Any:
         """Returns the distribution that the model predicts for a batch."""
         return self.model.apply({"params": params}, *(batch[name] for name in self.inputs))
 
@@ -363,7 +364,7 @@ def dot(first: dict[str, Array], second: dict[str, Array]) -> Array:
 
 def warn_if_far(owner: str, distance: Array, fix: str) -> None:
     """Warns where the gradient says that the mode is elsewhere."""
-    if isinstance(distance, jax.core.Tracer):
+    if isinstance(distance, Tracer):
         return
     worst = float(jnp.max(distance))
     if not worst <= FAR_FROM_MODE:

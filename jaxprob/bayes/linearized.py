@@ -68,7 +68,7 @@ class LinearizedModel(nn.Module):
 
 
 def closed_form(
-    predict: Callable[[Any, Array], distrax.Distribution],
+    predict: Callable[[Any, Array], Any],
     weights: Any,
     x: Array,
     spread: Callable[[Any], Array],
@@ -113,5 +113,6 @@ def closed_form(
     if isinstance(inner, Normal):
         result = Normal(inner.loc, jnp.sqrt(inner.scale**2 + variances))
     else:
-        result = type(inner)(logits=inner.logits / jnp.sqrt(1.0 + math.pi / 8.0 * variances))
+        logits = inner.logits  # pyright: ignore[reportAttributeAccessIssue]
+        result = type(inner)(logits=logits / jnp.sqrt(1.0 + math.pi / 8.0 * variances))
     return Independent(result, axes) if axes else result

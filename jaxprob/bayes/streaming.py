@@ -11,7 +11,9 @@ GaussianPosterior: natural-gradient steps on KL(q || old) - E_q log p(new | w),
 with g the gradient and H the Gauss-Newton matrix of the log-likelihood, expectations over draws in
 pairs m +- L eps, and P_t restricted to the blocks of the covariance. Of a quadratic log-likelihood
 every such pair gives the exact expectations: for linear models with known noise one step (r = 1) of
-the full covariance is Bayes' rule, and a stream ends where all the data at once do.
+the full covariance is Bayes' rule, and a stream ends where all the data at once do. For others the
+old data is remembered as one Gaussian: a network whose batches come from different parts of the
+input space forgets the first of them, since its features move and the Gaussian does not know how.
 
 Twin: `torch_ref/bayes/streaming.py`. Source: Khan et al., "Fast and scalable Bayesian deep learning
 by weight-perturbation in Adam" (ICML 2018), eq. 6 to 8; Ritter, Botev & Barber, "Online structured
@@ -330,29 +332,13 @@ def _pack(loc: Array, precision: Array) -> dict[str, Array]:
     factor = jax.scipy.linalg.solve_triangular(_upper(precision), identity, lower=True)
     scale = jnp.diagonal(factor)
     raw = jnp.tril(factor / scale[:, None], -1) + jnp.diag(_raw(scale))
-    return {"loc": loc, "raw_tril": _packed(raw)}
+    return {"loc": loc, "raw_tril": gaussian_block._pack(raw)}
 
 
 def _raw(scale: Array) -> Array:
     """The inverse of softplus(raw) + floor; a scale at the floor stays just above it."""
     above = jnp.maximum(scale - gaussian_block.SCALE_FLOOR, 0.01 * gaussian_block.SCALE_FLOOR)
     return above + jnp.log(-jnp.expm1(-above))
-
-
-def _packed(lower: Array) -> Array:
-    """V with v[P:] and then v backwards filling a square whose lower triangle is `lower`.
-
-    Each entry of v is in the lower triangle once: at k of the first part or of the second.
-    """
-    size = lower.shape[0]
-    count = size * (size + 1) // 2
-    square = lower.reshape(-1)
-    below = jnp.tril(jnp.ones((size, size), bool)).reshape(-1)
-    entry = jnp.arange(count)
-    # v[i] stands at i - P of the square (for i >= P) and at count - P + (count - 1 - i).
-    first, second = entry - size, 2 * count - size - 1 - entry
-    in_first = (first >= 0) & below[jnp.maximum(first, 0)]
-    return jnp.where(in_first, square[jnp.maximum(first, 0)], square[second])
 
 
 def _cut(noise: Array, names: list[str], sizes: list[int]) -> dict[str, Array]:

@@ -215,7 +215,7 @@ FUNCTIONS = [
     laplace_row("laplace full, categorical", "categorical", "full"),
     laplace_row("laplace diagonal, bernoulli", "bernoulli", "diagonal"),
     laplace_row("laplace last layer, normal", "normal", "last_layer"),
-    online_laplace_row("online laplace full", "full", slow=False),
+    online_laplace_row("online laplace full", "full"),
     online_laplace_row("online laplace kron", "kron"),
     natural_gradient_row("natural gradient full", "full"),
     natural_gradient_row("natural gradient layer", "layer", slow=False),

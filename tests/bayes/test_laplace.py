@@ -155,6 +155,7 @@ def newton(log_joint, w):
     return w
 
 
+@pytest.mark.slow
 def test_logistic_regression_has_the_inverse_hessian():
     model = Logistic()
     log_joint = jax.jit(lambda w: bayes.log_joint(model, PRIOR, LABELS)({"w": w}))
@@ -229,6 +230,7 @@ def test_evidence_uses_the_same_precision(fitted):
     assert abs(float(slope)) < 1e-8
 
 
+@pytest.mark.slow
 def test_draws_are_params_and_serve_predict(fitted, network):
     laplace, state = fitted
     model, params, _ = network
@@ -252,6 +254,7 @@ def test_draws_are_params_and_serve_predict(fitted, network):
         np.testing.assert_array_equal(backbone[0], backbone[2])
 
 
+@pytest.mark.slow
 def test_kron_is_full_in_each_block_for_one_row(network):
     model, params, data = network
     row = {name: value[:1] for name, value in data.items()}
@@ -294,6 +297,7 @@ def test_linearized_is_the_tangent(network):
         np.testing.assert_allclose(np.asarray(jnp.log(at_draws.scale[s])), expected[1], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_closed_form_predictive_of_a_line(line):
     """For the linear model it is the exact predictive, and that of many draws."""
     laplace, state = line
@@ -305,7 +309,8 @@ def test_closed_form_predictive_of_a_line(line):
     np.testing.assert_allclose(np.asarray(predictive.mean()), x @ exact_posterior()[0], rtol=1e-10)
 
 
-@pytest.mark.parametrize("structure", [slow("kron"), "last_layer"])
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", ["kron", "last_layer"])
 def test_closed_form_predictive_of_classes(structure):
     """Logits over sqrt(1 + pi v / 8), the variances from the dense covariance."""
     model = nn.Sequential([MLP((3,), nn.tanh), heads.CategoricalHead(3)])

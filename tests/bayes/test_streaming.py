@@ -96,7 +96,8 @@ def test_variational_stream_of_ten_batches_is_the_exact_posterior(seed):
     assert draws["w"].shape == (5, SIZE)
 
 
-@pytest.mark.parametrize("covariance", ["diagonal", slow("layer")])
+@pytest.mark.slow
+@pytest.mark.parametrize("covariance", ["diagonal", "layer"])
 def test_block_posteriors_reach_the_best_of_their_kind(covariance):
     """The best Gaussian with blocks has the exact mean, and the blocks of the exact precision."""
     q = bayes.GaussianPosterior(TwoPart(), X[:1], covariance, PRIOR)
@@ -120,7 +121,7 @@ def test_block_posteriors_reach_the_best_of_their_kind(covariance):
         np.testing.assert_allclose(inverse, expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("size", [slow(1), slow(2), 5, slow(8)])
 def test_packing_is_the_inverse(size):
     root = RNG.normal(size=(size, size))
     precision = jnp.asarray(root @ root.T + np.eye(size))
@@ -221,6 +222,7 @@ def test_network_update_climbs_to_a_mode(structure):
     assert laplace.layout.eigenvalues(later.curvature).sum() > before
 
 
+@pytest.mark.slow
 def test_state_survives_a_checkpoint():
     """The state is a plain pytree: leaves out, leaves in, and the stream goes on."""
     laplace = bayes.Laplace(Line(), X[:1], "full", PRIOR)

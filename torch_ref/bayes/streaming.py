@@ -4,6 +4,7 @@ Twin of `jaxprob/bayes/streaming.py`.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ def prior_params(posterior: GaussianPosterior | Laplace) -> Blocks | LaplaceStat
     if isinstance(posterior, GaussianPosterior):
         prior, blocks = posterior.prior_spec, {}
         for name, block in posterior.posterior.items():
-            loc = torch.full_like(block.loc.detach(), prior.loc)
+            start: Tensor = block.loc  # pyright: ignore[reportAssignmentType]
+            loc = torch.full_like(start.detach(), prior.loc)
             blocks[name] = (loc, torch.eye(len(loc), dtype=loc.dtype) / prior.scale**2)
         return blocks
     layout = posterior.layout
@@ -42,9 +44,9 @@ def prior_params(posterior: GaussianPosterior | Laplace) -> Blocks | LaplaceStat
 
 def update(
     posterior: GaussianPosterior | Laplace,
-    params: Blocks | LaplaceState,
+    params: Any,
     new_data: Mapping[str, Tensor],
-    key: Tensor | None = None,
+    key: Any = None,
     num_steps: int = 10,
     step_size: float = 1.0,
     num_samples: int = 4,
