@@ -99,9 +99,10 @@ def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch |
       validation: Validation data or None.
     """
     member = first_member(plan, params, key, validation is not None)
-    epoch_fn = _epoch_fn(plan)
-    shapes = jax.eval_shape(epoch_fn, member, jnp.asarray(0), data, validation)[1]
     epoch = jnp.zeros((), jnp.int32)
+    shapes = jax.eval_shape(
+        functools.partial(_every_epoch, plan=plan), member, epoch, data, validation
+    )[1]
     return on_mesh(plan, LoopState(member, epoch, empty_history(plan, shapes)))
 
 
@@ -158,13 +159,12 @@ def run_epochs(
     state: LoopState, until: Array, data: Batch, validation: Batch | None, *, plan: Plan
 ) -> LoopState:
     """Runs epochs until number `until`, or until every member has stopped."""
-    epoch_fn = _epoch_fn(plan)
 
     def unfinished(state: LoopState) -> Array:
         return (state.epoch < until) & jnp.any(state.member.active)
 
     def body(state: LoopState) -> LoopState:
-        member, metrics = epoch_fn(state.member, state.epoch, data, validation)
+        member, metrics = _every_epoch(state.member, state.epoch, data, validation, plan=plan)
         history = {name: state.history[name].at[state.epoch].set(m) for name, m in metrics.items()}
         return LoopState(member, state.epoch + 1, history)
 
@@ -185,9 +185,15 @@ def _keep_places(plan: Plan, state: LoopState) -> LoopState:
     )
 
 
-def _epoch_fn(plan: Plan) -> Any:
+# Jitted, so that a run like one before is not traced again for the names of its metrics.
+@functools.partial(jax.jit, static_argnames="plan", inline=True)
+def _every_epoch(
+    member: Member, epoch: Array, data: Batch, validation: Batch | None, *, plan: Plan
+) -> tuple[Member, Metrics]:
     epoch_fn = functools.partial(_epoch, plan)
-    return over_members(plan, epoch_fn, (True, False, False, False)) if plan.ensemble else epoch_fn
+    if plan.ensemble:
+        epoch_fn = over_members(plan, epoch_fn, (True, False, False, False))
+    return epoch_fn(member, epoch, data, validation)
 
 
 def over_members(plan: Plan, fn: Any, leads: tuple[bool, ...]) -> Any:

@@ -171,7 +171,7 @@ def apply_gradient(
     leaves = [x for x in jax.tree.leaves((gradient, new.params, metrics)) if _is_inexact(x)]
     finite = jnp.isfinite(sum((jnp.sum(leaf) for leaf in leaves), start=loss))
     for old_leaf, new_leaf in _inexact_pairs(state.opt_state, new.opt_state):
-        finite = finite & ~jnp.any(newly_infinite(old_leaf, new_leaf))
+        finite = finite & ~newly_infinite(jnp.sum(old_leaf), jnp.sum(new_leaf))
     kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
     return kept, {"loss": loss, **metrics}, finite
 
