@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from uci_methods import Method
 
-from jaxprob import bayes, metrics, training
+from jaxprob import metrics, training
 
 STEPS = 6000  # of the longer settings
 SETS = ("boston", "energy", "wine", "yacht", "protein")
@@ -114,9 +114,8 @@ def score(
     for split, chosen in enumerate(rows):
         members = jax.tree.map(lambda leaf, split=split: leaf[split], trained)
         data = {"x": task.x[split, train_rows[split]], "y": task.y[split, train_rows[split]]}
-        draws = method.draws(members, jax.random.fold_in(key, split), data)
         x, y = task.x[split, chosen], task.y[split, chosen]
-        predictive = bayes.predict(method.model, draws, x)
+        predictive = method.predictive(members, jax.random.fold_in(key, split), data, x)
         # a density changes with the unit of y
         nll = float(metrics.nll(predictive, y)) + np.log(task.scale[split])
         error = np.asarray(predictive.mean() - y) * task.scale[split]
@@ -177,9 +176,11 @@ def families(name: str, inputs: int, num_rows: int) -> dict[str, list[Method]]:
             methods.variational(*common, long, batch, "diagonal", homoscedastic)
             for homoscedastic in (False, True)
         ],
-        "layer": [
-            methods.variational(*common, 3000 * 256 // max(num_rows, 256), 256, "layer", one_scale)
-            for one_scale in (False, True)
+        "Laplace": [
+            methods.laplace(*common, epochs, batch, 1.0, False) for epochs in (short, long)
+        ],
+        "layer": [  # full batches where there is room, and a larger step
+            methods.variational(*common, 800 * 512 // max(num_rows, 512), 512, "layer", False, 3e-2)
         ],
     }
 

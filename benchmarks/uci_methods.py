@@ -4,6 +4,7 @@ A `Method` has everything about one posterior with its hyper-parameters fixed; t
 it on all splits of a data set at once.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,8 +27,7 @@ class Method(NamedTuple):
       members: Networks trained for each split, 1 but for ensembles.
       init: key -> pytree to train.
       loss: num_data -> loss in nats a row, of standardised targets.
-      draws: (trained with leading axis of members, key, data) -> draws for `bayes.predict`.
-      model: What `bayes.predict` takes.
+      predictive: (trained with leading axis of members, key, data, x) -> predictive distribution.
       epochs: Passes over the training rows.
       batch_size: Rows of a batch.
       learning_rate: Where its cosine starts.
@@ -38,8 +38,7 @@ class Method(NamedTuple):
     members: int
     init: Callable[[jax.Array], Any]
     loss: Callable[[int], LossFn]
-    draws: Callable[[Any, jax.Array, Any], Any]
-    model: Any
+    predictive: Callable[[Any, jax.Array, Any, jax.Array], Any]
     epochs: int
     batch_size: int
     learning_rate: float = 1e-2
@@ -89,8 +88,7 @@ def deep_ensemble(inputs, units, epochs, batch, scale, adversarial=None) -> Meth
         5,
         lambda key: one(ensemble.init(key)),
         loss,
-        lambda members, key, data: members,
-        model,
+        lambda members, key, data, x: bayes.predict(model, members, x),
         epochs,
         batch,
     )
@@ -105,15 +103,24 @@ def mc_dropout(inputs, units, epochs, batch, rate, scale, num_draws=200) -> Meth
         1,
         posterior.init,
         lambda num_data: posterior.loss(GaussianPrior(scale), num_data),
-        lambda members, key, data: posterior.sample(one(members), key, num_draws),
-        posterior.model,
+        lambda members, key, data, x: bayes.predict(
+            posterior.model, posterior.sample(one(members), key, num_draws), x
+        ),
         epochs,
         batch,
     )
 
 
 def variational(
-    inputs, units, epochs, batch, covariance, homoscedastic, num_samples=4, num_draws=200
+    inputs,
+    units,
+    epochs,
+    batch,
+    covariance,
+    homoscedastic,
+    learning_rate=1e-2,
+    num_samples=4,
+    num_draws=200,
 ) -> Method:
     """A Gaussian posterior under a prior whose scale is learned layer by layer."""
     model = Net(units, homoscedastic)
@@ -126,25 +133,35 @@ def variational(
         1,
         q.init,
         lambda num_data: bayes.negative_elbo(q, num_data, num_samples),
-        lambda members, key, data: q.sample(one(members), key, num_draws),
-        model,
+        lambda members, key, data, x: bayes.predict(
+            model, q.sample(one(members), key, num_draws), x
+        ),
         epochs,
         batch,
+        learning_rate,
     )
 
 
-def map_network(inputs, units, epochs, batch, scale, homoscedastic) -> tuple[nn.Module, Method]:
-    """A network at its MAP: what Laplace starts from."""
+def laplace(inputs, units, epochs, batch, scale, homoscedastic) -> Method:
+    """A network at its MAP with the closed-form predictive of Laplace's approximation."""
     model = Net(units, homoscedastic)
     prior = GaussianPrior(scale)
-    return model, Method(
-        "MAP",
-        f"{epochs} epochs, prior {scale}",
+    posterior = bayes.Laplace(model, jnp.zeros((1, inputs)), "kron", prior)
+
+    def predictive(members, key, data, x):
+        with warnings.catch_warnings():  # a stochastic optimiser ends near the mode, not at it
+            warnings.simplefilter("ignore", UserWarning)
+            state = posterior.fit(one(members), data)
+        return posterior.predict_glm(posterior.tune_prior(state), x)
+
+    noise = "one noise scale" if homoscedastic else "noise by input"
+    return Method(
+        "Laplace, Kronecker factors",
+        f"{epochs} epochs, prior {scale}, {noise}",
         1,
         lambda key: model.init(key, jnp.zeros((1, inputs)))["params"],
         lambda num_data: objectives.map_loss(model, prior, num_data),
-        lambda members, key, data: members,
-        model,
+        predictive,
         epochs,
         batch,
     )

@@ -21,6 +21,11 @@ NO_TWIN = {
         "unchecked": "torch.distributions has validate_args",
         "validation": "the checks behind the two above",
     },
+    "nn": {
+        "application": "the two below; a torch module keeps its own buffers and its own mode",
+        "as_params": "Linen's variables as one trained pytree",
+        "as_variables": "the way back",
+    },
     "metrics": {
         "Report": "text made of metrics that have twins",
         "report": "text made of metrics that have twins",

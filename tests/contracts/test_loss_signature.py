@@ -29,6 +29,11 @@ def _layers():
     return bayes.negative_elbo(model, num_data=N), params
 
 
+def _ensemble(model):
+    ensemble = bayes.DeepEnsemble(model, BATCH["x"][:1], 2)
+    return ensemble.loss(adversarial=0.01, prior=GaussianPrior(), num_data=N)
+
+
 QUANTILES = heads.QuantileHead((0.1, 0.5, 0.9))
 
 
@@ -51,6 +56,7 @@ LOSSES = {
     "negative_elbo layer": lambda: _posterior("layer", ("loc", "scale")),
     "negative_elbo full": lambda: _posterior("full"),
     "negative_elbo of layers": _layers,
+    "adversarial ensemble": _with(lambda model: _ensemble(model)),
 }
 
 
