@@ -329,7 +329,7 @@ def _check_arguments(epochs, steps, batch_size, patience, validation, checkpoint
     for name, value in counts.items():
         if value is not None and not isinstance(value, numbers.Integral):
             raise ValueError(f"fit: {name} must be a whole number; got {value!r}.")
-        if value is not None and not value >= 1:
+        if value is not None and int(value) < 1:
             raise ValueError(f"fit: {name} must be at least 1; got {value}.")
     if patience is not None and validation is None:
         raise ValueError(
