@@ -24,7 +24,7 @@ from jaxprob.nn import MLP
 from jaxprob.objectives import GaussianPrior, map_loss
 
 PRIOR = GaussianPrior(2.0)  # in standard units a function this steep needs weights of 3 or so
-DRAWS, MEMBERS, CHAINS, STEP_SIZE = 200, 20, 4, 2e-3
+DRAWS, MEMBERS, CHAINS, STEP_SIZE = 200, 20, 4, 3e-5
 
 
 class Fitter:
@@ -34,16 +34,13 @@ class Fitter:
         self.train, self.steps, self.key = train, steps, key
         self.example, self.rows = train["x"][:1], len(train["x"])
         self.model = nn.Sequential([MLP((10,), nn.tanh), heads.NormalHead()])
-        self.dropped = nn.Sequential(
-            [MLP((50,), nn.tanh), nn.Dropout(0.05, deterministic=True), heads.NormalHead()]
-        )
 
     def fit(self, loss_fn, params, optimizer=None, many=False):
         schedule = optim.schedules.cosine_annealing_lr(0.02, self.steps)
         run = training.fit_ensemble if many else training.fit
-        options = {"steps": self.steps, "batch_size": 128, "key": self.key, "progress": False}
-        optimizer = optimizer or optim.adam(schedule)
-        return run(loss_fn, params, self.train, optimizer=optimizer, **options)
+        options = {"optimizer": optimizer or optim.adam(schedule), "progress": False}
+        options |= {"steps": self.steps, "batch_size": 128, "key": self.key}
+        return run(loss_fn, params, self.train, **options)
 
     def starts(self):
         keys = jax.random.split(self.key, CHAINS)
@@ -64,7 +61,9 @@ class Fitter:
         return self.model, e.sample(self.fit(loss_fn, e.init(self.key), many=True).params)
 
     def dropout(self):
-        mc = bayes.MCDropout(self.dropped, self.example)
+        dropout = nn.Dropout(0.05, deterministic=True)
+        model = nn.Sequential([MLP((50,), nn.tanh), dropout, heads.NormalHead()])
+        mc = bayes.MCDropout(model, self.example)
         params = self.fit(mc.loss(PRIOR, self.rows), mc.init(self.key)).params
         return mc.model, mc.sample(params, self.key, DRAWS)
 
@@ -82,10 +81,9 @@ class Fitter:
 
     def sghmc(self):
         density = bayes.minibatch_log_joint(self.model, PRIOR, self.rows)
-        half, steps = 5 * self.steps, 10 * self.steps
+        half, sampler = 5 * self.steps, bayes.SGHMC(density, step_size=STEP_SIZE)
         options = {"num_warmup": half, "thin": max(1, half // 50)}
-        sampler = bayes.SGHMC(density, step_size=STEP_SIZE)
-        chains = sampler.run(self.key, self.starts(), self.train, steps, 64, **options)
+        chains = sampler.run(self.key, self.starts(), self.train, 2 * half, 64, **options)
         return self.model, chains.draws
 
     def nuts(self):
@@ -111,9 +109,8 @@ POSTERIORS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--steps", type=int, default=4000, help="optimisation steps of each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=POSTERIORS, default=list(POSTERIORS))
@@ -123,20 +120,18 @@ def main() -> None:
     units = [(float(a.mean()), float(a.std())) for a in (data.x, data.y)]
     x, y = ((a - mean) / std for a, (mean, std) in zip((data.x, data.y), units, strict=True))
     order = np.asarray(jax.random.permutation(key, len(x)))
-    test, train = (
-        {"x": jnp.asarray(x[rows], jnp.float32), "y": jnp.asarray(y[rows], jnp.float32)}
-        for rows in (order[:27], order[27:])
-    )
-    grid = np.linspace(x.min() - 0.3, x.max() + 1.2, 200)[:, None].astype(np.float32)
+    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+    test, train = ({"x": x[rows], "y": y[rows]} for rows in (order[:27], order[27:]))
+    grid = jnp.linspace(x.min() - 0.3, x.max() + 1.2, 200)[:, None]
     columns = min(4, len(args.only))
-    figure = Figure(figsize=(4 * columns, 3 * -(-len(args.only) // columns)), layout="constrained")
-    panels = figure.subplots(-(-len(args.only) // columns), columns, squeeze=False).ravel()
+    lines = -(-len(args.only) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
     table = Table("posterior", "NLL (nats)", "CRPS", "90 % covers", "epistemic beyond", "seconds")
     for ax, name in zip(panels, args.only, strict=False):
         begin = time.perf_counter()
         model, draws = POSTERIORS[name](Fitter(train, args.steps, key))
-        predictive = bayes.predict(model, draws, test["x"])
-        beyond = bayes.predict(model, draws, jnp.asarray(grid))
+        predictive, beyond = (bayes.predict(model, draws, at) for at in (test["x"], grid))
         table.add_row(
             name,
             f"{float(metrics.nll(predictive, test['y'])):.3f}",
@@ -145,13 +140,11 @@ def main() -> None:
             f"{float(beyond.epistemic[-1, 0]) ** 0.5:.2f}",
             f"{time.perf_counter() - begin:.0f}",
         )
-        plot.predictive_bands(beyond, grid, data=(x, y), ax=ax)
-        ax.set(title=name, ylim=(-4, 4))
+        plot.predictive_bands(beyond, grid, data=(x, y), ax=ax)[0].set(title=name, ylim=(-4, 4))
     Console().print(table)
-    path = pathlib.Path(args.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    print(f"picture: {path}")
+    pathlib.Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=120)
+    print(f"picture: {args.out}")
 
 
 if __name__ == "__main__":

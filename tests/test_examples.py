@@ -17,6 +17,10 @@ VARIANTS = {
         (["--posterior", "ensemble"], BANDS),
         (["--posterior", "diagonal", "--dataset", "diabetes"], BANDS),
     ],
+    "bnn_vs_ensemble.py": [
+        (["--only", "ensemble", "low rank"], ("ensemble", "low rank")),
+        ([], ("NUTS", "SGHMC", "Laplace, full")),
+    ],
     "choose_a_distribution.py": [([], ("Poisson -> NegativeBinomial",))],
     "count_regression.py": [([], ("what happened",))],
     "losses_are_likelihoods.py": [([], ("is the prior w ~ N(0, 1^2)",))],
@@ -24,6 +28,7 @@ VARIANTS = {
     "streaming_posterior.py": [([], ("stream and all at once differ by", "log-evidence"))],
     "train_in_both.py": [(["--dtype", "float64"], ("largest relative difference", "e-1"))],
     "bring_your_own_torch.py": [([], ("in norm: epsilon", "No disagreement was found"))],
+    "uncertainty_on_digits.py": [([], ("ensemble of 10", "Monte Carlo dropout"))],
 }
 """Arguments of each run, and what it must print; the runs after the first are slow proofs."""
 
