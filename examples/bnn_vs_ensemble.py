@@ -14,7 +14,6 @@ import time
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -82,8 +81,8 @@ class Fitter:
     def sghmc(self):
         density = bayes.minibatch_log_joint(self.model, PRIOR, self.rows)
         half, sampler = 5 * self.steps, bayes.SGHMC(density, step_size=STEP_SIZE)
-        options = {"num_warmup": half, "thin": max(1, half // 50)}
-        chains = sampler.run(self.key, self.starts(), self.train, 2 * half, 64, **options)
+        keep = {"num_warmup": half, "thin": max(1, half // 50)}
+        chains = sampler.run(self.key, self.starts(), self.train, 2 * half, 64, **keep)
         return self.model, chains.draws
 
     def nuts(self):
@@ -117,10 +116,8 @@ def main() -> None:
     parser.add_argument("--out", default="output/bnn_vs_ensemble.png", help="where to draw")
     args = parser.parse_args()
     data, key = datasets.motorcycle(), jax.random.key(args.seed)
-    units = [(float(a.mean()), float(a.std())) for a in (data.x, data.y)]
-    x, y = ((a - mean) / std for a, (mean, std) in zip((data.x, data.y), units, strict=True))
-    order = np.asarray(jax.random.permutation(key, len(x)))
-    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+    x, y = (jnp.asarray((a - a.mean()) / a.std(), jnp.float32) for a in (data.x, data.y))
+    order = jax.random.permutation(key, len(x))
     test, train = ({"x": x[rows], "y": y[rows]} for rows in (order[:27], order[27:]))
     grid = jnp.linspace(x.min() - 0.3, x.max() + 1.2, 200)[:, None]
     columns = min(4, len(args.only))
