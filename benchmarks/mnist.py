@@ -2,8 +2,8 @@
 
 Protocol: the first 50,000 training images train, the last 10,000 validate (the test set is not
 touched), each image shifted by up to two pixels in training. The members train one after the other,
-all by one compiled program: under vmap XLA turns the convolutions into grouped ones, which are slow
-on a CPU.
+from a stream of batches: on a CPU, XLA makes grouped convolutions of those under vmap, and does not
+use its fast convolution inside a loop (73 ms a step against 20).
 
     python benchmarks/mnist.py --data DIR
 """
@@ -58,6 +58,20 @@ def shifted_loss(model: nn.Module):
     return loss_fn
 
 
+class Shuffled:
+    """Batches of the training images, in another order each time that they are gone through."""
+
+    def __init__(self, data: dict[str, np.ndarray], size: int, seed: int):
+        self.data, self.size = data, size
+        self.order = np.random.default_rng(seed)
+
+    def __iter__(self):
+        rows = self.order.permutation(len(self.data["y"]))
+        for start in range(0, len(rows) - self.size + 1, self.size):
+            chosen = rows[start : start + self.size]
+            yield {name: values[chosen] for name, values in self.data.items()}
+
+
 def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     """Probability that an image from outside has the larger score, ties counting half."""
     both = np.concatenate([inside, outside])
@@ -87,20 +101,19 @@ def main() -> None:
     clothes = jnp.asarray(clothes.astype(np.float32)[..., None])
     model = LeNet5()
     loss_fn = shifted_loss(model)
-    steps = args.epochs * -(-args.rows // args.batch_size)
+    steps = args.epochs * (args.rows // args.batch_size)
     optimizer = optim.adam(optim.schedules.cosine_annealing_lr(2e-3, steps))
     members = []
     console = Console(width=100)
-    for key in jax.random.split(jax.random.key(args.seed), args.members):
+    for seed, key in enumerate(jax.random.split(jax.random.key(args.seed), args.members)):
         start = time.perf_counter()
         init_key, fit_key = jax.random.split(key)
         fitted = training.fit(
             loss_fn,
             model.init(init_key, x[:1])["params"],
-            train,
+            Shuffled(train, args.batch_size, seed),
             optimizer=optimizer,
             epochs=args.epochs,
-            batch_size=args.batch_size,
             key=fit_key,
             progress=False,
         )
