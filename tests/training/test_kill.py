@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-KILLS = 20
+KILLS, EARLY = 20, 7
 ABOUT_THE_RUN = ("seconds_to_first_epoch", "epochs_run")
 
 
@@ -44,15 +44,18 @@ def test_twenty_kills_change_no_bit(tmp_path):
     expected = np.load(tmp_path / "alone.npz")
     compiling = float(expected["seconds_to_first_epoch"])
     directory = tmp_path / "checkpoints"
-    # One kill in each twentieth of the time that compiling and a good while of training take, in
-    # random order, so that all phases are met.
+    # Some while it starts and compiles, most of them while it trains and saves; in random order.
     rng = np.random.default_rng(7)
-    moments = rng.permutation((np.arange(KILLS) + rng.uniform(size=KILLS)) / KILLS)
+    early = compiling * (np.arange(EARLY) + rng.uniform(size=EARLY)) / EARLY
+    later = 2.0 * (np.arange(KILLS - EARLY) + rng.uniform(size=KILLS - EARLY)) / (KILLS - EARLY)
+    moments = rng.permutation([(False, s) for s in early] + [(True, s) for s in later])
     progress, interrupted = [], 0
-    for moment in moments:
+    for training, seconds in moments:
         before, _ = committed(directory)
-        process = life(str(tmp_path / "killed.npz"), str(directory), "0.1")
-        time.sleep(moment * (1.3 * compiling + 4.0))
+        process = life(str(tmp_path / "killed.npz"), str(directory), "0.05")
+        if training:
+            assert process.stdout.readline() == "training\n"
+        time.sleep(seconds)
         assert process.poll() is None, "the run must still be going when it is killed"
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -61,7 +64,7 @@ def test_twenty_kills_change_no_bit(tmp_path):
         progress.append(after - before)
         interrupted += saving
     print(f"epochs that each life has saved: {progress}; killed while saving: {interrupted}")
-    assert progress.count(0) >= 3, "some must have died before their first checkpoint"
+    assert progress.count(0) >= 3, "some must have died before they saved anything"
     assert sum(p > 0 for p in progress) >= 3, "some must have died after it"
     last = life(str(tmp_path / "killed.npz"), str(directory), "0")
     last.communicate(timeout=300)

@@ -36,6 +36,8 @@ def main(result: str, directory: str, pause: float) -> None:
     times = []
 
     def log(epoch, metrics):
+        if not times:
+            print("training", flush=True)
         times.append(time.time())
         time.sleep(pause)
 
@@ -53,7 +55,7 @@ def main(result: str, directory: str, pause: float) -> None:
         progress=False,
         log=log,
         checkpoint_dir=None if directory == "none" else directory,
-        checkpoint_every=None if directory == "none" else 2,
+        checkpoint_every=None if directory == "none" else 1,
     )
     leaves = {
         jax.tree_util.keystr(path): np.asarray(leaf)
