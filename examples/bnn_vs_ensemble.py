@@ -80,7 +80,7 @@ class Fitter:
 
     def sghmc(self):
         density = bayes.minibatch_log_joint(self.model, PRIOR, self.rows)
-        half, sampler = 5 * self.steps, bayes.SGHMC(density, step_size=STEP_SIZE)
+        half, sampler = 5 * self.steps, bayes.SGHMC(density, STEP_SIZE)
         keep = {"num_warmup": half, "thin": max(1, half // 50)}
         chains = sampler.run(self.key, self.starts(), self.train, 2 * half, 64, **keep)
         return self.model, chains.draws
@@ -108,8 +108,8 @@ POSTERIORS = {
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(description=__doc__, **raw)
     parser.add_argument("--steps", type=int, default=4000, help="optimisation steps of each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=POSTERIORS, default=list(POSTERIORS))
@@ -138,10 +138,12 @@ def main() -> None:
             f"{time.perf_counter() - begin:.0f}",
         )
         plot.predictive_bands(beyond, grid, data=(x, y), ax=ax)[0].set(title=name, ylim=(-4, 4))
+        ax.get_legend().set_visible(ax is panels[0])
+    _ = [ax.set_axis_off() for ax in panels[len(args.only) :]]
     Console().print(table)
     pathlib.Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=120)
-    print(f"picture: {args.out}")
+    print("picture:", args.out)
 
 
 if __name__ == "__main__":

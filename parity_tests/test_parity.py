@@ -12,10 +12,26 @@ from parity_tests.engine import (
 )
 from parity_tests.tolerances import MODELS as MODELS_BOUNDS
 
+# One training run for each kind of model; those of the other rows are longer proofs.
+QUICK_RUNS = {
+    "posterior layer",
+    "posterior low rank",
+    "posterior diagonal, prior loc scale",
+    "posterior diagonal, annealed KL",
+    "posterior diagonal, natural gradient",
+    "variational layers full",
+    "deep ensemble, adversarial, prior",
+    "MC dropout",
+    "gaussian regressor",
+    "categorical classifier",
+    "mixture density network",
+}
 
-def rows(cases):
+
+def rows(cases, quick=None):
     """Rows as parameters, those that take long marked."""
-    marks = [[pytest.mark.slow] if case.slow else [] for case in cases]
+    slow = [case.slow or (quick is not None and case.name not in quick) for case in cases]
+    marks = [[pytest.mark.slow] if is_slow else [] for is_slow in slow]
     return [pytest.param(case, marks=m) for case, m in zip(cases, marks, strict=True)]
 
 
@@ -39,11 +55,15 @@ def test_model_gradients(case, dtype, record_property):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("optimizer", ["adam", pytest.param("rmsprop", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", rows(MODELS), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", rows(MODELS, QUICK_RUNS), ids=lambda case: case.name)
 def test_model_training(case, optimizer, dtype, record_property):
     errors = compare_training(case, optimizer, dtype)
     kind = f"100 steps of {optimizer}"
     record(record_property, case.name, kind, errors, dtype, MODELS_BOUNDS["training"][dtype])
+
+
+def test_quick_runs_are_rows():
+    assert {case.name for case in MODELS} >= QUICK_RUNS
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
