@@ -3,8 +3,7 @@
 Ten tanh units predict the mean and the noise of the motorcycle impact data (133 rows). The right
 part of the time axis holds no data: watch there what each posterior knows about its own ignorance.
 
-    python examples/bnn_vs_ensemble.py                    # about five minutes
-    python examples/bnn_vs_ensemble.py --only ensemble "Laplace, full"
+    python examples/bnn_vs_ensemble.py          # five minutes; --only takes some of them
 """
 
 import argparse
@@ -108,8 +107,8 @@ POSTERIORS = {
 
 
 def main() -> None:
-    raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(description=__doc__, **raw)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--steps", type=int, default=4000, help="optimisation steps of each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=POSTERIORS, default=list(POSTERIORS))
@@ -139,7 +138,8 @@ def main() -> None:
         )
         plot.predictive_bands(beyond, grid, data=(x, y), ax=ax)[0].set(title=name, ylim=(-4, 4))
         ax.get_legend().set_visible(ax is panels[0])
-    _ = [ax.set_axis_off() for ax in panels[len(args.only) :]]
+    for ax in panels[len(args.only) :]:
+        ax.set_axis_off()
     Console().print(table)
     pathlib.Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=120)
