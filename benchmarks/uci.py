@@ -168,6 +168,7 @@ def families(name: str, inputs: int, num_rows: int) -> dict[str, list[Method]]:
             methods.deep_ensemble(*common, long, batch, 1.0),
             methods.deep_ensemble(*common, long, batch, 0.5),
             methods.deep_ensemble(*common, long, batch, 0.5, 0.01),
+            methods.deep_ensemble(*common, long, batch, 0.5, homoscedastic=True),
         ],
         "MC dropout": [
             methods.mc_dropout(*common, long, batch, rate, 1.0) for rate in (0.005, 0.02, 0.05)

@@ -71,9 +71,11 @@ def one(members: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], members)
 
 
-def deep_ensemble(inputs, units, epochs, batch, scale, adversarial=None) -> Method:
+def deep_ensemble(
+    inputs, units, epochs, batch, scale, adversarial=None, homoscedastic=False
+) -> Method:
     """Five networks, each at its own MAP, perhaps with adversarial training."""
-    model = Net(units)
+    model = Net(units, homoscedastic)
     ensemble = bayes.DeepEnsemble(model, jnp.zeros((1, inputs)), 1)
 
     def loss(num_data: int) -> LossFn:
@@ -84,7 +86,9 @@ def deep_ensemble(inputs, units, epochs, batch, scale, adversarial=None) -> Meth
     setting = f"{epochs} epochs, prior {scale}"
     return Method(
         "deep ensemble",
-        setting + (f", adversarial {adversarial}" if adversarial else ""),
+        setting
+        + (f", adversarial {adversarial}" if adversarial else "")
+        + (", one noise scale" if homoscedastic else ""),
         5,
         lambda key: one(ensemble.init(key)),
         loss,

@@ -95,6 +95,11 @@ class GaussianPosterior:
         self._groups = _group(sorted(self._leaves), covariance)
 
     @property
+    def collections(self) -> tuple[str, ...]:
+        """Names of the model's collections other than "params"."""
+        return tuple(self._collections)
+
+    @property
     def num_weights(self) -> int:
         """Number of weights of the model."""
         return sum(self._sizes(name)[-1] for name in self._groups)

@@ -36,6 +36,7 @@ from jaxprob.bayes.curvature import (
 )
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.laplace import Laplace, LaplaceState, dot, warn_if_far
+from jaxprob.objectives import GaussianPrior
 from jaxprob.types import Array, Batch, Key, Params
 
 __all__ = ["prior_params", "update"]
@@ -60,6 +61,12 @@ def prior_params(posterior: GaussianPosterior | Laplace, params: Params | None =
     """
     if isinstance(posterior, Laplace):
         return _prior_state(posterior, params)
+    _require_blocks("prior_params", posterior)
+    if not isinstance(posterior.prior, GaussianPrior):
+        raise ValueError(
+            f"prior_params: the prior {posterior.prior} is not Gaussian, so no Gaussian posterior "
+            "is equal to it. Write GaussianPrior(scale)."
+        )
     if posterior.prior.trainable:
         raise ValueError(
             f"prior_params: the prior {posterior.prior} has parts that are learned, so there is no "
@@ -138,6 +145,7 @@ def update(
         state, distance = _to_mode(posterior, num_steps, params, start, data)
         warn_if_far("bayes.update", distance, f"Raise num_steps, now {num_steps}.")
         return state
+    _require_blocks("update", posterior)
     if key is None:
         raise ValueError("update: a GaussianPosterior is updated with draws. Write key=....")
     options = (num_steps, num_samples, fisher, chunk_size)
@@ -347,6 +355,20 @@ def _cut(noise: Array, names: list[str], sizes: list[int]) -> dict[str, Array]:
         pieces[name] = noise[:, start : start + size]
         start += size
     return pieces
+
+
+def _require_blocks(owner: str, posterior: GaussianPosterior) -> None:
+    """Refuses what the natural-gradient steps do not keep: a low rank, and a model's state."""
+    if posterior.covariance == "low_rank":
+        raise ValueError(
+            f"{owner}: the precision of covariance='low_rank' does not keep its rank under an "
+            "update. Use 'diagonal', 'layer' or 'full'."
+        )
+    if posterior.collections:
+        raise ValueError(
+            f"{owner}: the model has the collections {', '.join(posterior.collections)}, which a "
+            "posterior over its params does not update. Use a model without batch statistics."
+        )
 
 
 def _check_numbers(num_steps: int, step_size: float, num_samples: int) -> None:
