@@ -13,7 +13,7 @@ from jaxprob import bayes, heads
 from jaxprob import distributions as d
 from jaxprob.bayes import gaussian_block, streaming
 from jaxprob.nn import MLP
-from jaxprob.objectives import GaussianPrior
+from jaxprob.objectives import GaussianPrior, SpikeAndSlabPrior
 from tests.bayes.test_laplace import LABELS, Line, Logistic, covariance_of
 
 RNG = np.random.default_rng(2)
@@ -261,3 +261,17 @@ def test_wrong_inputs_are_refused():
     far = {"w": jnp.full(SIZE, 30.0)}
     with pytest.warns(UserWarning, match="Raise num_steps"):
         bayes.update(logistic, state, LABELS, num_steps=1, start=far)
+
+
+def test_what_an_update_cannot_keep_is_refused():
+    model = nn.Sequential([nn.Dense(2), heads.NormalHead()])
+    low = bayes.GaussianPosterior(model, jnp.zeros((1, 2)), "low_rank")
+    with pytest.raises(ValueError, match="does not keep its rank"):
+        bayes.prior_params(low)
+    mixture = bayes.GaussianPosterior(model, jnp.zeros((1, 2)), "full", SpikeAndSlabPrior())
+    with pytest.raises(ValueError, match="is not Gaussian, so no Gaussian posterior"):
+        bayes.prior_params(mixture)
+    stateful = nn.Sequential([nn.BatchNorm(use_running_average=True), heads.NormalHead()])
+    q = bayes.GaussianPosterior(stateful, jnp.zeros((1, 2)), "full")
+    with pytest.raises(ValueError, match="the collections batch_stats"):
+        bayes.prior_params(q)
