@@ -12,7 +12,6 @@ import scipy.stats
 from jaxprob import bayes
 from jaxprob.bayes import gaussian_block
 from jaxprob.distributions import Independent, Normal
-from jaxprob.heads import NormalHead
 from jaxprob.objectives import GaussianPrior
 from jaxprob.supervised import GaussianRegressor
 from jaxprob.training import fit
@@ -129,25 +128,32 @@ def test_the_exact_posterior_of_a_linear_model_is_found():
 
 
 class Normalised(nn.Module):
+    """State, and nothing to be learned."""
+
     @nn.compact
     def __call__(self, x):
-        return NormalHead(1)(nn.BatchNorm(use_running_average=True)(x))
+        loc = nn.BatchNorm(use_running_average=True, use_bias=False, use_scale=False)(x)
+        return Independent(Normal(loc, jnp.ones_like(loc)), 1)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
-            lambda: bayes.GaussianPosterior(MODEL, X, "low_rank"),
-            "covariance must be one of diagonal, layer, full; got 'low_rank'. 'layer' is the usual",
+            lambda: bayes.GaussianPosterior(MODEL, X, "banded"),
+            "must be one of diagonal, low_rank, layer, full; got 'banded'. 'layer' is the usual",
         ),
         (
             lambda: bayes.GaussianPosterior(MODEL, X, init_scale=0.0),
             "init_scale must be above 1e-05; got 0.0",
         ),
         (
+            lambda: bayes.GaussianPosterior(MODEL, X, "low_rank", rank=0),
+            "rank must be at least 1; got 0",
+        ),
+        (
             lambda: bayes.GaussianPosterior(Normalised(), X),
-            r"collections \['batch_stats', 'params'\]; expected 'params' alone. Use a model",
+            r"Normalised has no params, only the collections \['batch_stats'\]",
         ),
         (lambda: elbo(num_data=0), r"num_data must be .*at least 1; got 0. Write num_data=len"),
         (lambda: elbo(num_samples=0), "num_samples must be at least 1; got 0"),
