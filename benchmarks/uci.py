@@ -170,6 +170,10 @@ def families(name: str, inputs: int, num_rows: int) -> dict[str, list[Method]]:
             methods.deep_ensemble(*common, long, batch, 0.5, 0.01),
             methods.deep_ensemble(*common, long, batch, 0.5, homoscedastic=True),
         ],
+        "Student's t": [  # deep ensembles whose noise has heavy tails
+            methods.deep_ensemble(*common, epochs, batch, 0.5, 0.01, heavy_tailed=True)
+            for epochs in (short, (short + long) // 3, long)
+        ],
         "MC dropout": [
             methods.mc_dropout(*common, long, batch, rate, 1.0) for rate in (0.005, 0.02, 0.05)
         ],

@@ -56,6 +56,7 @@ class Net(nn.Module):
     units: int
     homoscedastic: bool = False
     rate: float = 0.0
+    heavy_tailed: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -63,6 +64,8 @@ class Net(nn.Module):
         h = nn.Dropout(self.rate, deterministic=True)(x)
         h = nn.relu(nn.Dense(self.units)(h))
         h = nn.Dropout(self.rate, deterministic=True)(h)
+        if self.heavy_tailed:
+            return heads.StudentTHead()(h)
         return heads.NormalHead(homoscedastic=self.homoscedastic)(h)
 
 
@@ -72,10 +75,10 @@ def one(members: Any) -> Any:
 
 
 def deep_ensemble(
-    inputs, units, epochs, batch, scale, adversarial=None, homoscedastic=False
+    inputs, units, epochs, batch, scale, adversarial=None, homoscedastic=False, heavy_tailed=False
 ) -> Method:
     """Five networks, each at its own MAP, perhaps with adversarial training."""
-    model = Net(units, homoscedastic)
+    model = Net(units, homoscedastic, heavy_tailed=heavy_tailed)
     ensemble = bayes.DeepEnsemble(model, jnp.zeros((1, inputs)), 1)
 
     def loss(num_data: int) -> LossFn:
@@ -88,7 +91,8 @@ def deep_ensemble(
         "deep ensemble",
         setting
         + (f", adversarial {adversarial}" if adversarial else "")
-        + (", one noise scale" if homoscedastic else ""),
+        + (", one noise scale" if homoscedastic else "")
+        + (", Student's t" if heavy_tailed else ""),
         5,
         lambda key: one(ensemble.init(key)),
         loss,
