@@ -69,8 +69,8 @@ def train_all(train: dict, steps: int, key: jax.Array) -> dict:
     params = training.fit(loss_fn, dropout.init(init_key), train, **options).params
     return {
         "one network": (Net(), jax.tree.map(lambda leaf: leaf[:1], members)),
-        f"ensemble of {MEMBERS}": (Net(), members),
-        "Monte Carlo dropout": (dropout.model, dropout.sample(params, draw_key, DRAWS)),
+        "ensemble": (Net(), members),
+        "MC dropout": (dropout.model, dropout.sample(params, draw_key, DRAWS)),
     }
 
 
@@ -139,8 +139,8 @@ def main() -> None:
             f"{float(metrics.expected_calibration_error(p, truth)):.3f}",
             *(f"{separation(doubt['digits'], doubt[kind]):.3f}" for kind in strange),
         )
-    Console().print(table)
-    model, draws = posteriors[f"ensemble of {MEMBERS}"]
+    Console(width=100).print(table)
+    model, draws = posteriors["ensemble"]
     shown = {kind: bayes.predict(model, draws, jnp.asarray(x[:8])) for kind, x in sets.items()}
     print(f"picture: {draw(sets, shown, found, pathlib.Path(args.out))}")
 

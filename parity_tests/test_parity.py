@@ -27,6 +27,9 @@ QUICK_RUNS = {
     "mixture density network",
 }
 
+# A training run that agrees has gradients that do; their own comparison is then a longer proof.
+NO_RUNS = {case.name for case in MODELS} - QUICK_RUNS
+
 
 def rows(cases, quick=None):
     """Rows as parameters, those that take long marked."""
@@ -47,7 +50,7 @@ def test_model_values(case, dtype, record_property):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", rows(MODELS), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", rows(MODELS, NO_RUNS), ids=lambda case: case.name)
 def test_model_gradients(case, dtype, record_property):
     errors = compare_gradients(case, dtype)
     record(record_property, case.name, "gradients", errors, dtype, MODELS_BOUNDS["gradient"][dtype])

@@ -247,6 +247,11 @@ def sum_over_rows(of_rows: Callable[[Batch], Any], data: Batch, chunk_size: int)
     missing = num_chunks * size - num_rows
     dtype = next((a.dtype for a in arrays.values() if _is_float(a)), None)
     weight = arrays.get("weight", jnp.ones(num_rows, dtype))
+    if weight.shape != (num_rows,):
+        raise ValueError(
+            f'data["weight"] has shape {weight.shape}; expected one weight for each row, '
+            f"{(num_rows,)}."
+        )
     arrays["weight"] = jnp.concatenate([weight, jnp.zeros(missing, weight.dtype)])
     for name, value in arrays.items():
         if name != "weight" and missing:

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.nn import Dropout
-from jaxprob.nn.application import WHEN_TRAINING, as_params, as_variables
+from jaxprob.nn.application import as_params, as_variables, mode_options
 from jaxprob.nn.initializers import param_dtype
 from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_mean
 from jaxprob.objectives.maximum_a_posteriori import Prior
@@ -64,14 +64,11 @@ class DropoutModel(nn.Module):
 
     def __call__(self, *inputs: AnyArray) -> Any:
         """Returns what the model returns under the masks."""
-        accepted = inspect.signature(type(self.model).__call__).parameters
-        options: dict[str, Any] = {
-            name: value is self.train for name, value in WHEN_TRAINING.items() if name in accepted
-        }
+        options = mode_options(self.model, self.train)
         key = None
         if self.has_variable(MASKS, "key_data"):
             key = jax.random.wrap_key_data(self.get_variable(MASKS, "key_data"))
-        if "key" in accepted:
+        if "key" in inspect.signature(type(self.model).__call__).parameters:
             options["key"] = key
         with nn.intercept_methods(_masks(key, self.rate, self.train)):
             return self.model(*inputs, **options)
@@ -152,12 +149,18 @@ class MCDropout:
           mean network.
 
         Raises:
-          ValueError: A prior without a number of rows.
+          ValueError: A prior without a number of rows, or with learned parts.
         """
         if prior is not None and not (num_data is not None and num_data >= 1):
             raise ValueError(
                 "MCDropout.loss: num_data must be the number of rows of the training set where "
                 f"there is a prior; got {num_data}. Write num_data=len(x_train)."
+            )
+
+        if getattr(prior, "trainable", ()):
+            raise ValueError(
+                f"MCDropout.loss: the prior is fixed here; {prior} has parts that are learned. "
+                "Write GaussianPrior(scale)."
             )
 
         def in_mode(train: bool) -> LossFn:

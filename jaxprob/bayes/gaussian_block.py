@@ -35,6 +35,7 @@ from jaxprob.types import Array, Key
 
 __all__ = [
     "SCALE_FLOOR",
+    "diagonal_scale",
     "init_block",
     "kl_to_prior",
     "log_prob",
@@ -67,7 +68,8 @@ def init_block(
       rank: Columns R of the low rank.
       key: Key of its start.
     """
-    raw = math.log(math.expm1(init_scale - SCALE_FLOOR))  # the inverse of softplus
+    above = init_scale - SCALE_FLOOR
+    raw = above + math.log(-math.expm1(-above))  # the inverse of softplus, for any size
     size = loc.shape[0]
     if covariance == "full":
         return {"loc": loc, "raw_tril": _pack(raw * jnp.eye(size, dtype=loc.dtype))}
@@ -98,14 +100,15 @@ def scale_tril(block: Block) -> Array:
         factor = scale_factor(block)
         return jnp.linalg.cholesky(factor @ factor.T)
     if "raw_scale" in block:
-        return jnp.diag(_diagonal_scale(block))
+        return jnp.diag(diagonal_scale(block))
     raw = _unpack(block["raw_tril"], block["loc"].shape[0])
     diagonal = jax.nn.softplus(jnp.diagonal(raw)) + SCALE_FLOOR
     below = jnp.tril(raw, -1) + jnp.eye(raw.shape[0], dtype=raw.dtype)
     return diagonal[:, None] * below
 
 
-def _diagonal_scale(block: Block) -> Array:
+def diagonal_scale(block: Block) -> Array:
+    """Returns the deviations s `[P]` of a diagonal or low-rank block."""
     return jax.nn.softplus(block["raw_scale"]) + SCALE_FLOOR
 
 
@@ -113,7 +116,7 @@ def scale_factor(block: Block) -> Array:
     """Returns a factor L of the covariance, `[P, P + R]` for a low rank and `[P, P]` else."""
     if "factor" not in block:
         return scale_tril(block)
-    scale = _diagonal_scale(block)
+    scale = diagonal_scale(block)
     return jnp.concatenate([jnp.diag(scale), scale[:, None] * block["factor"]], axis=1)
 
 
@@ -130,7 +133,7 @@ def sample(block: Block, eps: Array) -> Array:
     ratios, common = jnp.split(eps, [block["loc"].shape[0]], axis=1)
     if "factor" in block:
         ratios = ratios + common @ block["factor"].T
-    return block["loc"][None] + _diagonal_scale(block)[None] * ratios
+    return block["loc"][None] + diagonal_scale(block)[None] * ratios
 
 
 def kl_to_prior(
@@ -152,7 +155,7 @@ def kl_to_prior(
     """
     size = block["loc"].shape[0]
     if "raw_scale" in block:
-        scale = _diagonal_scale(block)
+        scale = diagonal_scale(block)
         inflation = 1.0
         if "factor" in block:
             inflation = inflation + jnp.sum(block["factor"] ** 2, axis=1)
@@ -168,7 +171,7 @@ def _half_log_determinant(block: Block) -> Array:
     """log|L L^T| / 2."""
     if "raw_scale" not in block:
         return jnp.sum(jnp.log(jnp.diagonal(scale_tril(block))))
-    total = jnp.sum(jnp.log(_diagonal_scale(block)))
+    total = jnp.sum(jnp.log(diagonal_scale(block)))
     if "factor" in block:
         total = total + jnp.sum(jnp.log(jnp.diagonal(_small_tril(block["factor"]))))
     return total
@@ -183,7 +186,7 @@ def log_prob(block: Block, weights: Array) -> Array:
     """Returns log q(w) in nats for one vector of weights `[P]`."""
     centred = weights - block["loc"]
     if "raw_scale" in block:
-        z = centred / _diagonal_scale(block)
+        z = centred / diagonal_scale(block)
         square = jnp.sum(z**2)
         if "factor" in block:
             solve = jax.scipy.linalg.solve_triangular

@@ -15,7 +15,6 @@ Korzepa & Bauer (AISTATS 2021) for the linearised predictive; Daxberger et al., 
 (NeurIPS 2021).
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +23,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.core import Tracer
 
 from jaxprob.bayes.curvature import (
     FISHERS,
@@ -34,16 +32,13 @@ from jaxprob.bayes.curvature import (
 )
 from jaxprob.bayes.kronecker import factored_gauss_newton, find_layers, last_called
 from jaxprob.bayes.linearized import LinearizedModel, closed_form
-from jaxprob.bayes.precision import Curvature, Layout
+from jaxprob.bayes.precision import Curvature, Layout, dot, warn_if_far
 from jaxprob.objectives import GaussianPrior
 from jaxprob.types import Array, ArrayLike, Batch, Key, Params
 
 __all__ = ["Laplace", "LaplaceState"]
 
 STRUCTURES = ("diagonal", "kron", "full", "last_layer")
-
-FAR_FROM_MODE = 0.3
-"""Distance to the mode, in posterior standard deviations a weight, from which `fit` warns."""
 
 
 class LaplaceState(NamedTuple):
@@ -92,7 +87,7 @@ class Laplace:
         model: nn.Module,
         example: ArrayLike | tuple[ArrayLike, ...],
         structure: str = "kron",
-        prior: GaussianPrior | None = None,
+        prior: Any = None,
         fisher: str = "expected",
         inputs: Sequence[str] = ("x",),
         chunk_size: int = 256,
@@ -120,7 +115,10 @@ class Laplace:
             )
         self._shapes = shapes["params"]
         self.layout = self._lay_out(row, last_layer)
+        # Compiled once for each object: a new closure would be compiled at every call.
         self._fit = jax.jit(self._fitted)
+        self._tune = jax.jit(self._tuned)
+        self._glm = jax.jit(self._closed_form)
 
     def _lay_out(self, row: Batch, last_layer: str | None) -> Layout:
         leaves = {path: leaf.shape for path, leaf in sorted(flatten_dict(self._shapes).items())}
@@ -263,6 +261,9 @@ class Laplace:
         the root mean square of the well-determined weights. The mean stays: train again with the
         new prior to move it too.
         """
+        return self._tune(state)
+
+    def _tuned(self, state: LaplaceState) -> LaplaceState:
         eigenvalues = self.layout.eigenvalues(state.curvature)
         squares = self._squares(state)
         grid = jnp.linspace(-12.0, 12.0, 97, dtype=eigenvalues.dtype)
@@ -301,6 +302,9 @@ class Laplace:
         Raises:
           ValueError: Another family; sample from `linearized` instead.
         """
+        return self._glm(state, jnp.asarray(x))
+
+    def _closed_form(self, state: LaplaceState, x: Array) -> distrax.Distribution:
         layout, tau = self.layout, state.prior_scale**-2
         leaves = layout.select(state.mean)
 
@@ -314,7 +318,7 @@ class Laplace:
         return closed_form(
             lambda w, rows: self.model.apply({"params": self.with_leaves(state.mean, w)}, rows),
             leaves,
-            jnp.asarray(x),
+            x,
             spread,
             self.chunk_size,
         )
@@ -357,25 +361,6 @@ class Laplace:
         )
 
 
-def dot(first: dict[str, Array], second: dict[str, Array]) -> Array:
-    """Returns the inner product of two dicts of arrays."""
-    return jnp.sum(jnp.stack([jnp.sum(first[name] * second[name]) for name in first]))
-
-
-def warn_if_far(owner: str, distance: Array, fix: str) -> None:
-    """Warns where the gradient says that the mode is elsewhere."""
-    if isinstance(distance, Tracer):
-        return
-    worst = float(jnp.max(distance))
-    if not worst <= FAR_FROM_MODE:
-        warnings.warn(
-            f"{owner}: the params are not at a mode of the posterior: a Newton step would move "
-            f"the weights by {worst:.2g} of their posterior standard deviations (root mean "
-            f"square; at most {FAR_FROM_MODE} is close). {fix}",
-            stacklevel=3,
-        )
-
-
 def _check_options(structure: str, fisher: str, prior: Any, chunk_size: int) -> None:
     if structure not in STRUCTURES:
         raise ValueError(
@@ -384,6 +369,10 @@ def _check_options(structure: str, fisher: str, prior: Any, chunk_size: int) -> 
         )
     if fisher not in FISHERS:
         raise ValueError(f"Laplace: fisher must be one of {', '.join(FISHERS)}; got {fisher!r}.")
+    if prior is not None and not isinstance(prior, GaussianPrior):
+        raise ValueError(
+            f"Laplace: the prior must be a GaussianPrior, whose curvature is a number; got {prior}."
+        )
     if prior is not None and prior.trainable:
         raise ValueError(
             f"Laplace: the prior {prior} has parts that are learned; the mode needs numbers. "

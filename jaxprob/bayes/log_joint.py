@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxprob.objectives import GaussianPrior
-from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_sum
 from jaxprob.objectives.maximum_a_posteriori import Prior
 from jaxprob.types import Array, Batch, Params
 
@@ -37,7 +36,7 @@ def log_joint(
     Raises:
       ValueError: A prior whose parts are learned: a sampler has no place for them.
     """
-    if isinstance(prior, GaussianPrior) and prior.trainable:
+    if getattr(prior, "trainable", ()):
         raise ValueError(
             f"log_joint: the prior {prior} has parts that are learned; a sampler needs numbers. "
             "Write GaussianPrior(scale), or learn them with bayes.GaussianPosterior first."
@@ -47,8 +46,6 @@ def log_joint(
     def log_density(params: Params) -> Array:
         prediction = model.apply({"params": params}, *(arrays[name] for name in inputs))
         terms = log_likelihood_of_batch(prediction, arrays)
-        if "weight" in arrays:
-            terms = terms * arrays["weight"]
-        return jnp.sum(terms) + prior.log_prob(params)
+        return weighted_sum(terms, arrays) + prior.log_prob(params)
 
     return log_density

@@ -14,16 +14,21 @@ Bayesian neural nets via local linearization" (AISTATS 2021), section 3.3 and ap
 """
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
+from jax.core import Tracer
 
 from jaxprob.bayes.kronecker import Factors, Layer, Leaves
 from jaxprob.types import Array, Params
 
-__all__ = ["Curvature", "Layout"]
+__all__ = ["Curvature", "Layout", "dot", "warn_if_far"]
+
+FAR_FROM_MODE = 0.3
+"""Distance to the mode, in posterior standard deviations a weight, from which `fit` warns."""
 
 
 class Curvature(NamedTuple):
@@ -162,3 +167,22 @@ def _eigh(matrix: Array) -> tuple[Array, Array]:
 
 def _values(matrix: Array) -> Array:
     return _eigh(matrix)[0]
+
+
+def dot(first: dict[str, Array], second: dict[str, Array]) -> Array:
+    """Returns the inner product of two dicts of arrays."""
+    return jnp.sum(jnp.stack([jnp.sum(first[name] * second[name]) for name in first]))
+
+
+def warn_if_far(owner: str, distance: Array, fix: str) -> None:
+    """Warns where the gradient says that the mode is elsewhere."""
+    if isinstance(distance, Tracer):
+        return
+    worst = float(jnp.max(distance))
+    if not worst <= FAR_FROM_MODE:
+        warnings.warn(
+            f"{owner}: the params are not at a mode of the posterior: a Newton step would move "
+            f"the weights by {worst:.2g} of their posterior standard deviations (root mean "
+            f"square; at most {FAR_FROM_MODE} is close). {fix}",
+            stacklevel=3,
+        )

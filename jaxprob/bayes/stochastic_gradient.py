@@ -31,8 +31,7 @@ import numpy as np
 
 from jaxprob.bayes.mcmc import Chains
 from jaxprob.bayes.step_sizes import CyclicalStepSize, require_count, require_positive
-from jaxprob.objectives import GaussianPrior
-from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_sum
 from jaxprob.objectives.maximum_a_posteriori import Prior
 from jaxprob.types import Array, Batch, Key, Params
 
@@ -67,7 +66,7 @@ def minibatch_log_joint(
             "minibatch_log_joint: num_data must be the number of rows of the whole data set, at "
             f"least 1; got {num_data}. Write num_data=len(x_train)."
         )
-    if isinstance(prior, GaussianPrior) and prior.trainable:
+    if getattr(prior, "trainable", ()):
         raise ValueError(
             f"minibatch_log_joint: the prior {prior} has parts that are learned; a sampler needs "
             "numbers. Write GaussianPrior(scale)."
@@ -76,9 +75,7 @@ def minibatch_log_joint(
     def log_density(params: Params, batch: Batch) -> Array:
         prediction = model.apply({"params": params}, *(batch[name] for name in inputs))
         terms = log_likelihood_of_batch(prediction, batch)
-        if "weight" in batch:
-            terms = terms * batch["weight"]
-        return num_data / terms.shape[0] * jnp.sum(terms) + prior.log_prob(params)
+        return num_data / terms.shape[0] * weighted_sum(terms, batch) + prior.log_prob(params)
 
     return log_density
 

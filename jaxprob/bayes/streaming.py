@@ -21,6 +21,7 @@ Laplace approximations" (NeurIPS 2018), section 2.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -35,7 +36,8 @@ from jaxprob.bayes.curvature import (
     sum_over_rows,
 )
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
-from jaxprob.bayes.laplace import Laplace, LaplaceState, dot, warn_if_far
+from jaxprob.bayes.laplace import Laplace, LaplaceState
+from jaxprob.bayes.precision import dot, warn_if_far
 from jaxprob.objectives import GaussianPrior
 from jaxprob.types import Array, Batch, Key, Params
 
@@ -110,6 +112,7 @@ def update(
     start: Any = None,
     fisher: str = "expected",
     chunk_size: int = 256,
+    inputs: Sequence[str] = ("x",),
 ) -> Any:
     """Returns the posterior after new data, with the present one as its prior.
 
@@ -132,6 +135,7 @@ def update(
         of the model for `Laplace`.
       fisher: "expected" or "observed", of a `GaussianPosterior`; `Laplace` has its own.
       chunk_size: Rows at a time, likewise.
+      inputs: Entries of the data that the model takes, in order, likewise.
 
     Raises:
       ValueError: No key where draws are needed, or numbers out of their range.
@@ -148,7 +152,7 @@ def update(
     _require_blocks("update", posterior)
     if key is None:
         raise ValueError("update: a GaussianPosterior is updated with draws. Write key=....")
-    options = (num_steps, num_samples, fisher, chunk_size)
+    options = (num_steps, num_samples, fisher, chunk_size, tuple(inputs))
     begin = (params if start is None else start)["posterior"]
     blocks = _natural_steps(posterior, options, params["posterior"], begin, data, key, step_size)
     return {**params, "posterior": blocks}
@@ -228,7 +232,7 @@ def _to_mode(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _natural_steps(
     q: GaussianPosterior,
-    options: tuple[int, int, str, int],
+    options: tuple[int, int, str, int, tuple[str, ...]],
     old: dict,
     begin: dict,
     data: Batch,
@@ -236,7 +240,7 @@ def _natural_steps(
     step_size: Array | float,
 ) -> dict:
     """The blocks of q after `num_steps` natural-gradient steps from `begin`, with prior `old`."""
-    num_steps, num_samples, fisher, chunk_size = options
+    num_steps, num_samples, fisher, chunk_size, inputs = options
     diagonal = q.covariance == "diagonal"
     names = sorted(old)
     centre = {name: old[name]["loc"] for name in names}
@@ -244,7 +248,7 @@ def _natural_steps(
 
     def predict(w: dict, rows: Batch) -> Any:
         params = q.mean({"posterior": {name: {"loc": w[name]} for name in names}})
-        return q.model.apply({"params": params}, rows["x"])
+        return q.model.apply({"params": params}, *(rows[name] for name in inputs))
 
     def expectations(loc: dict, precision: dict, key: Key) -> tuple[dict, dict, dict]:
         """E_q of gradient and curvature, and the draws."""

@@ -27,7 +27,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxprob.bayes import gaussian_block
 from jaxprob.bayes.forward import Forward
-from jaxprob.nn.application import as_params, as_variables, average_over_draws
+from jaxprob.nn.application import as_params, as_variables, average_over_draws, mode_options
 from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior
 from jaxprob.types import Array, ArrayLike, Key, Params
 
@@ -77,7 +77,8 @@ def layer_block(
         for name, leaf in prior.init(loc.shape[0], loc.dtype).items()
     }
     kl = gaussian_block.kl_to_prior(block, *prior.moments(learned)) + prior.own_kl(learned)
-    module.sow("kl", "kl", kl, reduce_fn=jnp.add, init_fn=lambda: jnp.zeros((), loc.dtype))
+    # a layer that is called twice has one set of weights, and pays for it once
+    module.sow("kl", "kl", kl, reduce_fn=lambda _, new: new, init_fn=lambda: None)
     return block
 
 
@@ -101,7 +102,7 @@ def noisy_map(
     if estimator == "weights":
         eps = jax.random.normal(key, (1, size), loc.dtype)
         return linear(x, gaussian_block.sample(block, eps)[0])
-    scale = jnp.diagonal(gaussian_block.scale_tril(block))
+    scale = gaussian_block.diagonal_scale(block)
     mean = linear(x, loc)
     if estimator == "local":
         variance = linear(x**2, scale**2)
@@ -146,10 +147,11 @@ class VariationalLayers:
         variables = as_variables(params)
         others = [name for name in variables if name != "params"]
         mutable = ["kl", *(others if train else [])]
+        options = mode_options(self.model, train)
         arrays = tuple(jnp.asarray(x) for x in inputs)
 
         def one_draw(draw_key: Key):
-            return self.model.apply(variables, *arrays, draw_key, mutable=mutable)
+            return self.model.apply(variables, *arrays, draw_key, mutable=mutable, **options)
 
         predictions, state = jax.vmap(one_draw)(jax.random.split(key, num_samples))
         state = dict(state)

@@ -142,7 +142,13 @@ class Predictive(MixtureSameFamily):
         marginal = self.marginal().components_distribution
         if isinstance(marginal, distrax.Bernoulli):
             return jnp.stack([1.0 - marginal.probs, marginal.probs], axis=-1)
-        return None
+        return marginal.probs if isinstance(marginal, distrax.Categorical) else None
+
+    def _class_probs(self) -> Array | None:
+        """The same where the events are classes, of which there is no mean: `[..., S, K]`."""
+        inner = self.components_distribution
+        inner = getattr(inner, "distribution", inner)
+        return self._outcomes() if isinstance(inner, distrax.Categorical) else None
 
     @property
     def aleatoric(self) -> Array:
@@ -150,10 +156,10 @@ class Predictive(MixtureSameFamily):
 
         Over classes that of each indicator, `[*batch, K]`.
         """
-        inner, axis = self.components_distribution, len(self.batch_shape)
-        if isinstance(inner, distrax.Categorical):
-            return jnp.mean(inner.probs * (1.0 - inner.probs), axis=axis)
-        return jnp.mean(inner.variance(), axis=axis)
+        probs = self._class_probs()
+        if probs is not None:
+            return jnp.mean(probs * (1.0 - probs), axis=-2)
+        return jnp.mean(self.components_distribution.variance(), axis=len(self.batch_shape))
 
     @property
     def epistemic(self) -> Array:
@@ -161,10 +167,10 @@ class Predictive(MixtureSameFamily):
 
         Over classes that of each probability, `[*batch, K]`.
         """
-        inner, axis = self.components_distribution, len(self.batch_shape)
-        if isinstance(inner, distrax.Categorical):
-            return jnp.var(inner.probs, axis=axis)
-        return jnp.var(inner.mean(), axis=axis)
+        probs = self._class_probs()
+        if probs is not None:
+            return jnp.var(probs, axis=-2)
+        return jnp.var(self.components_distribution.mean(), axis=len(self.batch_shape))
 
     @property
     def mutual_information(self) -> Array:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jaxprob.types import Key, Params
 
-__all__ = ["as_params", "as_variables", "average_over_draws", "call"]
+__all__ = ["as_params", "as_variables", "average_over_draws", "call", "mode_options"]
 
 WHEN_TRAINING = {
     "train": True,
@@ -74,11 +74,8 @@ def call(
       What the module returns, and the new value of its collections other than "params" (empty in
       prediction, or where there are none).
     """
-    accepted = inspect.signature(type(model).__call__).parameters
-    options: dict[str, Any] = {
-        name: value is train for name, value in WHEN_TRAINING.items() if name in accepted
-    }
-    if "key" in accepted:
+    options = mode_options(model, train)
+    if "key" in inspect.signature(type(model).__call__).parameters:
         options["key"] = key if train else None
     if not train:
         return model.apply(variables, *inputs, **options), {}
@@ -88,6 +85,12 @@ def call(
         return model.apply(variables, *inputs, rngs=rngs, **options), {}
     output, state = model.apply(variables, *inputs, rngs=rngs, mutable=mutable, **options)
     return output, dict(state)
+
+
+def mode_options(model: nn.Module, train: bool) -> dict[str, Any]:
+    """Returns the arguments by which a module is told whether it is trained."""
+    accepted = inspect.signature(type(model).__call__).parameters
+    return {name: value is train for name, value in WHEN_TRAINING.items() if name in accepted}
 
 
 def average_over_draws(collections: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ __all__ = [
     "pinball",
     "poisson_nll",
     "weighted_mean",
+    "weighted_sum",
 ]
 
 
@@ -159,19 +160,30 @@ def _like_y(batch: Batch, name: str, y: Array) -> Array | None:
     return value
 
 
+def weighted_sum(values: Array, batch: Batch) -> Array:
+    """Returns the sum of `values` `[B]`, each row counting `batch["weight"]` times if there."""
+    if batch.get("weight") is None:
+        return jnp.sum(values)
+    return jnp.sum(values * _weights(values, batch))
+
+
 def weighted_mean(values: Array, batch: Batch) -> Array:
     """Returns the mean of `values` `[..., B]`, its rows weighted by `batch["weight"]` if there."""
-    weight = batch.get("weight")
-    if weight is None:
+    if batch.get("weight") is None:
         return jnp.mean(values)
-    weight = jnp.asarray(weight, values.dtype)
+    weight = _weights(values, batch)
+    shares = (weight / jnp.sum(weight)).reshape((1,) * (values.ndim - 1) + (-1,))
+    return jnp.mean(jnp.sum(values * shares, axis=-1))
+
+
+def _weights(values: Array, batch: Batch) -> Array:
+    weight = jnp.asarray(batch["weight"], values.dtype)
     if weight.shape != values.shape[-1:]:
         raise ValueError(
             f'batch["weight"] has shape {weight.shape}; expected one weight for each row, '
             f"{values.shape[-1:]}."
         )
-    shares = (weight / jnp.sum(weight)).reshape((1,) * (values.ndim - 1) + (-1,))
-    return jnp.mean(jnp.sum(values * shares, axis=-1))
+    return weight
 
 
 def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:

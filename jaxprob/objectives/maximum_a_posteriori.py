@@ -14,7 +14,7 @@ import jax
 
 from jaxprob.nn.application import as_variables
 from jaxprob.objectives.likelihood import negative_log_likelihood
-from jaxprob.objectives.priors import GaussianPrior, require_positive
+from jaxprob.objectives.priors import require_positive
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["dropout_precision", "map_loss"]
@@ -55,7 +55,7 @@ def map_loss(
         `bayes.negative_elbo` is for), or (from the loss) a selection without any weight.
     """
     require_positive("map_loss", num_data=num_data)
-    if isinstance(prior, GaussianPrior) and prior.trainable:
+    if getattr(prior, "trainable", ()):
         raise ValueError(
             "map_loss: the prior is fixed here; maximising over its parameters too would shrink "
             "it without bound. Use bayes.GaussianPosterior(prior=...) to learn it."

@@ -136,6 +136,11 @@ class Checkpoints:
                     )
                 self._manager.delete(step)
                 continue
+            if steps is not None and meta["steps"] > steps:
+                raise ValueError(
+                    f"fit: the run in {self._path} has taken {meta['steps']} steps already; got "
+                    f"steps={steps}. Give at least as many, or another directory."
+                )
             if meta["epoch"] > length:
                 raise ValueError(
                     f"fit: the run in {self._path} is {meta['epoch']} epochs long already; got a "
@@ -198,7 +203,8 @@ class Checkpoints:
         items |= {f"history {i:05d}": history[n][:epoch] for i, n in enumerate(history)}
         # The loop donates its buffers to its next call, while these are still being written.
         items = {name: jnp.copy(leaf) for name, leaf in items.items() if leaf.size}
-        meta = {"run": self._run, "epoch": epoch, "cut": cut}
+        taken = int(np.max(to_host(member.train.step)))
+        meta = {"run": self._run, "epoch": epoch, "cut": cut, "steps": taken}
         args = self._ocp.args
         self._manager.save(
             epoch,

@@ -148,6 +148,22 @@ def validation_error(fitted: "Fitted", member: int | None, step: int) -> NonFini
     )
 
 
+def forgotten_error(fitted: "Fitted", member: int | None, step: int) -> NonFiniteError:
+    """Returns the error of a step that failed before the checkpoint from which the run went on."""
+    return NonFiniteError(
+        f"training{_who(member)} stopped at step {step}: it was not finite, in the run that wrote "
+        "the checkpoint; that run's error named the term. The last finite params are kept in "
+        "error.fitted.params.",
+        fitted=fitted,
+        term="unknown",
+        step=step,
+        epoch=None,
+        batch=None,
+        rows=None,
+        member=member,
+    )
+
+
 def _who(member: int | None) -> str:
     return "" if member is None else f" of member {member}"
 

@@ -59,6 +59,11 @@ class ShortLoss:
         """Passed on from the loss."""
         return getattr(self.loss_fn, "uses_step", False)
 
+    @property
+    def evaluate(self) -> "ShortLoss":
+        """The loss for validation, in the same dtype."""
+        return ShortLoss(getattr(self.loss_fn, "evaluate", self.loss_fn), self.dtype)
+
     def __call__(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         with nn.intercept_methods(functools.partial(_contract_in, jnp.dtype(self.dtype))):
             return self.loss_fn(params, batch, key)

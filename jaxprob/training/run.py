@@ -14,7 +14,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprob.training.checkpoint import Checkpoints, describe_run
 from jaxprob.training.data import as_device_data, num_rows, step_key
-from jaxprob.training.diagnose import raise_non_finite, step_error, to_local, validation_error
+from jaxprob.training.diagnose import (
+    forgotten_error,
+    raise_non_finite,
+    step_error,
+    to_local,
+    validation_error,
+)
 from jaxprob.training.loop import (
     LoopState,
     Member,
@@ -198,8 +204,10 @@ def _finish_stream(plan: Plan, stream: Stream) -> Fitted:
         number = int(np.argmin(finite & valid)) if plan.ensemble else None
         one = to_local(member, number)
         failure = stream.failures.get(number)
-        if failure is None or one.finite:
+        if one.finite:
             raise validation_error(fitted, number, int(one.train.step))
+        if failure is None:
+            raise forgotten_error(fitted, number, int(one.train.step))
         batch = {name: jnp.asarray(to_host(value)) for name, value in failure.batch.items()}
         place_of = (failure.epoch, failure.index)
         key = step_key(one.key, *place_of)

@@ -56,6 +56,19 @@ def test_coin_flips_of_several_elements():
         p.entropy()
 
 
+def test_several_class_targets():
+    logits = RNG.normal(0.0, 2.0, (S, B, 2, K))
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    p = Predictive(Independent(Categorical(logits=logits), 1))
+    mean = probs.mean(0)
+    np.testing.assert_allclose(p.probs, mean, rtol=1e-12)
+    np.testing.assert_array_equal(p.mode(), mean.argmax(-1))
+    information = entropy(mean) - entropy(probs).mean(0)
+    np.testing.assert_allclose(p.mutual_information, information, rtol=1e-9)
+    np.testing.assert_allclose(p.epistemic, probs.var(0), rtol=1e-12)
+    np.testing.assert_allclose(p.aleatoric, (probs * (1 - probs)).mean(0), rtol=1e-12)
+
+
 def test_entropy_of_scalars_is_that_of_the_mixture():
     loc = np.array([[-1.0], [0.5], [2.0]])
     p = Predictive(Normal(loc, 0.7))

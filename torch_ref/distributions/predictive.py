@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_ref.distributions.base import Distribution, log_sum_exp
+from torch_ref.distributions.bernoulli import Bernoulli
 from torch_ref.distributions.categorical import Categorical, OneHotCategorical
 from torch_ref.distributions.mixture import MixtureSameFamily, move_batch_axis
 
@@ -53,7 +54,7 @@ class Predictive(MixtureSameFamily):
         if isinstance(inner, Categorical | OneHotCategorical):
             return inner.probs
         marginal = self.marginal().component_distribution
-        if isinstance(marginal, torch.distributions.Bernoulli):
+        if isinstance(marginal, Bernoulli):
             return torch.stack([1 - marginal.probs, marginal.probs], dim=-1)
         return None
 
