@@ -110,9 +110,14 @@ def noisy_map(
     weight_key, in_key, out_key = jax.random.split(key, 3)
     deviation = scale * jax.random.normal(weight_key, (size,), loc.dtype)
     inner = (1,) * (x.ndim - 2)  # one sign for a channel, at all positions
-    signs = jax.random.rademacher(in_key, (x.shape[0], *inner, x.shape[-1]), loc.dtype)
-    flips = jax.random.rademacher(out_key, (x.shape[0], *inner, mean.shape[-1]), loc.dtype)
+    signs = _signs(in_key, (x.shape[0], *inner, x.shape[-1]), loc.dtype)
+    flips = _signs(out_key, (x.shape[0], *inner, mean.shape[-1]), loc.dtype)
     return mean + flips * linear(x * signs, deviation)
+
+
+def _signs(key: Key, shape: tuple[int, ...], dtype: Any) -> Array:
+    """-1 or 1, the coin being thrown in this dtype whatever the default is."""
+    return 2 * jax.random.bernoulli(key, jnp.asarray(0.5, dtype), shape).astype(dtype) - 1
 
 
 class VariationalLayers:

@@ -84,9 +84,15 @@ def noisy_map(
     weight_key, in_key, out_key = jrandom.split(key, 3)
     error = jrandom.normal(weight_key, (len(deviation),), dtype=dtype) * deviation
     middle = [1] * (x.dim() - 2)
-    flip_in = jrandom.rademacher(in_key, (x.shape[0], *middle, x.shape[-1]), dtype)
-    flip_out = jrandom.rademacher(out_key, (x.shape[0], *middle, mean.shape[-1]), dtype)
+    flip_in = _signs(in_key, (x.shape[0], *middle, x.shape[-1]), dtype)
+    flip_out = _signs(out_key, (x.shape[0], *middle, mean.shape[-1]), dtype)
     return mean + linear(x * flip_in, error) * flip_out
+
+
+def _signs(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """-1 or 1 with equal probability."""
+    heads = jrandom.bernoulli(key, torch.tensor(0.5, dtype=dtype), shape)
+    return torch.where(heads, 1.0, -1.0).to(dtype)
 
 
 class VariationalLayers:
