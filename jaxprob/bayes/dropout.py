@@ -29,7 +29,8 @@ from jaxprob.nn import Dropout
 from jaxprob.nn.application import as_params, as_variables, mode_options
 from jaxprob.nn.initializers import param_dtype
 from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_mean
-from jaxprob.objectives.maximum_a_posteriori import Prior
+from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
+from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["DropoutModel", "MCDropout"]
@@ -129,7 +130,7 @@ class MCDropout:
 
     def loss(
         self,
-        prior: Prior | None = None,
+        prior: Prior | HierarchicalGaussianPrior | None = None,
         num_data: int | None = None,
         inputs: Sequence[str] = ("x",),
     ) -> LossFn:
@@ -156,12 +157,7 @@ class MCDropout:
                 "MCDropout.loss: num_data must be the number of rows of the training set where "
                 f"there is a prior; got {num_data}. Write num_data=len(x_train)."
             )
-
-        if getattr(prior, "trainable", ()):
-            raise ValueError(
-                f"MCDropout.loss: the prior is fixed here; {prior} has parts that are learned. "
-                "Write GaussianPrior(scale)."
-            )
+        fixed = None if prior is None else fixed_prior("MCDropout.loss", prior)
 
         def in_mode(train: bool) -> LossFn:
             def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
@@ -176,8 +172,8 @@ class MCDropout:
                 nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
                 metrics: dict[str, Any] = {"nll": nll}
                 loss = nll
-                if prior is not None and num_data is not None:
-                    metrics["log_prior"] = prior.log_prob(variables["params"])
+                if fixed is not None and num_data is not None:
+                    metrics["log_prior"] = fixed.log_prob(variables["params"])
                     loss = nll - metrics["log_prior"] / num_data
                 if state:
                     metrics["collections"] = dict(state)

@@ -12,14 +12,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_sum
-from jaxprob.objectives.maximum_a_posteriori import Prior
+from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
+from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.types import Array, Batch, Params
 
 __all__ = ["log_joint"]
 
 
 def log_joint(
-    model: nn.Module, prior: Prior, data: Batch, inputs: Sequence[str] = ("x",)
+    model: nn.Module,
+    prior: Prior | HierarchicalGaussianPrior,
+    data: Batch,
+    inputs: Sequence[str] = ("x",),
 ) -> Callable[[Params], Array]:
     """Returns the unnormalised log-posterior of the weights of a model.
 
@@ -36,16 +40,12 @@ def log_joint(
     Raises:
       ValueError: A prior whose parts are learned: a sampler has no place for them.
     """
-    if getattr(prior, "trainable", ()):
-        raise ValueError(
-            f"log_joint: the prior {prior} has parts that are learned; a sampler needs numbers. "
-            "Write GaussianPrior(scale), or learn them with bayes.GaussianPosterior first."
-        )
+    fixed = fixed_prior("log_joint", prior)
     arrays = {name: jnp.asarray(value) for name, value in data.items()}
 
     def log_density(params: Params) -> Array:
         prediction = model.apply({"params": params}, *(arrays[name] for name in inputs))
         terms = log_likelihood_of_batch(prediction, arrays)
-        return weighted_sum(terms, arrays) + prior.log_prob(params)
+        return weighted_sum(terms, arrays) + fixed.log_prob(params)
 
     return log_density

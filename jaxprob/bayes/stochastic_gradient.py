@@ -32,7 +32,8 @@ import numpy as np
 from jaxprob.bayes.mcmc import Chains
 from jaxprob.bayes.step_sizes import CyclicalStepSize, require_count, require_positive
 from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_sum
-from jaxprob.objectives.maximum_a_posteriori import Prior
+from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
+from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.types import Array, Batch, Key, Params
 
 __all__ = ["SGHMC", "SGLD", "minibatch_log_joint"]
@@ -42,7 +43,10 @@ ROWS = ("shuffled", "random")
 
 
 def minibatch_log_joint(
-    model: nn.Module, prior: Prior, num_data: int, inputs: Sequence[str] = ("x",)
+    model: nn.Module,
+    prior: Prior | HierarchicalGaussianPrior,
+    num_data: int,
+    inputs: Sequence[str] = ("x",),
 ) -> LogDensity:
     """Returns the unnormalised log-posterior of the weights as a minibatch estimates it.
 
@@ -66,16 +70,12 @@ def minibatch_log_joint(
             "minibatch_log_joint: num_data must be the number of rows of the whole data set, at "
             f"least 1; got {num_data}. Write num_data=len(x_train)."
         )
-    if getattr(prior, "trainable", ()):
-        raise ValueError(
-            f"minibatch_log_joint: the prior {prior} has parts that are learned; a sampler needs "
-            "numbers. Write GaussianPrior(scale)."
-        )
+    fixed = fixed_prior("minibatch_log_joint", prior)
 
     def log_density(params: Params, batch: Batch) -> Array:
         prediction = model.apply({"params": params}, *(batch[name] for name in inputs))
         terms = log_likelihood_of_batch(prediction, batch)
-        return num_data / terms.shape[0] * weighted_sum(terms, batch) + prior.log_prob(params)
+        return num_data / terms.shape[0] * weighted_sum(terms, batch) + fixed.log_prob(params)
 
     return log_density
 

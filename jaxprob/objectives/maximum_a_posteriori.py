@@ -14,7 +14,7 @@ import jax
 
 from jaxprob.nn.application import as_variables
 from jaxprob.objectives.likelihood import negative_log_likelihood
-from jaxprob.objectives.priors import require_positive
+from jaxprob.objectives.priors import HierarchicalGaussianPrior, require_positive
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["dropout_precision", "map_loss"]
@@ -29,9 +29,24 @@ class Prior(Protocol):
         ...
 
 
+def fixed_prior(owner: str, prior: Prior | HierarchicalGaussianPrior) -> Prior:
+    """Returns the prior if all its numbers are given; a point or a sampler cannot learn them.
+
+    Raises:
+      ValueError: A prior with parts that are learned.
+    """
+    if getattr(prior, "trainable", ()) or isinstance(prior, HierarchicalGaussianPrior):
+        raise ValueError(
+            f"{owner}: {prior} has parts that are learned, and only variational inference can "
+            "learn them. Write GaussianPrior(scale), or learn them with "
+            "bayes.GaussianPosterior(prior=...) first."
+        )
+    return prior
+
+
 def map_loss(
     model: nn.Module,
-    prior: Prior,
+    prior: Prior | HierarchicalGaussianPrior,
     num_data: int,
     inputs: Sequence[str] = ("x",),
     select: Callable[[str], bool] | None = None,
@@ -55,18 +70,15 @@ def map_loss(
         `bayes.negative_elbo` is for), or (from the loss) a selection without any weight.
     """
     require_positive("map_loss", num_data=num_data)
-    if getattr(prior, "trainable", ()):
-        raise ValueError(
-            "map_loss: the prior is fixed here; maximising over its parameters too would shrink "
-            "it without bound. Use bayes.GaussianPosterior(prior=...) to learn it."
-        )
+    # Maximised over its own parameters too, the density at the weights would have no bound.
+    fixed = fixed_prior("map_loss", prior)
     likelihood = negative_log_likelihood(model, inputs)
 
     def with_prior(likelihood: LossFn) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
             nll, metrics = likelihood(params, batch, key)
             weights = as_variables(params)["params"]
-            log_prior = prior.log_prob(_chosen(weights, select))
+            log_prior = fixed.log_prob(_chosen(weights, select))
             return nll - log_prior / num_data, {**metrics, "log_prior": log_prior}
 
         return loss_fn

@@ -124,8 +124,9 @@ def test_priors_that_cannot_serve_are_refused():
         lambda: objectives.map_loss(model, hierarchical, 16),
         lambda: bayes.log_joint(model, hierarchical, BATCH),
         lambda: bayes.minibatch_log_joint(model, hierarchical, 16),
+        lambda: bayes.MCDropout(model, X[:1]).loss(hierarchical, 16),
     ):
-        with pytest.raises(ValueError, match="learn"):
+        with pytest.raises(ValueError, match="parts that are learned"):
             make()
 
 

@@ -1,4 +1,8 @@
-"""An ensemble killed with SIGKILL at 20 random moments ends bit-equal to one left alone."""
+"""An ensemble killed with SIGKILL at random moments ends bit-equal to one left alone.
+
+Eight moments by default, as many as the environment variable JAXPROB_KILLS says otherwise: a life
+takes about fifteen seconds, most of which is the start of Python and of the compiler.
+"""
 
 import os
 import pathlib
@@ -11,7 +15,8 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-KILLS, EARLY = 20, 7
+KILLS = int(os.environ.get("JAXPROB_KILLS", "8"))
+EARLY = KILLS // 3
 ABOUT_THE_RUN = ("seconds_to_first_epoch", "epochs_run")
 
 
@@ -37,7 +42,7 @@ def committed(directory):
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_no_bit(tmp_path):
+def test_kills_change_no_bit(tmp_path):
     alone = life(str(tmp_path / "alone.npz"), "none", "0")
     alone.communicate(timeout=300)
     assert alone.returncode == 0
@@ -64,8 +69,8 @@ def test_twenty_kills_change_no_bit(tmp_path):
         progress.append(after - before)
         interrupted += saving
     print(f"epochs that each life has saved: {progress}; killed while saving: {interrupted}")
-    assert progress.count(0) >= 3, "some must have died before they saved anything"
-    assert sum(p > 0 for p in progress) >= 3, "some must have died after it"
+    assert progress.count(0) >= EARLY // 2, "some must have died before they saved anything"
+    assert sum(p > 0 for p in progress) >= KILLS // 4, "some must have died after it"
     last = life(str(tmp_path / "killed.npz"), str(directory), "0")
     last.communicate(timeout=300)
     assert last.returncode == 0
