@@ -81,6 +81,7 @@ class Stream:
         self._plan, self._data, self._validation = plan, data, validation
         self.member, self.done, self.history = member, 0, {}
         self.failures: dict[int | None, Failure] = {}
+        self._lost: set[int] = set()  # members that failed before the checkpoint: where, is unknown
         self.once = isinstance(data, Iterator)
         if self.once and plan.steps is None:
             raise ValueError(
@@ -126,6 +127,7 @@ class Stream:
         if self._plan.steps is not None:
             active = active & (member.train.step < self._plan.steps)
         self.member = self._placed(member._replace(active=active), 0)
+        self._lost = set(_failed(to_host(member.finite)))
         self.done = int(epoch)
         self.history = {name: list(to_host(v[: self.done])) for name, v in history.items()}
 
@@ -167,9 +169,10 @@ class Stream:
     def _looked(self, finite: Array, index: int, batch: Batch) -> bool:
         """Notes members that failed at this step; returns whether any goes on."""
         well = to_host(finite)
-        for m in np.flatnonzero(~np.atleast_1d(well)):
-            member = int(m) if self._plan.ensemble else None
-            self.failures.setdefault(member, Failure(member, self.done, index, batch))
+        for m in _failed(well):
+            if m not in self._lost:
+                member = m if self._plan.ensemble else None
+                self.failures.setdefault(member, Failure(member, self.done, index, batch))
         return bool(np.any(well))
 
     def _read(self, count: int | None) -> Iterator[Batch]:
@@ -260,6 +263,11 @@ def _finish_epoch(
         return Running(scored, sums, seen), history
 
     return _mapped(plan, one, 1)(running, epoch, validation)
+
+
+def _failed(well: np.ndarray) -> list[int]:
+    """Numbers of the members that are not well; a run without a member axis is number 0."""
+    return np.flatnonzero(~np.atleast_1d(well)).tolist()
 
 
 def _read_ahead(batches: Iterator[Any], prepare: Callable[[int, Any], Batch]) -> Iterator[Batch]:

@@ -367,6 +367,25 @@ def test_a_mixture_of_laplaces_under_vmap(network):
     assert bayes.predict(model, flat, X).batch_shape == (ROWS,)
 
 
+def test_one_object_is_traced_once():
+    calls = []
+
+    class Counted(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            calls.append(x.shape)
+            return Line()(x)
+
+    laplace = bayes.Laplace(Counted(), X[:1], "full", PRIOR)
+    params, traced = {"Line_0": {"w": jnp.asarray(exact_posterior()[0])}}, []
+    for _ in range(3):
+        state = laplace.tune_prior(laplace.fit(params, LINE))
+        laplace.predict_glm(state, X)
+        traced.append(len(calls))
+    assert traced == [traced[0]] * 3
+    assert traced[0] > 0
+
+
 @pytest.mark.slow
 def test_float32_stays_float32():
     data = {name: np.asarray(value, np.float32) for name, value in LABELS.items()}

@@ -120,11 +120,12 @@ def test_priors_that_cannot_serve_are_refused():
     with pytest.raises(ValueError, match="must be a GaussianPrior"):
         bayes.Laplace(model, X[:1], "full", LaplacePrior(0.1))
     hierarchical = HierarchicalGaussianPrior()
+    dropping = nn.Sequential([nn.Dropout(0.5, deterministic=False), model])
     for make in (
         lambda: objectives.map_loss(model, hierarchical, 16),
         lambda: bayes.log_joint(model, hierarchical, BATCH),
         lambda: bayes.minibatch_log_joint(model, hierarchical, 16),
-        lambda: bayes.MCDropout(model, X[:1]).loss(hierarchical, 16),
+        lambda: bayes.MCDropout(dropping, X[:1]).loss(hierarchical, 16),
     ):
         with pytest.raises(ValueError, match="parts that are learned"):
             make()

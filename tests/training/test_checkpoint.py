@@ -95,6 +95,9 @@ def test_steps_that_end_inside_an_epoch_go_on_from_its_start(tmp_path):
     with pytest.raises(ValueError, match="has taken 7 steps already; got steps=6"):
         run(tmp_path, steps=6)
     chex.assert_trees_all_equal(run(tmp_path, steps=9, every=10), run(steps=9))
+    run(tmp_path / "whole epochs", epochs=3)
+    with pytest.raises(ValueError, match="has taken 9 steps already; got steps=8"):
+        run(tmp_path / "whole epochs", steps=8)
 
 
 @pytest.mark.slow

@@ -120,18 +120,31 @@ def test_a_bad_batch_is_named_by_its_number():
         run(broken(), steps=5)
 
 
-def test_a_step_that_is_not_finite_is_named_by_its_batch():
-    def barrier(params, batch, key):
-        height = jnp.log(params["w"] - 0.5)
-        return params["w"] + 0 * height + 0 * jnp.mean(batch["y"]), {"height": height}
+def barrier(params, batch, key):
+    height = jnp.log(params["w"] - 0.5)
+    return params["w"] + 0 * height + 0 * jnp.mean(batch["y"]), {"height": height}
 
-    options = {"optimizer": optax.sgd(1.0), "epochs": 4}
+
+TOWARDS_IT = {"optimizer": optax.sgd(1.0), "epochs": 4}
+
+
+def test_a_step_that_is_not_finite_is_named_by_its_batch():
     with pytest.raises(NonFiniteError, match=r"step 5 \(epoch 1, batch 2\): height is nan") as e:
-        run(BATCHES, barrier, {"w": jnp.asarray(5.0)}, **options)
+        run(BATCHES, barrier, {"w": jnp.asarray(5.0)}, **TOWARDS_IT)
     assert (float(e.value.fitted.params["w"]), e.value.rows) == (0.0, None)
     start = {"w": jnp.asarray([20.0, 5.0])}
     with pytest.raises(NonFiniteError, match=r"of member 1 stopped at step 5 \(epoch 1, batch 2"):
-        run(BATCHES, barrier, start, fit_ensemble, **options)
+        run(BATCHES, barrier, start, fit_ensemble, **TOWARDS_IT)
+
+
+@pytest.mark.slow
+def test_a_member_that_failed_before_the_checkpoint_is_still_a_failure(tmp_path):
+    start = {"w": jnp.asarray([20.0, 5.0])}
+    options = {**TOWARDS_IT, "checkpoint_dir": tmp_path, "checkpoint_every": 1}
+    for message in (r"\(epoch 1, batch 2\)", "in the run that wrote the checkpoint"):
+        with pytest.raises(NonFiniteError, match=f"of member 1 stopped at step 5.*{message}") as e:
+            run(BATCHES, barrier, start, fit_ensemble, **options)
+        np.testing.assert_array_equal(e.value.fitted.params["w"], [8.0, 0.0])
 
 
 class Shuffled:
