@@ -30,9 +30,9 @@ VARIANTS = {
     "bring_your_own_torch.py": [([], ("in norm: epsilon", "No disagreement was found"))],
     "uncertainty_on_digits.py": [([], ("ensemble", "MC dropout"))],
 }
-"""Arguments of each run, and what it must print; the runs after the first are slow proofs."""
+"""Arguments of each run, and what it must print; all but the first of `QUICK` are slow proofs."""
 
-LONG = ("bnn_vs_ensemble.py", "streaming_posterior.py", "uncertainty_on_digits.py")
+QUICK = ("bayesian_regression.py", "bring_your_own_torch.py", "losses_are_likelihoods.py")
 
 FOLDERS = {"bring_your_own_torch.py": "mended.html"}
 """Examples that write a folder, with a file in it; the others write a picture."""
@@ -50,18 +50,37 @@ def run(path: pathlib.Path, *arguments: str) -> str:
     return result.stdout
 
 
+ALL_HELP = """
+import runpy, sys
+for path in sys.argv[1:]:
+    sys.argv = [path, "--help"]
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, path
+"""
+"""One process for all: each would import both frameworks anew."""
+
+
+def test_help():
+    arguments = [sys.executable, "-c", ALL_HELP, *map(str, EXAMPLES)]
+    out = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    helps = out.split("usage: ")[1:]
+    assert [text.split()[0] for text in helps] == [path.name for path in EXAMPLES]
+    for text in helps:
+        assert "--steps" in text
+        assert "--seed" in text
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_help(path):
-    out = run(path, "--help")
-    for option in ("--steps", "--seed"):
-        assert option in out
+def test_short(path):
     assert len(path.read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "printed"),
     [
-        pytest.param(name, *variant, marks=[pytest.mark.slow] if i or name in LONG else [])
+        pytest.param(name, *variant, marks=[] if name in QUICK and not i else [pytest.mark.slow])
         for name in VARIANTS
         for i, variant in enumerate(VARIANTS[name])
     ],

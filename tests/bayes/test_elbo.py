@@ -38,7 +38,7 @@ def log_likelihoods(q, params, key, num_samples):
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("num_samples", [1, 3])
+@pytest.mark.parametrize("num_samples", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_loss_is_its_two_parts(num_samples):
     q = bayes.GaussianPosterior(MODEL, X[:1])
     params, weight = start(q), np.array([1.0, 0.0, 2.0, 1.0, 0.5, 3.0])

@@ -49,14 +49,12 @@ def test_log_joint_is_likelihood_and_prior():
     np.testing.assert_allclose(weighted({"w": w}), expected + weight @ terms, rtol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler",
     [
         pytest.param(lambda p: bayes.NUTS(p, num_warmup=400), id="NUTS"),
-        pytest.param(
-            lambda p: bayes.HMC(p, num_warmup=400, num_steps=3), id="HMC",
-            marks=pytest.mark.slow,
-        ),
+        pytest.param(lambda p: bayes.HMC(p, num_warmup=400, num_steps=3), id="HMC"),
     ],
 )  # fmt: skip
 def test_draws_are_those_of_the_exact_posterior(sampler):
@@ -128,6 +126,7 @@ def test_eight_schools():
         assert abs(np.mean(found) - mean) < 0.1 * sd
 
 
+@pytest.mark.slow
 def test_a_diverging_sampler_warns():
     def funnel(w):
         return -0.5 * (w[0] / 3) ** 2 - 0.5 * (w[1] * jnp.exp(-w[0] / 2)) ** 2 - w[0] / 2

@@ -79,6 +79,7 @@ class Noisy(nn.Module):
         return heads.NormalHead()(nn.Dropout(0.9, deterministic=not train)(nn.Dense(4)(x)))
 
 
+@pytest.mark.slow
 def test_validation_in_short_floats_is_in_the_mode_of_prediction():
     params = Noisy().init(KEY, X)["params"]
     data = jax.tree.map(lambda v: v.astype(jnp.float32), BATCH)

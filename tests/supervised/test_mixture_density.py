@@ -56,6 +56,7 @@ def test_fifty_of_fifty_seeds_reach_the_best():
     assert np.ptp(held_out) < 0.05
 
 
+@pytest.mark.slow
 def test_a_few_seeds_beat_the_normal():
     """A normal prediction of this set has about -0.2 nats at best; the branches need a mixture."""
     trained, _, _ = train(3, 300)
