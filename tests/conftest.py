@@ -1,6 +1,7 @@
 """Float64, no silent rank promotion, and the type hook on every function of the package."""
 
 import json
+import os
 
 import jax
 import pytest
@@ -10,6 +11,8 @@ from jaxtyping import install_import_hook
 install_import_hook("jaxprob", "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
+# The reason stands in `parity_tests/conftest.py`.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1 " + os.environ.get("XLA_FLAGS", "")
 
 
 @pytest.fixture(autouse=True)
