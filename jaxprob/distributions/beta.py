@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.gamma_draws import log_gamma_draws
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
@@ -87,10 +88,12 @@ class Beta(Univariate, distrax.Beta):
 
     def _sample_n(self, key: Key, n: int) -> Array:
         shape = (n, *self.batch_shape)
-        a, b = self._concentration1, self._concentration0
-        return jax.random.beta(
-            key, jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape), shape, a.dtype
+        parameters = (self._concentration1, self._concentration0)
+        log_a, log_b = (
+            log_gamma_draws(own_key, jnp.broadcast_to(parameter, shape))
+            for own_key, parameter in zip(jax.random.split(key), parameters, strict=True)
         )
+        return jax.nn.sigmoid(log_a - log_b)
 
     def mean(self) -> Array:
         """Returns a / (a + b)."""

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.gamma_draws import gamma_draws
 from jaxprob.distributions.odds import (
     ODDS_CONSTRAINTS,
     LogitsOrProbs,
@@ -144,7 +145,7 @@ class NegativeBinomial(LogitsOrProbs):
         gamma_key, poisson_key = jax.random.split(key)
         shape, dtype = (n, *self.batch_shape), self._total_count.dtype
         count = jnp.broadcast_to(self._total_count, shape)
-        rate = jax.random.gamma(gamma_key, count, shape, dtype) * jnp.exp(self.logits)[None]
+        rate = gamma_draws(gamma_key, count) * jnp.exp(self.logits)[None]
         return jax.random.poisson(poisson_key, rate, shape).astype(dtype)
 
     def mean(self) -> Array:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.beta import Beta
+from jaxprob.distributions.gamma_draws import log_gamma_draws
 from jaxprob.distributions.slopes import by_column, with_slopes
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
@@ -106,8 +107,8 @@ class Dirichlet(Distribution, distrax.Dirichlet):
         return jnp.exp(self.log_prob(value))
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        a = self._concentration
-        return jax.random.dirichlet(key, a, (n, *self.batch_shape), a.dtype)
+        a = jnp.broadcast_to(self._concentration, (n, *self._concentration.shape))
+        return jax.nn.softmax(log_gamma_draws(key, a), axis=-1)
 
     def mean(self) -> Array:
         """Returns a / a_0 `[*batch, K]`."""

@@ -14,10 +14,10 @@ Univariate Distributions" vol. 1, 2nd ed., ch. 17.
 """
 
 import distrax
-import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.gamma_draws import gamma_draws
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
@@ -58,8 +58,7 @@ class _GammaBase(Univariate):
 
     def _standard_draws(self, key: Key, n: int) -> Array:
         shape = (n, *self.batch_shape)
-        a = jnp.broadcast_to(self._concentration, shape)
-        return jax.random.gamma(key, a, shape, self._rate.dtype)
+        return gamma_draws(key, jnp.broadcast_to(self._concentration, shape))
 
 
 class Gamma(_GammaBase, distrax.Gamma):

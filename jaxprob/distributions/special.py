@@ -86,7 +86,8 @@ _BINET_SLOPE = (
 )  # fmt: skip
 
 
-def _is_double(x: Array) -> bool:
+def is_double(x: Array) -> bool:
+    """Returns whether the numbers have more than 30 binary digits."""
     return jnp.finfo(x.dtype).nmant > 30
 
 
@@ -118,7 +119,7 @@ def _chebyshev_jvp(coefficients, primals, tangents):
 
 def binet_above_one(z: Array) -> Array:
     """Returns mu(z) for z >= 1, with the slopes of the series: for densities that state theirs."""
-    terms = _BINET if _is_double(z) else _BINET[:9]
+    terms = _BINET if is_double(z) else _BINET[:9]
     return _chebyshev(terms, reused(2.0 / z) - 1.0) / z
 
 
@@ -141,7 +142,7 @@ def binet_derivative(z: Array) -> Array:
     """Returns mu'(z)."""
     small = z < 1.0
     above = jnp.where(small, z + 1.0, z)
-    terms = _BINET_SLOPE if _is_double(z) else _BINET_SLOPE[:10]
+    terms = _BINET_SLOPE if is_double(z) else _BINET_SLOPE[:10]
     slope = _chebyshev(terms, reused(2.0 / above) - 1.0) / above / above
     below = jnp.where(small, z, 0.5)
     shift = jnp.log1p(1.0 / below) - 0.5 / below - 0.5 / (1.0 + below)
@@ -169,7 +170,7 @@ def log1p_minus_near(w: Array) -> Array:
     r = reused(w / (2.0 + w))
     # log(1 + w) = 2 atanh(r), and 2 r - w = -r w
     square, odd = r * r, jnp.zeros_like(r)
-    for k in range(33 if _is_double(w) else 15, 1, -2):
+    for k in range(33 if is_double(w) else 15, 1, -2):
         odd = odd * square + 1.0 / k
     return r * (2.0 * square * odd - w)
 
@@ -189,7 +190,7 @@ def log1p_minus(w: Array) -> Array:
 
 def log1p(w: Array) -> Array:
     """Returns log(1 + w); XLA's own loses two digits around |w| = 0.01 in float64."""
-    if not _is_double(w):
+    if not is_double(w):
         return jnp.log1p(w)
     near = jnp.abs(w) < 0.5
     inner = jnp.where(near, w, 0.0)
@@ -201,7 +202,7 @@ def expm1_minus(y: Array) -> Array:
     near = jnp.abs(y) < 0.7
     v = jnp.where(near, y, 0.0)
     series = jnp.ones_like(v)
-    for k in range(17 if _is_double(y) else 10, 2, -1):
+    for k in range(17 if is_double(y) else 10, 2, -1):
         series = 1.0 + series * v / k
     far = jnp.where(near, 1.0, y)
     return jnp.where(near, 0.5 * v * v * series, jnp.expm1(far) - far)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.gamma_draws import log_gamma_draws
 from jaxprob.distributions.special import (
     binet,
     binet_derivative,
@@ -112,10 +113,10 @@ class StudentT(Univariate):
 
     def _sample_n(self, key: Key, n: int) -> Array:
         normal_key, gamma_key = jax.random.split(key)
-        shape, dtype = (n, *self.batch_shape), self._loc.dtype
-        normal = jax.random.normal(normal_key, shape, dtype)
+        shape = (n, *self.batch_shape)
+        normal = jax.random.normal(normal_key, shape, self._loc.dtype)
         half = jnp.broadcast_to(0.5 * self._df, shape)
-        log_gamma = jax.random.loggamma(gamma_key, half, shape, dtype)
+        log_gamma = log_gamma_draws(gamma_key, half)
         z = normal * jnp.exp(0.5 * (jnp.log(half) - log_gamma))
         return self._loc[None] + self._scale[None] * z
 

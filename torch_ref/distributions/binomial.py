@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from torch_ref import random
+from torch_ref.distributions.gamma_draws import gamma_draws
 from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
 from torch_ref.distributions.tails import beta_tails
 
@@ -127,6 +128,6 @@ class NegativeBinomial(LogitsOrProbs):
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
         gamma_key, poisson_key = random.split(key).unbind(-2)
-        rate = random.gamma(gamma_key, self.total_count, shape, self.float_dtype())
+        rate = gamma_draws(gamma_key, self.total_count.detach(), shape)
         rate = rate * self.logits.detach().exp()
         return random.poisson(poisson_key, rate, shape).to(rate.dtype)

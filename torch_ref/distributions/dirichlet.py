@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.beta import Beta
-from torch_ref.distributions.gamma import log_gamma_draws
+from torch_ref.distributions.gamma_draws import log_gamma_draws
 from torch_ref.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,

@@ -19,6 +19,7 @@ __all__ = [
     "class_variance",
     "deviance",
     "digamma_minus_log",
+    "gamma_log_density",
     "log1p_square",
     "log_i0e",
     "log_probabilities",
@@ -166,3 +167,14 @@ def class_covariance(p: Tensor) -> Tensor:
     products = p.unsqueeze(-1) * p.unsqueeze(-2)
     apart = 1.0 - torch.eye(p.shape[-1], dtype=p.dtype)
     return torch.diag_embed(class_variance(p)) - apart * products
+
+
+def gamma_log_density(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Returns log Gamma(x; a, b) = -D(a, b x) - mu(a) + log(a / (2 pi)) / 2 - log x."""
+    zero = x == 0.0
+    safe = torch.where(zero, (a / b).detach(), x)
+    inner = -deviance(a, b * safe) - binet(a) + 0.5 * (a / (2 * math.pi)).log() - safe.log()
+    small = torch.where(zero, a, 1.0)
+    powers = power_log(small - 1.0, torch.where(zero, x, 1.0))
+    edge = a * b.log() - torch.lgamma(small) + powers - b * x
+    return torch.where(zero, edge, inner)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_ref import random
-from torch_ref.distributions.gamma import log_gamma_draws
+from torch_ref.distributions.gamma_draws import log_gamma_draws
 from torch_ref.distributions.special import binet, deviance, digamma_minus_log, log1p_square
 from torch_ref.distributions.tails import beta_tails
 from torch_ref.distributions.univariate import Univariate

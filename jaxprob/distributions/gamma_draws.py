@@ -1,0 +1,231 @@
+"""Gamma draws for whole arrays at once, and their slope towards the concentration.
+
+    alpha >= 1:   d = alpha - 1/3,  v = (1 + x / (3 sqrt(d)))^3 for normal x and uniform u;  d v is
+                  accepted if v > 0 and log u < x^2 / 2 + d (1 - v + log v)
+    alpha < 1:    gamma(alpha + 1) times u^(1 / alpha)
+
+At most 4.84 % of the proposals are rejected (at alpha = 1). So every element gets one proposal, the
+rejected ones are packed into a short array, and the attempts go on there. The numbers of an attempt
+depend on the key, the number of the attempt and the place of the element alone: one that needs more
+attempts does not move its neighbours.
+
+    d log z / d alpha = -dF(z; alpha) / d alpha / (z f(z; alpha)),   f, F of Gamma(alpha, 1)
+
+Twin: `torch_ref/distributions/gamma_draws.py`. Source: Marsaglia & Tsang, "A simple method for
+generating gamma variables" (ACM TOMS 26, 2000); Figurnov, Mohamed & Mnih, "Implicit
+reparameterization gradients" (NeurIPS 2018), eq. 6.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprob.distributions.special import (
+    digamma_minus_log,
+    expm1_minus,
+    is_double,
+    log1p_minus,
+    log_ratio,
+)
+from jaxprob.types import Array, Key
+
+__all__ = ["gamma_draws", "log_gamma_draws"]
+
+REJECTED = 0.0484  # the largest share, that of alpha = 1
+
+
+def gamma_draws(key: Key, a: Array) -> Array:
+    """Draws from Gamma(a, 1), with pathwise slopes.
+
+    Args:
+      key: A PRNG key.
+      a: Concentrations (> 0) `[*shape]`; each element is a draw of its own.
+
+    Returns:
+      Draws `[*shape]`; 0 where they are below the smallest number.
+    """
+    fixed = jax.lax.stop_gradient(a)
+    drawn = _draw(key, fixed)
+    boost = jnp.where(fixed < 1.0, jnp.exp(drawn.log_boost), 1.0)
+    return _with_slope(a, drawn.above_one * boost)
+
+
+def log_gamma_draws(key: Key, a: Array) -> Array:
+    """Draws the logarithms of the same numbers, which do not underflow for small a.
+
+    Args:
+      key: A PRNG key.
+      a: Concentrations (> 0) `[*shape]`.
+
+    Returns:
+      Logarithms `[*shape]`.
+    """
+    drawn = _draw(key, jax.lax.stop_gradient(a))
+    return _log_with_slope(a, jnp.log(drawn.above_one) + drawn.log_boost)
+
+
+class _Drawn(NamedTuple):
+    """A draw of concentration a, or of a + 1 where a < 1, and what is to be added to its log."""
+
+    above_one: Array
+    log_boost: Array
+
+
+def _draw(key: Key, a: Array) -> _Drawn:
+    small = a < 1.0
+    draw_key, boost_key = jax.random.split(key)
+    d = (jnp.where(small, a + 1.0, a) - 1.0 / 3.0).reshape(-1)
+    v = _accepted(draw_key, d)
+
+    def boosts() -> Array:
+        exponent = jax.random.exponential(boost_key, a.shape, a.dtype)
+        return jnp.where(small, -exponent / a, 0.0)
+
+    # Most arrays have none: half the time of a draw is saved.
+    log_boost = jax.lax.cond(jnp.any(small), boosts, lambda: jnp.zeros_like(a))
+    return _Drawn((d * v).reshape(a.shape), log_boost)
+
+
+def _proposed(x: Array, u: Array, d: Array) -> tuple[Array, Array]:
+    """Returns v, and whether it is accepted."""
+    e = x * (jax.lax.rsqrt(d) / 3.0)
+    positive = e > -1.0
+    e = jnp.where(positive, e, 0.0)
+    # 1 - v + log v for v = (1 + e)^3, in which d would make rounding large
+    curve = 3.0 * log1p_minus(e) - e * e * (3.0 + e)
+    return (1.0 + e) ** 3, positive & (jnp.log(u) < 0.5 * x * x + d * curve)
+
+
+def _accepted(key: Key, d: Array) -> Array:
+    """Returns for each d `[N]` the first v that is accepted."""
+    (size,), dtype = d.shape, d.dtype
+    normal_key, uniform_key, again_key = jax.random.split(key, 3)
+    v, done = _proposed(
+        jax.random.normal(normal_key, (size,), dtype),
+        jax.random.uniform(uniform_key, (size,), dtype),
+        d,
+    )
+    # Eight standard deviations above the mean; if there are more, the loop goes round again.
+    room = min(size, 1 + int(REJECTED * size + 8.0 * math.sqrt(REJECTED * size)))
+
+    def attempt(number: Array, place: Array, d: Array) -> tuple[Array, Array]:
+        keys = jax.random.split(jax.random.fold_in(again_key, number))
+        place_keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(keys, place)
+        x = jax.vmap(lambda k: jax.random.normal(k, (), dtype))(place_keys[0])
+        u = jax.vmap(lambda k: jax.random.uniform(k, (), dtype))(place_keys[1])
+        return _proposed(x, u, d)
+
+    def pack(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        v, done = state
+        count = jnp.cumsum(~done, dtype=jnp.int32)
+        place = jnp.searchsorted(count, jnp.arange(1, room + 1, dtype=jnp.int32))
+        own = d.at[place].get(mode="fill", fill_value=1.0)
+
+        def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            number, found, done = state
+            new, good = attempt(number, place, own)
+            return number + 1, jnp.where(done, found, new), done | good
+
+        start = (jnp.ones((), jnp.uint32), jnp.ones_like(own), place >= size)
+        _, found, _ = jax.lax.while_loop(lambda s: ~jnp.all(s[2]), again, start)
+        return v.at[place].set(found, mode="drop"), done.at[place].set(True, mode="drop")
+
+    v, _ = jax.lax.while_loop(lambda s: ~jnp.all(s[1]), pack, (v, done))
+    return v
+
+
+@jax.custom_jvp
+def _with_slope(a: Array, z: Array) -> Array:
+    del a
+    return z
+
+
+@_with_slope.defjvp
+def _with_slope_jvp(primals, tangents):
+    (a, z), (dot, _) = primals, tangents
+    positive = jnp.where(z > 0.0, z, 1.0)
+    return z, dot * z * log_slope(a, positive, jnp.log(positive))
+
+
+@jax.custom_jvp
+def _log_with_slope(a: Array, log_z: Array) -> Array:
+    del a
+    return log_z
+
+
+@_log_with_slope.defjvp
+def _log_with_slope_jvp(primals, tangents):
+    (a, log_z), (dot, _) = primals, tangents
+    return log_z, dot * log_slope(a, jnp.exp(log_z), log_z)
+
+
+def log_slope(a: Array, z: Array, log_z: Array) -> Array:
+    """Returns d log z / d a at a fixed probability F(z; a).
+
+    With u = log t the distribution is exp(a u - e^u) / Gamma(a), its slope towards a has the factor
+    u - psi(a), and that integrates to 0: the tail on either side will do.
+
+        z <= 1:  e^z sum_k (-z)^k / k! (c / (a + k) + 1 / (a + k)^2),   c = psi(a) - log z
+        else     integral_0^inf (t - s c) exp(-z (e^(s t) - 1 - s t) - s (z - a) t) dt
+
+    with s = 1 for the upper tail and -1 for the lower, by Gauss and Legendre's rule up to where
+    nothing is left.
+
+    Args:
+      a: Concentrations `[...]`.
+      z: Draws `[...]`; may be 0 where only their logarithm is a number.
+      log_z: Their logarithms `[...]`.
+
+    Returns:
+      Slopes `[...]`.
+    """
+    small = a < 1.0
+    psi = digamma_minus_log(jnp.where(small, a + 1.0, a))
+    above_one = psi + jnp.log1p(a) - log_z  # psi(a + 1) - log z, for a < 1
+    ratio = log_ratio(jnp.maximum(z, jnp.finfo(z.dtype).tiny), a)
+    c = jnp.where(small, above_one - 1.0 / a, psi - jnp.where(z > 0.0, ratio, log_z - jnp.log(a)))
+    first = jnp.where(small, above_one, c + 1.0 / a) / a
+    return jnp.where(z <= 1.0, _series(a, jnp.minimum(z, 1.0), c, first), _quadrature(a, z, c))
+
+
+def _series(a: Array, z: Array, c: Array, first: Array) -> Array:
+    power, total = jnp.ones_like(z), first
+    for k in range(1, 19 if is_double(z) else 11):
+        power = power * (-z / k)
+        inverse = 1.0 / (a + k)
+        total = total + power * inverse * (c + inverse)
+    return jnp.exp(z) * total
+
+
+def _quadrature(a: Array, z: Array, c: Array) -> Array:
+    z = jnp.maximum(z, 1.0)
+    above = z > a - 0.7 * jnp.sqrt(a)  # the upper tail ends sooner and is smoother
+    sign = jnp.where(above, 1.0, -1.0)
+    gap = sign * (z - a)
+    # The exponent is at least gap t + curve t^2, below a up to t = 1, and there a line afterwards.
+    nodes, weights, largest = _RULES[is_double(z)]
+    nodes, weights = jnp.asarray(nodes, z.dtype), jnp.asarray(weights, z.dtype)
+    curve = z * jnp.where(above, 1.0 / 2.0, 1.0 / 3.0)
+    end = 2.0 * largest / (gap + jnp.sqrt(gap * gap + 4.0 * curve * largest))
+    line = jnp.maximum(1.0, (largest + z) / a)
+    exponential = jnp.log(2.0 * largest / z + 3.0)
+    end = jnp.where(above, jnp.minimum(end, exponential), jnp.where(end > 1.0, line, end))
+
+    def add(i: Array, total: Array) -> Array:
+        t = end * nodes[i]
+        exponent = z * expm1_minus(sign * t) + gap * t
+        return total + weights[i] * (t - sign * c) * jnp.exp(-exponent)
+
+    return end * jax.lax.fori_loop(0, len(nodes), add, jnp.zeros_like(z))
+
+
+def _rule(count: int, largest: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Gauss and Legendre's nodes and weights on [0, 1], and the exponent where it may end."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return 0.5 * (nodes + 1.0), 0.5 * weights, largest
+
+
+_RULES = {False: _rule(14, 17.0), True: _rule(36, 38.0)}

@@ -1,0 +1,95 @@
+"""Gamma draws against SciPy, their slopes against mpmath."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from jaxprob.distributions import gamma_draws as module
+from jaxprob.distributions.gamma_draws import gamma_draws, log_gamma_draws, log_slope
+
+KEY = jax.random.key(3)
+CONCENTRATIONS = [1e-4, 0.1, 0.5, 0.99, 1.0, 1.5, 3.0, 10.0, 100.0, 1e4, 1e8]
+LEVELS = [1e-6, 0.05, 0.3, 0.5, 0.8, 1 - 1e-6]
+
+
+def exact_slope(a: float, log_z: float) -> float:
+    """-(dF / da) / (z f) by mpmath: a series for z < 1, else its own quadrature of a tail."""
+    with mpmath.workdps(40):
+        a, s = mpmath.mpf(a), mpmath.mpf(log_z)
+        z, c = mpmath.exp(s), mpmath.psi(0, a) - s
+        if z < 1:
+            terms = ((-z) ** k / mpmath.factorial(k) * (c / (a + k) + (a + k) ** -2)
+                     for k in range(40))  # fmt: skip
+            return float(mpmath.exp(z) * sum(terms))
+        sign = 1 if z > a else -1
+
+        def integrand(t):
+            return (t - sign * c) * mpmath.exp(z - z * mpmath.exp(sign * t) + sign * a * t)
+
+        last = 7 if sign > 0 else 7 + 200 / a
+        ends = [x / mpmath.sqrt(max(a, z)) for x in (0, 1, 2, 4, 8, 16, 32)]
+        return float(mpmath.quad(integrand, [*(x for x in ends if x < last), last]))
+
+
+@pytest.fixture(scope="module")
+def slopes():
+    """Concentrations, logarithms of quantiles and exact slopes, all in one row each."""
+    rows = []
+    for a in CONCENTRATIONS:
+        for level in LEVELS:
+            z = scipy.stats.gamma.ppf(level, a)
+            # where nothing is left of z its logarithm is known: F = z^a / Gamma(a + 1)
+            log_z = (
+                np.log(z) if z > 1e-9 else (np.log(level) + np.log(scipy.special.gamma(a + 1))) / a
+            )
+            rows.append((a, log_z, exact_slope(a, log_z)))
+    return np.array(rows).T
+
+
+# Rounding of log z moves z itself, by |log z| ulp; near the mean of a large one that is all.
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 3e-7), ("float64", 1e-12)])
+def test_slope_is_exact(slopes, dtype, bound):
+    a, log_z, expected = slopes
+    z = np.exp(log_z).astype(dtype)
+    found = jax.jit(log_slope)(jnp.asarray(a, dtype), jnp.asarray(z), jnp.asarray(log_z, dtype))
+    assert found.dtype == dtype
+    conditioning = 1.0 + np.sqrt(a) * (a > 100)
+    assert np.max(np.abs(found / expected - 1.0) / conditioning) < bound
+
+
+@pytest.mark.parametrize("draws", [gamma_draws, lambda k, a: jnp.exp(log_gamma_draws(k, a))])
+def test_draws_follow_the_distribution(draws):
+    a = jnp.asarray([0.05, 0.5, 1.0, 1.2, 4.0, 300.0])
+    found = np.asarray(jax.jit(draws)(KEY, jnp.broadcast_to(a, (20_000, 6))))
+    for column, concentration in zip(found.T, np.asarray(a), strict=True):
+        assert scipy.stats.kstest(column, "gamma", (concentration,)).pvalue > 1e-3
+
+
+def test_an_element_does_not_move_its_neighbours(monkeypatch):
+    a = jnp.where(jnp.arange(2000) % 3 == 0, 0.4, 1.1)
+    expected = gamma_draws(KEY, a)
+    other = gamma_draws(KEY, a.at[7].set(50.0))
+    np.testing.assert_array_equal(np.delete(other, 7), np.delete(expected, 7))
+    # With room for a few of the rejected at a time the loop goes round again, to the same numbers.
+    monkeypatch.setattr(module, "REJECTED", 1e-5)
+    np.testing.assert_array_equal(gamma_draws(KEY, a), expected)
+    keys = jax.random.split(KEY, 3)
+    apart = jnp.stack([gamma_draws(key, a) for key in keys])
+    np.testing.assert_array_equal(jax.vmap(gamma_draws, (0, None))(keys, a), apart)
+
+
+def test_slopes_of_draws_that_underflow():
+    a = jnp.full(50, 1e-3)
+    logs, slope = jax.value_and_grad(lambda a: jnp.sum(log_gamma_draws(KEY, a)))(a)
+    exact = (scipy.special.digamma(1 + 1e-3) - log_gamma_draws(KEY, a)) / 1e-3
+    np.testing.assert_allclose(slope, exact, rtol=1e-3)
+    assert np.isfinite(logs)
+    assert np.isfinite(jax.grad(lambda a: jnp.sum(gamma_draws(KEY, a)))(a)).all()
+
+
+def test_no_draws():
+    assert gamma_draws(KEY, jnp.ones((3, 0))).shape == (3, 0)

@@ -1,0 +1,79 @@
+"""Gamma draws by rejection, where an attempt depends on the key, its number and the place alone.
+
+Twin of `jaxprob/distributions/gamma_draws.py`. The slope towards the concentration is that of the
+distribution function over the density, from `tails.py`: no code or formula is shared with the
+quadrature there.
+"""
+
+import torch
+from torch import Tensor
+
+from torch_ref import random
+from torch_ref.distributions.special import gamma_log_density
+from torch_ref.distributions.tails import gamma_tails
+
+__all__ = ["gamma_draws", "log_gamma_draws"]
+
+
+def gamma_draws(key: Tensor, a: Tensor, shape: torch.Size) -> Tensor:
+    """Returns draws of rate 1; their slope towards a is -dF / da over the density."""
+    fixed = a.detach().expand(shape)
+    above_one, exponent = _draw(key, fixed)
+    boost = torch.where(fixed < 1.0, (-exponent / fixed).exp(), 1.0)
+    return _with_slope(above_one * boost, a)
+
+
+def log_gamma_draws(key: Tensor, a: Tensor, shape: torch.Size) -> Tensor:
+    """Returns the logarithms of draws of rate 1, which do not underflow for small a."""
+    fixed = a.detach().expand(shape)
+    above_one, exponent = _draw(key, fixed)
+    logs = above_one.log() - torch.where(fixed < 1.0, exponent / fixed, 0.0)
+    if not a.requires_grad:
+        return logs
+    # Where nothing is left of the draw F = z^a / Gamma(a + 1), so log z = (.. + log Gamma) / a.
+    lost = logs < -80.0
+    slope = (torch.digamma(fixed + 1.0) - logs) / fixed
+    near = torch.where(lost, 0.0, logs).exp()
+    inner = logs + (_with_slope(near, a) - near) / near
+    return torch.where(lost, logs + slope * (a - a.detach()), inner)
+
+
+def _with_slope(draws: Tensor, a: Tensor) -> Tensor:
+    """The draws, with their gradient towards a (Figurnov et al., 2018)."""
+    if not a.requires_grad:
+        return draws
+    lower, upper = gamma_tails(a, draws)
+    probability = torch.where(lower < 0.5, lower, -upper)
+    density = gamma_log_density(draws, a.detach(), torch.ones_like(draws)).exp()
+    return draws + (probability.detach() - probability) / density
+
+
+def _draw(key: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Draws from Gamma(a, 1), or Gamma(a + 1, 1) where a < 1, and the exponents for the rest."""
+    draw_key, boost_key = random.split(key).unbind(-2)
+    alpha = torch.where(a < 1.0, a + 1.0, a)
+    exponent = random.exponential(boost_key, a.shape, a.dtype)
+    return _marsaglia_tsang(draw_key, alpha.reshape(-1)).reshape(a.shape), exponent
+
+
+def _marsaglia_tsang(key: Tensor, alpha: Tensor) -> Tensor:
+    """Draws from Gamma(alpha, 1) for alpha `[N]` of at least 1."""
+    normal_key, uniform_key, again_key = random.split(key, 3).unbind(-2)
+    x = random.normal(normal_key, alpha.shape, alpha.dtype)
+    u = random.uniform(uniform_key, alpha.shape, alpha.dtype)
+    d = alpha - 1.0 / 3.0
+    found = torch.empty_like(d)
+    place, number = torch.arange(d.numel(), device=d.device), 0
+    while place.numel():
+        root = 1.0 + x * (d[place].rsqrt() / 3.0)
+        found[place] = root**3
+        # In float64, where a large d does not matter. A root that is not positive has no logarithm,
+        # and the comparison with NaN is false.
+        x, u, wide = x.double(), u.double(), d[place].double()
+        v = (1.0 + x * (wide.rsqrt() / 3.0)) ** 3
+        good = u.log() < 0.5 * x * x + wide * (1.0 - v + v.log())
+        place, number = place[~good], number + 1
+        keys = random.split(random.fold_in(again_key, number)).unbind(-2)
+        x = random.normal(random.fold_in(keys[0], place), (), d.dtype)
+        u = random.uniform(random.fold_in(keys[1], place), (), d.dtype)
+    return d * found
