@@ -67,6 +67,7 @@ def agree(family):
     assert report.findings == ()
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_bias_under_a_softmax_is_no_false_alarm():
     """The keys' bias has no effect: its gradient is rounding, which differs by its own size."""
     agree(STOCK)

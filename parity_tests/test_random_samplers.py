@@ -174,6 +174,7 @@ class TestRejection:
                 getattr(R, name)(R.key(seed), *args), want, RANDOM["rejection"][dtype]
             )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", GATE)
     def test_made_of_gamma(self, dtype):
         alpha = np.array([0.1, 1.0, 3.0, 10.0]).astype(dtype)
@@ -187,6 +188,7 @@ class TestRejection:
             want = in_jax(jax.random.key(2), *args, dtype=dtype)
             require_few_flips(got, want, RANDOM["rejection"][dtype])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", GATE)
     def test_batches_of_keys(self, dtype):
         keys, ours = jax.random.split(jax.random.key(3), (2, 3)), R.split(R.key(3), (2, 3))

@@ -72,7 +72,7 @@ def transposed(description: Description) -> dict[str, bool]:
     }
 
 
-quick = settings(max_examples=6, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=3, deadline=None, derandomize=True, database=None)
 thorough = settings(
     quick, max_examples=200, suppress_health_check=list(HealthCheck), derandomize=True
 )

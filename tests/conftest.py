@@ -1,18 +1,24 @@
 """Float64, no silent rank promotion, and the type hook on every function of the package."""
 
 import json
-import os
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.compilation import compile_quickly, forget_programs
+
 # Must stand before the first import of jaxprob.
 install_import_hook("jaxprob", "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
-# The reason stands in `parity_tests/conftest.py`.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1 " + os.environ.get("XLA_FLAGS", "")
+compile_quickly()
+
+
+@pytest.fixture(autouse=True)
+def _forget_programs():
+    yield
+    forget_programs()
 
 
 @pytest.fixture(autouse=True)

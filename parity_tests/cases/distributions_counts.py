@@ -46,7 +46,7 @@ def _rows(name: str, build, quantities, kl: bool, inputs=COUNTS, x: str = "x"):
             {**inputs, "x": inputs[x]},
             (*quantities, *FORMS),
             kl={name: lambda d, a: build(d, a, {FORMS[0]: a["other"]})} if kl else None,
-            slow=form == "probs" and "quantile" in quantities,
+            slow=form == "probs",
         )
         for form in FORMS
     ]
@@ -90,6 +90,7 @@ FUNCTIONS = [
         lambda d, a: d.Quantized(d.Normal(a["z"], a["size"])),
         {**COUNTS, "x": np.array([0, 2, -3, 14, -37])},
         (*DENSITY, *TAILS, "quantile"),
+        slow=True,
     ),
     distribution_row(
         "Quantized Logistic with ends",

@@ -186,6 +186,7 @@ FUNCTIONS = [
         _mixture_of_counts,
         {**MIXTURE, "x": np.array([0, 3, 5, 20])},
         (*DENSITY, *TAILS, "quantile", *MOMENTS),
+        slow=True,
     ),
     distribution_row(
         "Predictive",

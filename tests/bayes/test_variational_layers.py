@@ -105,6 +105,7 @@ class Stateful(nn.Module):
         return bayes.BayesianMLP((2,), covariance="diagonal")(h - seen.value[None], keys[1])
 
 
+@pytest.mark.slow
 def test_layers_in_a_model_with_state():
     model = Stateful()
     q = bayes.VariationalLayers(model)
