@@ -81,7 +81,7 @@ class DetachedDraw(td.Gamma):
     """A draw without its slope towards the concentration."""
 
     def _draw(self, key, shape):
-        return td.gamma.random.gamma(key, self.concentration, shape) / self.rate
+        return td.gamma.gamma_draws(key, self.concentration.detach(), shape) / self.rate
 
 
 class CountsFromZero(td.Geometric):

@@ -74,6 +74,7 @@ class _Drawn(NamedTuple):
     log_boost: Array
 
 
+@jax.jit  # else each step of an eager draw is a program of its own
 def _draw(key: Key, a: Array) -> _Drawn:
     small = a < 1.0
     draw_key, boost_key = jax.random.split(key)
