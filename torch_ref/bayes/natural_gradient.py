@@ -67,12 +67,25 @@ class natural_gradient(torch.optim.Optimizer):
         # chain rule: raw -> deviation -> variance
         towards_variance = raw.grad / raw.sigmoid() / (2 * deviation) * options["num_data"]
         relative = 2 * options["rho"] * towards_variance * variance
-        new_variance = variance / (1 + relative + relative.square() / 2)
+        excess = relative + relative.square() / 2
         gradient = options["num_data"] * state["mean"] / (1 - beta ** state["steps"])
-        loc.sub_(options["alpha"] * new_variance * gradient)
-        above_floor = new_variance.sqrt().clamp(min=2 * SCALE_FLOOR) - SCALE_FLOOR
-        raw.copy_(_inverse_softplus(above_floor))
+        loc.sub_(options["alpha"] * variance / (1 + excess) * gradient)
+        _divide(raw, deviation, excess)
+
+
+def _divide(raw: Tensor, deviation: Tensor, excess: Tensor) -> None:
+    """Divides the variance in place by 1 + excess, but does not go below the floor.
+
+    e^raw = e^y - 1 with y = softplus(raw), hence e^(raw' - raw) = 1 + e^y (e^by - 1) / (e^y - 1)
+    where y moves by `by`. Large moves are made by inverting softplus, where `by` would cancel y.
+    """
+    target = (deviation / (1 + excess).sqrt()).clamp(min=2 * SCALE_FLOOR) - SCALE_FLOOR
+    y = softplus(raw)
+    by = deviation * (torch.log1p(excess) / -2).expm1()
+    little = (by.abs() < y.clamp(max=1.0) / 2) & (target > SCALE_FLOOR)
+    moved = raw + (by.expm1() / -torch.expm1(-y)).log1p()
+    raw.copy_(torch.where(little, moved, _inverse_softplus(target)))
 
 
 def _inverse_softplus(y: Tensor) -> Tensor:
-    return y.expm1().log()
+    return y + (-(-y).expm1()).log()
