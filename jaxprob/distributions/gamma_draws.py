@@ -5,7 +5,8 @@
     alpha < 1:    gamma(alpha + 1) times u^(1 / alpha)
 
 At most 4.84 % of the proposals are rejected (at alpha = 1). So every element gets one proposal, the
-rejected ones are packed into a short array, and the attempts go on there. The numbers of an attempt
+rejected ones are packed into a short array for the next, and those rejected again into a shorter
+one, where the attempts go on. The numbers of an attempt
 depend on the key, the number of the attempt and the place of the element alone: one that needs more
 attempts does not move its neighbours.
 
@@ -16,8 +17,9 @@ generating gamma variables" (ACM TOMS 26, 2000); Figurnov, Mohamed & Mnih, "Impl
 reparameterization gradients" (NeurIPS 2018), eq. 6.
 """
 
+import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,7 @@ from jaxprob.distributions.special import (
     is_double,
     log1p_minus,
     log_ratio,
+    reused,
 )
 from jaxprob.types import Array, Key
 
@@ -45,12 +48,9 @@ def gamma_draws(key: Key, a: Array) -> Array:
       a: Concentrations (> 0) `[*shape]`; each element is a draw of its own.
 
     Returns:
-      Draws `[*shape]`; 0 where they are below the smallest number.
+      Draws `[*shape]`; 0 where they are below the smallest number, NaN where a is no concentration.
     """
-    fixed = jax.lax.stop_gradient(a)
-    drawn = _draw(key, fixed)
-    boost = jnp.where(fixed < 1.0, jnp.exp(drawn.log_boost), 1.0)
-    return _with_slope(a, drawn.above_one * boost)
+    return _with_slope(a, _draw(key, jax.lax.stop_gradient(a), False))
 
 
 def log_gamma_draws(key: Key, a: Array) -> Array:
@@ -63,41 +63,36 @@ def log_gamma_draws(key: Key, a: Array) -> Array:
     Returns:
       Logarithms `[*shape]`.
     """
-    drawn = _draw(key, jax.lax.stop_gradient(a))
-    return _log_with_slope(a, jnp.log(drawn.above_one) + drawn.log_boost)
+    return _log_with_slope(a, _draw(key, jax.lax.stop_gradient(a), True))
 
 
-class _Drawn(NamedTuple):
-    """A draw of concentration a, or of a + 1 where a < 1, and what is to be added to its log."""
-
-    above_one: Array
-    log_boost: Array
-
-
-@jax.jit  # else each step of an eager draw is a program of its own
-def _draw(key: Key, a: Array) -> _Drawn:
+@functools.partial(jax.jit, static_argnums=2)  # else each step of an eager draw is a program
+def _draw(key: Key, a: Array, logarithm: bool) -> Array:
     small = a < 1.0
     draw_key, boost_key = jax.random.split(key)
-    d = (jnp.where(small, a + 1.0, a) - 1.0 / 3.0).reshape(-1)
-    v = _accepted(draw_key, d)
+    alpha = jnp.where(a >= 0.0, jnp.where(small, a + 1.0, a), jnp.nan)
+    d = (alpha - 1.0 / 3.0).reshape(-1)
+    drawn = (d * _accepted(draw_key, d)).reshape(a.shape)
+    drawn = jnp.log(drawn) if logarithm else drawn
 
-    def boosts() -> Array:
-        exponent = jax.random.exponential(boost_key, a.shape, a.dtype)
-        return jnp.where(small, -exponent / a, 0.0)
+    def boosted(drawn: Array) -> Array:
+        log_boost = -jax.random.exponential(boost_key, a.shape, a.dtype) / a
+        return jnp.where(
+            small, drawn + log_boost if logarithm else drawn * jnp.exp(log_boost), drawn
+        )
 
-    # Most arrays have none: half the time of a draw is saved.
-    log_boost = jax.lax.cond(jnp.any(small), boosts, lambda: jnp.zeros_like(a))
-    return _Drawn((d * v).reshape(a.shape), log_boost)
+    # Most arrays have none to boost, and their draw then takes half the time.
+    return jax.lax.cond(jnp.any(small), boosted, lambda drawn: drawn, drawn)
 
 
 def _proposed(x: Array, u: Array, d: Array) -> tuple[Array, Array]:
-    """Returns v, and whether it is accepted."""
+    """Returns v, and whether it is accepted: always if d is no number, else no loop would end."""
     e = x * (jax.lax.rsqrt(d) / 3.0)
-    positive = e > -1.0
-    e = jnp.where(positive, e, 0.0)
+    negative = e <= -1.0
+    e = jnp.where(negative, 0.0, e)
     # 1 - v + log v for v = (1 + e)^3, in which d would make rounding large
     curve = 3.0 * log1p_minus(e) - e * e * (3.0 + e)
-    return (1.0 + e) ** 3, positive & (jnp.log(u) < 0.5 * x * x + d * curve)
+    return (1.0 + e) ** 3, ~(negative | (jnp.log(u) >= 0.5 * x * x + d * curve))
 
 
 def _accepted(key: Key, d: Array) -> Array:
@@ -109,8 +104,6 @@ def _accepted(key: Key, d: Array) -> Array:
         jax.random.uniform(uniform_key, (size,), dtype),
         d,
     )
-    # Eight standard deviations above the mean; if there are more, the loop goes round again.
-    room = min(size, 1 + int(REJECTED * size + 8.0 * math.sqrt(REJECTED * size)))
 
     def attempt(number: Array, place: Array, d: Array) -> tuple[Array, Array]:
         keys = jax.random.split(jax.random.fold_in(again_key, number))
@@ -119,23 +112,43 @@ def _accepted(key: Key, d: Array) -> Array:
         u = jax.vmap(lambda k: jax.random.uniform(k, (), dtype))(place_keys[1])
         return _proposed(x, u, d)
 
-    def pack(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        v, done = state
-        count = jnp.cumsum(~done, dtype=jnp.int32)
-        place = jnp.searchsorted(count, jnp.arange(1, room + 1, dtype=jnp.int32))
-        own = d.at[place].get(mode="fill", fill_value=1.0)
+    def last(place: Array, d: Array) -> Array:
+        """Attempts from the second on, until all are accepted."""
 
         def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             number, found, done = state
-            new, good = attempt(number, place, own)
+            new, good = attempt(number, place, d)
             return number + 1, jnp.where(done, found, new), done | good
 
-        start = (jnp.ones((), jnp.uint32), jnp.ones_like(own), place >= size)
-        _, found, _ = jax.lax.while_loop(lambda s: ~jnp.all(s[2]), again, start)
-        return v.at[place].set(found, mode="drop"), done.at[place].set(True, mode="drop")
+        start = (jnp.full((), 2, jnp.uint32), jnp.ones_like(d), place >= size)
+        return jax.lax.while_loop(lambda s: ~jnp.all(s[2]), again, start)[1]
 
-    v, _ = jax.lax.while_loop(lambda s: ~jnp.all(s[1]), pack, (v, done))
-    return v
+    def first(place: Array, d: Array) -> Array:
+        v, done = attempt(jnp.ones((), jnp.uint32), place, d)
+        return _finish(v, done | (place >= size), place, d, last)
+
+    return _finish(v, done, None, d, first)
+
+
+def _finish(v: Array, done: Array, place: Array | None, d: Array, finish: Callable) -> Array:
+    """Replaces the rejected v `[N]` by what `finish` makes of their places and d, packed.
+
+    The places are those in the whole array; None says that v is it.
+    """
+    (size,) = v.shape
+    # Eight standard deviations above the mean; if there are more, the loop goes round again.
+    room = min(size, 1 + int(REJECTED * size + 8.0 * math.sqrt(REJECTED * size)))
+
+    def pack(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        v, done = state
+        count = jnp.cumsum(~done, dtype=jnp.int32)
+        at = jnp.searchsorted(count, jnp.arange(1, room + 1, dtype=jnp.int32))
+        lost = jnp.iinfo(jnp.int32).max
+        own_place = at if place is None else place.at[at].get(mode="fill", fill_value=lost)
+        found = finish(own_place, d.at[at].get(mode="fill", fill_value=1.0))
+        return v.at[at].set(found, mode="drop"), done.at[at].set(True, mode="drop")
+
+    return jax.lax.while_loop(lambda s: ~jnp.all(s[1]), pack, (v, done))[0]
 
 
 @jax.custom_jvp
@@ -208,25 +221,23 @@ def _quadrature(a: Array, z: Array, c: Array) -> Array:
     gap = sign * (z - a)
     # The exponent is at least gap t + curve t^2, below a up to t = 1, and there a line afterwards.
     nodes, weights, largest = _RULES[is_double(z)]
-    nodes, weights = jnp.asarray(nodes, z.dtype), jnp.asarray(weights, z.dtype)
     curve = z * jnp.where(above, 1.0 / 2.0, 1.0 / 3.0)
     end = 2.0 * largest / (gap + jnp.sqrt(gap * gap + 4.0 * curve * largest))
     line = jnp.maximum(1.0, (largest + z) / a)
     exponential = jnp.log(2.0 * largest / z + 3.0)
-    end = jnp.where(above, jnp.minimum(end, exponential), jnp.where(end > 1.0, line, end))
-
-    def add(i: Array, total: Array) -> Array:
-        t = end * nodes[i]
+    end = reused(jnp.where(above, jnp.minimum(end, exponential), jnp.where(end > 1.0, line, end)))
+    total = jnp.zeros_like(z)
+    for node, weight in zip(nodes, weights, strict=True):  # one loop over the elements, not 14
+        t = end * node
         exponent = z * expm1_minus(sign * t) + gap * t
-        return total + weights[i] * (t - sign * c) * jnp.exp(-exponent)
+        total = total + weight * (t - sign * c) * jnp.exp(-exponent)
+    return end * total
 
-    return end * jax.lax.fori_loop(0, len(nodes), add, jnp.zeros_like(z))
 
-
-def _rule(count: int, largest: float) -> tuple[np.ndarray, np.ndarray, float]:
+def _rule(count: int, largest: float) -> tuple[list[float], list[float], float]:
     """Gauss and Legendre's nodes and weights on [0, 1], and the exponent where it may end."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
-    return 0.5 * (nodes + 1.0), 0.5 * weights, largest
+    return (0.5 * (nodes + 1.0)).tolist(), (0.5 * weights).tolist(), largest
 
 
 _RULES = {False: _rule(14, 17.0), True: _rule(36, 38.0)}

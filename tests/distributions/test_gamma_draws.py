@@ -95,3 +95,12 @@ def test_slopes_of_draws_that_underflow():
 
 def test_no_draws():
     assert gamma_draws(KEY, jnp.ones((3, 0))).shape == (3, 0)
+
+
+def test_what_is_no_concentration_gives_no_number_and_ends():
+    a = jnp.asarray([jnp.nan, -0.5, -3.0, 0.0, 2.0, jnp.inf])
+    found = gamma_draws(KEY, a)
+    assert np.isnan(found[:3]).all()
+    assert found[3] == 0.0
+    assert np.isfinite(found[4])
+    assert found[5] == np.inf

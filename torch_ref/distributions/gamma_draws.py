@@ -51,7 +51,7 @@ def _with_slope(draws: Tensor, a: Tensor) -> Tensor:
 def _draw(key: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     """Draws from Gamma(a, 1), or Gamma(a + 1, 1) where a < 1, and the exponents for the rest."""
     draw_key, boost_key = random.split(key).unbind(-2)
-    alpha = torch.where(a < 1.0, a + 1.0, a)
+    alpha = torch.where(a < 1.0, a + 1.0, a).masked_fill(a < 0.0, torch.nan)
     exponent = random.exponential(boost_key, a.shape, a.dtype)
     return _marsaglia_tsang(draw_key, alpha.reshape(-1)).reshape(a.shape), exponent
 
@@ -67,11 +67,11 @@ def _marsaglia_tsang(key: Tensor, alpha: Tensor) -> Tensor:
     while place.numel():
         root = 1.0 + x * (d[place].rsqrt() / 3.0)
         found[place] = root**3
-        # In float64, where a large d does not matter. A root that is not positive has no logarithm,
-        # and the comparison with NaN is false.
+        # In float64, where a large d does not matter. Comparisons with NaN are false, so that what
+        # is no number is not drawn again for ever.
         x, u, wide = x.double(), u.double(), d[place].double()
         v = (1.0 + x * (wide.rsqrt() / 3.0)) ** 3
-        good = u.log() < 0.5 * x * x + wide * (1.0 - v + v.log())
+        good = ~((v <= 0.0) | (u.log() >= 0.5 * x * x + wide * (1.0 - v + v.log())))
         place, number = place[~good], number + 1
         keys = random.split(random.fold_in(again_key, number)).unbind(-2)
         x = random.normal(random.fold_in(keys[0], place), (), d.dtype)
