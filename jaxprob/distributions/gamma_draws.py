@@ -4,12 +4,6 @@
                   accepted if v > 0 and log u < x^2 / 2 + d (1 - v + log v)
     alpha < 1:    gamma(alpha + 1) times u^(1 / alpha)
 
-At most 4.84 % of the proposals are rejected (at alpha = 1). So every element gets one proposal, the
-rejected ones are packed into a short array for the next, and those rejected again into a shorter
-one, where the attempts go on. The numbers of an attempt
-depend on the key, the number of the attempt and the place of the element alone: one that needs more
-attempts does not move its neighbours.
-
     d log z / d alpha = -dF(z; alpha) / d alpha / (z f(z; alpha)),   f, F of Gamma(alpha, 1)
 
 Twin: `torch_ref/distributions/gamma_draws.py`. Source: Marsaglia & Tsang, "A simple method for
@@ -18,13 +12,11 @@ reparameterization gradients" (NeurIPS 2018), eq. 6.
 """
 
 import functools
-import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxprob.distributions.rejection import first_accepted
 from jaxprob.distributions.special import (
     digamma_minus_log,
     expm1_minus,
@@ -33,6 +25,7 @@ from jaxprob.distributions.special import (
     log_ratio,
     reused,
 )
+from jaxprob.distributions.tails import tail_rule
 from jaxprob.types import Array, Key
 
 __all__ = ["gamma_draws", "log_gamma_draws"]
@@ -72,7 +65,7 @@ def _draw(key: Key, a: Array, logarithm: bool) -> Array:
     draw_key, boost_key = jax.random.split(key)
     alpha = jnp.where(a >= 0.0, jnp.where(small, a + 1.0, a), jnp.nan)
     d = (alpha - 1.0 / 3.0).reshape(-1)
-    drawn = (d * _accepted(draw_key, d)).reshape(a.shape)
+    drawn = (d * first_accepted(_propose, REJECTED, draw_key, d)).reshape(a.shape)
     drawn = jnp.log(drawn) if logarithm else drawn
 
     def boosted(drawn: Array) -> Array:
@@ -85,70 +78,17 @@ def _draw(key: Key, a: Array, logarithm: bool) -> Array:
     return jax.lax.cond(jnp.any(small), boosted, lambda drawn: drawn, drawn)
 
 
-def _proposed(x: Array, u: Array, d: Array) -> tuple[Array, Array]:
+def _propose(key: Key, shape: tuple[int, ...], d: Array) -> tuple[Array, Array]:
     """Returns v, and whether it is accepted: always if d is no number, else no loop would end."""
+    normal_key, uniform_key = jax.random.split(key)
+    x = jax.random.normal(normal_key, shape, d.dtype)
+    u = jax.random.uniform(uniform_key, shape, d.dtype)
     e = x * (jax.lax.rsqrt(d) / 3.0)
     negative = e <= -1.0
     e = jnp.where(negative, 0.0, e)
     # 1 - v + log v for v = (1 + e)^3, in which d would make rounding large
     curve = 3.0 * log1p_minus(e) - e * e * (3.0 + e)
     return (1.0 + e) ** 3, ~(negative | (jnp.log(u) >= 0.5 * x * x + d * curve))
-
-
-def _accepted(key: Key, d: Array) -> Array:
-    """Returns for each d `[N]` the first v that is accepted."""
-    (size,), dtype = d.shape, d.dtype
-    normal_key, uniform_key, again_key = jax.random.split(key, 3)
-    v, done = _proposed(
-        jax.random.normal(normal_key, (size,), dtype),
-        jax.random.uniform(uniform_key, (size,), dtype),
-        d,
-    )
-
-    def attempt(number: Array, place: Array, d: Array) -> tuple[Array, Array]:
-        keys = jax.random.split(jax.random.fold_in(again_key, number))
-        place_keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(keys, place)
-        x = jax.vmap(lambda k: jax.random.normal(k, (), dtype))(place_keys[0])
-        u = jax.vmap(lambda k: jax.random.uniform(k, (), dtype))(place_keys[1])
-        return _proposed(x, u, d)
-
-    def last(place: Array, d: Array) -> Array:
-        """Attempts from the second on, until all are accepted."""
-
-        def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            number, found, done = state
-            new, good = attempt(number, place, d)
-            return number + 1, jnp.where(done, found, new), done | good
-
-        start = (jnp.full((), 2, jnp.uint32), jnp.ones_like(d), place >= size)
-        return jax.lax.while_loop(lambda s: ~jnp.all(s[2]), again, start)[1]
-
-    def first(place: Array, d: Array) -> Array:
-        v, done = attempt(jnp.ones((), jnp.uint32), place, d)
-        return _finish(v, done | (place >= size), place, d, last)
-
-    return _finish(v, done, None, d, first)
-
-
-def _finish(v: Array, done: Array, place: Array | None, d: Array, finish: Callable) -> Array:
-    """Replaces the rejected v `[N]` by what `finish` makes of their places and d, packed.
-
-    The places are those in the whole array; None says that v is it.
-    """
-    (size,) = v.shape
-    # Eight standard deviations above the mean; if there are more, the loop goes round again.
-    room = min(size, 1 + int(REJECTED * size + 8.0 * math.sqrt(REJECTED * size)))
-
-    def pack(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        v, done = state
-        count = jnp.cumsum(~done, dtype=jnp.int32)
-        at = jnp.searchsorted(count, jnp.arange(1, room + 1, dtype=jnp.int32))
-        lost = jnp.iinfo(jnp.int32).max
-        own_place = at if place is None else place.at[at].get(mode="fill", fill_value=lost)
-        found = finish(own_place, d.at[at].get(mode="fill", fill_value=1.0))
-        return v.at[at].set(found, mode="drop"), done.at[at].set(True, mode="drop")
-
-    return jax.lax.while_loop(lambda s: ~jnp.all(s[1]), pack, (v, done))[0]
 
 
 @jax.custom_jvp
@@ -220,7 +160,7 @@ def _quadrature(a: Array, z: Array, c: Array) -> Array:
     sign = jnp.where(above, 1.0, -1.0)
     gap = sign * (z - a)
     # The exponent is at least gap t + curve t^2, below a up to t = 1, and there a line afterwards.
-    nodes, weights, largest = _RULES[is_double(z)]
+    nodes, weights, largest = tail_rule(z)
     curve = z * jnp.where(above, 1.0 / 2.0, 1.0 / 3.0)
     end = 2.0 * largest / (gap + jnp.sqrt(gap * gap + 4.0 * curve * largest))
     line = jnp.maximum(1.0, (largest + z) / a)
@@ -232,12 +172,3 @@ def _quadrature(a: Array, z: Array, c: Array) -> Array:
         exponent = z * expm1_minus(sign * t) + gap * t
         total = total + weight * (t - sign * c) * jnp.exp(-exponent)
     return end * total
-
-
-def _rule(count: int, largest: float) -> tuple[list[float], list[float], float]:
-    """Gauss and Legendre's nodes and weights on [0, 1], and the exponent where it may end."""
-    nodes, weights = np.polynomial.legendre.leggauss(count)
-    return (0.5 * (nodes + 1.0)).tolist(), (0.5 * weights).tolist(), largest
-
-
-_RULES = {False: _rule(14, 17.0), True: _rule(36, 38.0)}

@@ -28,12 +28,21 @@ from jaxprob.distributions.special import (
     binet,
     deviance,
     expm1_minus,
+    is_double,
     log1mexp,
     log1p_minus,
 )
 from jaxprob.types import Array
 
-__all__ = ["Tails", "beta_tails", "gamma_tails", "integrate_tail", "lower_half", "panels"]
+__all__ = [
+    "Tails",
+    "beta_tails",
+    "gamma_tails",
+    "integrate_tail",
+    "lower_half",
+    "panels",
+    "tail_rule",
+]
 
 
 class Tails(NamedTuple):
@@ -121,6 +130,23 @@ def panels(dtype, length: Array, room: Array | None = None) -> tuple[Array, Arra
     shape = (*length.shape, -1)
     x, w = (v.reshape((1,) * (length.ndim + 1) + (-1,)) for v in (x, w))
     return (low + half * (1.0 + x)).reshape(shape), (half * w).reshape(shape)
+
+
+def tail_rule(x: Array) -> tuple[list[float], list[float], float]:
+    """Returns one Gauss-Legendre rule on [0, 1] for a tail that falls like a Gaussian's or faster.
+
+    Returns:
+      Nodes, weights, and the exponent x at whose exp(-x) the tail may end in the dtype of `x`.
+    """
+    return _TAIL_RULES[is_double(x)]
+
+
+def _tail_rule(count: int, largest: float) -> tuple[list[float], list[float], float]:
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return (0.5 * (nodes + 1.0)).tolist(), (0.5 * weights).tolist(), largest
+
+
+_TAIL_RULES = {False: _tail_rule(14, 17.0), True: _tail_rule(36, 38.0)}
 
 
 def gamma_tails(a: Array, x: Array) -> Tails:

@@ -5,7 +5,7 @@
 The second form has no large terms that cancel, and holds at k = 0, where it is uniform.
 
 Twin: `torch_ref/distributions/von_mises.py`. Source: Mardia & Jupp, "Directional Statistics"
-(2000), section 3.5.4; Best & Fisher (1979) for the draws.
+(2000), section 3.5.4.
 """
 
 import math
@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.special import log_i0e, mean_resultant_gap
 from jaxprob.distributions.tails import Tails, lower_half, panels
-from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter
+from jaxprob.distributions.univariate import Univariate, parameter
+from jaxprob.distributions.von_mises_draws import von_mises_draws
 from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["VonMises"]
@@ -76,9 +77,8 @@ class VonMises(Univariate, distrax.VonMises):
         return Tails(log_tail, x <= loc)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        # By inversion: it is pathwise differentiable, in loc and in the concentration.
-        u = draw_uniform(key, (n, *self.batch_shape), self._loc.dtype)
-        return self._invert(u, 1.0 - u)
+        k = jnp.broadcast_to(self._concentration, (n, *self.batch_shape))
+        return self._loc[None] + von_mises_draws(key, k)
 
     def mean(self) -> Array:
         """Returns loc, the mean direction."""

@@ -76,7 +76,7 @@ def test_an_element_does_not_move_its_neighbours(monkeypatch):
     np.testing.assert_array_equal(np.delete(other, 7), np.delete(expected, 7))
     # With room for a few of the rejected at a time the loop goes round again, to the same numbers.
     # (Another shape, since this one is compiled already.)
-    monkeypatch.setattr(module, "REJECTED", 1e-5)
+    monkeypatch.setattr(module, "REJECTED", 1e-3)
     again = gamma_draws(KEY, a.reshape(40, 50))
     np.testing.assert_allclose(again.reshape(-1), expected, rtol=1e-13)
     keys = jax.random.split(KEY, 3)
@@ -87,8 +87,10 @@ def test_an_element_does_not_move_its_neighbours(monkeypatch):
 def test_slopes_of_draws_that_underflow():
     a = jnp.full(50, 1e-3)
     logs, slope = jax.value_and_grad(lambda a: jnp.sum(log_gamma_draws(KEY, a)))(a)
-    exact = (scipy.special.digamma(1 + 1e-3) - log_gamma_draws(KEY, a)) / 1e-3
-    np.testing.assert_allclose(slope, exact, rtol=1e-3)
+    each = log_gamma_draws(KEY, a)
+    exact = (scipy.special.digamma(1 + 1e-3) - each) / 1e-3  # of F = z^a / Gamma(a + 1), small z
+    assert np.sum(each < -100.0) > 30
+    np.testing.assert_allclose(slope[each < -20.0], exact[each < -20.0], rtol=1e-6)
     assert np.isfinite(logs)
     assert np.isfinite(jax.grad(lambda a: jnp.sum(gamma_draws(KEY, a)))(a)).all()
 

@@ -1,4 +1,4 @@
-"""Gamma draws by rejection, where an attempt depends on the key, its number and the place alone.
+"""Gamma draws by rejection.
 
 Twin of `jaxprob/distributions/gamma_draws.py`. The slope towards the concentration is that of the
 distribution function over the density, from `tails.py`: no code or formula is shared with the
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_ref import random
+from torch_ref.distributions.rejection import first_accepted
 from torch_ref.distributions.special import gamma_log_density
 from torch_ref.distributions.tails import gamma_tails
 
@@ -53,27 +54,18 @@ def _draw(key: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     draw_key, boost_key = random.split(key).unbind(-2)
     alpha = torch.where(a < 1.0, a + 1.0, a).masked_fill(a < 0.0, torch.nan)
     exponent = random.exponential(boost_key, a.shape, a.dtype)
-    return _marsaglia_tsang(draw_key, alpha.reshape(-1)).reshape(a.shape), exponent
+    return first_accepted(_marsaglia_tsang, draw_key, alpha), exponent
 
 
-def _marsaglia_tsang(key: Tensor, alpha: Tensor) -> Tensor:
-    """Draws from Gamma(alpha, 1) for alpha `[N]` of at least 1."""
-    normal_key, uniform_key, again_key = random.split(key, 3).unbind(-2)
-    x = random.normal(normal_key, alpha.shape, alpha.dtype)
-    u = random.uniform(uniform_key, alpha.shape, alpha.dtype)
+def _marsaglia_tsang(key: Tensor, shape: torch.Size, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """A proposal for Gamma(alpha, 1) with alpha of at least 1, and whether it is accepted."""
+    normal_key, uniform_key = random.split(key).unbind(-2)
+    x = random.normal(normal_key, shape, alpha.dtype)
+    u = random.uniform(uniform_key, shape, alpha.dtype)
     d = alpha - 1.0 / 3.0
-    found = torch.empty_like(d)
-    place, number = torch.arange(d.numel(), device=d.device), 0
-    while place.numel():
-        root = 1.0 + x * (d[place].rsqrt() / 3.0)
-        found[place] = root**3
-        # In float64, where a large d does not matter. Comparisons with NaN are false, so that what
-        # is no number is not drawn again for ever.
-        x, u, wide = x.double(), u.double(), d[place].double()
-        v = (1.0 + x * (wide.rsqrt() / 3.0)) ** 3
-        good = ~((v <= 0.0) | (u.log() >= 0.5 * x * x + wide * (1.0 - v + v.log())))
-        place, number = place[~good], number + 1
-        keys = random.split(random.fold_in(again_key, number)).unbind(-2)
-        x = random.normal(random.fold_in(keys[0], place), (), d.dtype)
-        u = random.uniform(random.fold_in(keys[1], place), (), d.dtype)
-    return d * found
+    proposal = d * (1.0 + x * (d.rsqrt() / 3.0)) ** 3
+    # In float64, where a large d does not matter. Comparisons with NaN are false, so that what is
+    # no number is not drawn again for ever.
+    x, u, d = x.double(), u.double(), d.double()
+    v = (1.0 + x * (d.rsqrt() / 3.0)) ** 3
+    return proposal, ~((v <= 0.0) | (u.log() >= 0.5 * x * x + d * (1.0 - v + v.log())))

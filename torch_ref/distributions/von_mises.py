@@ -14,7 +14,8 @@ from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 
 from torch_ref.distributions.special import log_i0e, resultant
-from torch_ref.distributions.univariate import Univariate, draw_uniform
+from torch_ref.distributions.univariate import Univariate
+from torch_ref.distributions.von_mises_draws import von_mises_draws
 
 __all__ = ["VonMises"]
 
@@ -87,5 +88,4 @@ class VonMises(Univariate):
         return math.log(2 * math.pi) + log_i0e(k) + k * self.variance
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
-        u = draw_uniform(key, shape, self.loc.dtype)
-        return self.invert(u, 1.0 - u)
+        return self.loc + von_mises_draws(key, self.concentration, shape)

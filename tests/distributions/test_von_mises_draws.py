@@ -1,0 +1,71 @@
+"""Von Mises draws against SciPy, their slopes against mpmath."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxprob.distributions.von_mises_draws import angle_slope, von_mises_draws
+
+KEY = jax.random.key(3)
+
+
+def exact_slope(k: float, angle: float) -> float:
+    """-(dF / dk) / f, integrated from 0 in 30 digits."""
+    with mpmath.workdps(30):
+        k, angle = mpmath.mpf(k), mpmath.mpf(angle)
+        mean = mpmath.besseli(1, k) / mpmath.besseli(0, k)
+
+        def integrand(t):
+            return (mpmath.cos(t) - mean) * mpmath.exp(k * (mpmath.cos(t) - mpmath.cos(angle)))
+
+        return float(-mpmath.quad(integrand, mpmath.linspace(0, angle, 9)))
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 3e-6), ("float64", 1e-12)])
+def test_slope_is_exact(dtype, bound):
+    k = [1e-3, 0.1, 0.7, 2.0, 10.0, 300.0, 1e4]
+    spread = [0.01, 0.5, 1.2, 2.0, 4.0]
+    rows = [(a, b / np.sqrt(a)) for a in k for b in spread if b / np.sqrt(a) < 3.1]
+    rows += [(a, b) for a in k[:4] for b in (0.02, 1.5, 1.6, 3.0)]
+    k, angle = np.array(rows).astype(dtype).T
+    expected = np.array([exact_slope(float(a), float(b)) for a, b in zip(k, angle, strict=True)])
+    found = jax.jit(angle_slope)(jnp.asarray(k), jnp.asarray(angle))
+    assert found.dtype == dtype
+    assert np.max(np.abs(found / expected - 1.0)) < bound
+    other_side = angle_slope(jnp.asarray(k), -jnp.asarray(angle))
+    np.testing.assert_allclose(other_side, -found, rtol=bound)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_draws_follow_the_distribution(dtype):
+    k = np.array([0.0, 1e-3, 0.3, 1.0, 5.0, 400.0, 1e6])
+    found = np.asarray(von_mises_draws(KEY, jnp.broadcast_to(jnp.asarray(k, dtype), (20_000, 7))))
+    for column, concentration in zip(found.T, k, strict=True):
+        if concentration > 1e3:  # SciPy's own turns normal there
+            test = scipy.stats.kstest(column * np.sqrt(concentration), "norm")
+        elif concentration == 0.0:
+            test = scipy.stats.kstest(column, "uniform", (-np.pi, 2 * np.pi))
+        else:
+            test = scipy.stats.kstest(column, "vonmises", (concentration,))
+        assert test.pvalue > 1e-3, concentration
+
+
+def test_an_element_does_not_move_its_neighbours():
+    k = jnp.where(jnp.arange(3000) % 3 == 0, 0.4, 90.0)
+    expected = von_mises_draws(KEY, k)
+    other = von_mises_draws(KEY, k.at[7].set(2.0))
+    np.testing.assert_array_equal(np.delete(other, 7), np.delete(expected, 7))
+    keys = jax.random.split(KEY, 3)
+    apart = jnp.stack([von_mises_draws(key, k) for key in keys])
+    np.testing.assert_allclose(jax.vmap(von_mises_draws, (0, None))(keys, k), apart, rtol=1e-13)
+
+
+def test_what_is_no_concentration_gives_no_number_and_ends():
+    found = von_mises_draws(KEY, jnp.asarray([jnp.nan, -0.5, 0.0, 2.0, 1e300, jnp.inf]))
+    assert np.isnan(found[:2]).all()
+    assert (np.abs(found[2:4]) <= np.pi).all()
+    assert 0.0 < np.abs(found[4]) < 1e-148
+    assert found[5] == 0.0
