@@ -87,7 +87,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--members", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=int, default=50_000, help="training images")

@@ -22,6 +22,7 @@ from jaxprob.distributions.odds import (
     binomial_log_density,
     times_log,
 )
+from jaxprob.distributions.poisson_draws import poisson_draws
 from jaxprob.distributions.special import digamma, digamma_minus_log
 from jaxprob.distributions.tails import Tails, beta_tails
 from jaxprob.distributions.univariate import parameter
@@ -143,10 +144,9 @@ class NegativeBinomial(LogitsOrProbs):
 
     def _sample_n(self, key: Key, n: int) -> Array:
         gamma_key, poisson_key = jax.random.split(key)
-        shape, dtype = (n, *self.batch_shape), self._total_count.dtype
-        count = jnp.broadcast_to(self._total_count, shape)
+        count = jnp.broadcast_to(self._total_count, (n, *self.batch_shape))
         rate = gamma_draws(gamma_key, count) * jnp.exp(self.logits)[None]
-        return jax.random.poisson(poisson_key, rate, shape).astype(dtype)
+        return poisson_draws(poisson_key, jax.lax.stop_gradient(rate))
 
     def mean(self) -> Array:
         """Returns n p / (1 - p)."""

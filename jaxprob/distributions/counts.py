@@ -7,18 +7,12 @@ Twin: `torch_ref/distributions/counts.py`. Source: Johnson, Kemp & Kotz, "Univar
 Distributions", 3rd ed., ch. 4 and 5; C. Loader (2000) for the first.
 """
 
-import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
-from jaxprob.distributions.special import (
-    HALF_LOG_TWO_PI,
-    binet_above_one,
-    digamma,
-    minus_deviance,
-    reused,
-)
+from jaxprob.distributions.poisson_draws import poisson_draws
+from jaxprob.distributions.special import digamma, poisson_log_density
 from jaxprob.distributions.tails import Tails, gamma_tails
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter
 from jaxprob.types import Array, Key, Numbers
@@ -47,10 +41,7 @@ class Poisson(Univariate):
         return constraints.non_negative_integer
 
     def _log_density(self, x: Array, rate: Array) -> Array:
-        log_x = reused(jnp.log(x))
-        saddle = minus_deviance(x, rate - x, jnp.log(rate) - log_x)
-        inner = saddle - binet_above_one(x) - 0.5 * log_x - HALF_LOG_TWO_PI
-        return jnp.where(x == 0.0, -rate, inner)
+        return poisson_log_density(x, rate)
 
     def _slopes(self, x: Array, rate: Array) -> tuple[Array, ...]:
         return jnp.log(rate) - digamma(x + 1.0), jnp.where(x == 0.0, -1.0, (x - rate) / rate)
@@ -61,8 +52,7 @@ class Poisson(Univariate):
         return Tails(tails.log_tail, ~jnp.asarray(tails.is_lower))
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        draws = jax.random.poisson(key, self._rate, (n, *self.batch_shape))
-        return draws.astype(self._rate.dtype)
+        return poisson_draws(key, jnp.broadcast_to(self._rate, (n, *self.batch_shape)))
 
     def mean(self) -> Array:
         """Returns rate."""

@@ -12,6 +12,7 @@ reparameterization gradients" (NeurIPS 2018), eq. 6.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -78,17 +79,15 @@ def _draw(key: Key, a: Array, logarithm: bool) -> Array:
     return jax.lax.cond(jnp.any(small), boosted, lambda drawn: drawn, drawn)
 
 
-def _propose(key: Key, shape: tuple[int, ...], d: Array) -> tuple[Array, Array]:
+def _propose(u: Array, level: Array, d: Array) -> tuple[Array, Array]:
     """Returns v, and whether it is accepted: always if d is no number, else no loop would end."""
-    normal_key, uniform_key = jax.random.split(key)
-    x = jax.random.normal(normal_key, shape, d.dtype)
-    u = jax.random.uniform(uniform_key, shape, d.dtype)
+    x = math.sqrt(2.0) * jax.lax.erf_inv(2.0 * u - 1.0)
     e = x * (jax.lax.rsqrt(d) / 3.0)
     negative = e <= -1.0
     e = jnp.where(negative, 0.0, e)
     # 1 - v + log v for v = (1 + e)^3, in which d would make rounding large
     curve = 3.0 * log1p_minus(e) - e * e * (3.0 + e)
-    return (1.0 + e) ** 3, ~(negative | (jnp.log(u) >= 0.5 * x * x + d * curve))
+    return (1.0 + e) ** 3, ~(negative | (jnp.log(level) >= 0.5 * x * x + d * curve))
 
 
 @jax.custom_jvp
@@ -136,13 +135,17 @@ def log_slope(a: Array, z: Array, log_z: Array) -> Array:
     Returns:
       Slopes `[...]`.
     """
+    shape = jnp.broadcast_shapes(a.shape, z.shape, log_z.shape)
+    # Flat, since loops over a short last axis are not vectorised.
+    a, z, log_z = (jnp.broadcast_to(v, shape).reshape(-1) for v in (a, z, log_z))
     small = a < 1.0
     psi = digamma_minus_log(jnp.where(small, a + 1.0, a))
     above_one = psi + jnp.log1p(a) - log_z  # psi(a + 1) - log z, for a < 1
     ratio = log_ratio(jnp.maximum(z, jnp.finfo(z.dtype).tiny), a)
     c = jnp.where(small, above_one - 1.0 / a, psi - jnp.where(z > 0.0, ratio, log_z - jnp.log(a)))
     first = jnp.where(small, above_one, c + 1.0 / a) / a
-    return jnp.where(z <= 1.0, _series(a, jnp.minimum(z, 1.0), c, first), _quadrature(a, z, c))
+    slope = jnp.where(z <= 1.0, _series(a, jnp.minimum(z, 1.0), c, first), _quadrature(a, z, c))
+    return slope.reshape(shape)
 
 
 def _series(a: Array, z: Array, c: Array, first: Array) -> Array:

@@ -51,6 +51,7 @@ __all__ = [
     "log_sum_weighted",
     "mean_resultant_gap",
     "minus_deviance",
+    "poisson_log_density",
     "reused",
     "scale_by_log",
     "standardize",
@@ -292,6 +293,14 @@ def minus_deviance(x: Array, gap: Array, log_ratio: Array) -> Array:
     ratio = reused(gap / x)
     near = (ratio > -0.5) & (ratio < 1.0)
     return jnp.where(near, x * log1p_minus_near(ratio), x * log_ratio - gap)
+
+
+def poisson_log_density(x: Array, rate: Array) -> Array:
+    """Returns log(rate^x exp(-rate) / x!) for whole x >= 0, in Loader's form."""
+    log_x = reused(jnp.log(x))
+    saddle = minus_deviance(x, rate - x, jnp.log(rate) - log_x)
+    inner = saddle - binet_above_one(x) - 0.5 * log_x - HALF_LOG_TWO_PI
+    return jnp.where(x == 0.0, -rate, inner)
 
 
 def scale_by_log(times: Array, value: Array) -> Array:

@@ -57,12 +57,8 @@ def _draw(key: Key, k: Array) -> Array:
     return jnp.where(positive, angle, -angle).reshape(k.shape)
 
 
-def _propose(key: Key, shape: tuple[int, ...], k: Array) -> tuple[Array, Array]:
+def _propose(u: Array, level: Array, k: Array) -> tuple[Array, Array]:
     """Returns |theta|, and whether it is accepted: always if k is no number, else no loop ends."""
-    angle_key, accept_key = jax.random.split(key)
-    dtype = k.dtype
-    u = jax.random.uniform(angle_key, shape, dtype)
-    level = jax.random.uniform(accept_key, shape, dtype, minval=jnp.finfo(dtype).tiny)
     # 1 - rho cancels for large k, the other form for small k
     large = k > 1.0
     wide, narrow = jnp.where(large, k, 1.0), jnp.where(large, 1.0, k)
@@ -78,7 +74,7 @@ def _propose(key: Key, shape: tuple[int, ...], k: Array) -> tuple[Array, Array]:
     one_minus_rho = jnp.where(large, apart, 1.0 - rho)
     half = jnp.sin(0.5 * math.pi * u) ** 2  # (1 - z) / 2
     divisor = one_minus_rho**2 + 4.0 * rho * (1.0 - half)  # 1 + rho^2 + 2 rho z
-    far = one_minus_rho**2 * half / jnp.maximum(divisor, jnp.finfo(dtype).tiny)
+    far = one_minus_rho**2 * half / jnp.maximum(divisor, jnp.finfo(k.dtype).tiny)
     far = jnp.minimum(far, 1.0)  # (1 - cos(theta)) / 2
     c = q * one_minus_rho**2 + 2.0 * k * far
     return 2.0 * jnp.arcsin(jnp.sqrt(far)), ~(jnp.log(c / level) + 1.0 - c < 0.0)
@@ -113,6 +109,8 @@ def angle_slope(k: Array, angle: Array) -> Array:
     Returns:
       Slopes `[...]`, odd in the angle.
     """
+    shape = jnp.broadcast_shapes(k.shape, angle.shape)
+    k, angle = (jnp.broadcast_to(v, shape).reshape(-1) for v in (k, angle))
     theta = jnp.minimum(jnp.abs(angle), math.pi)
     height = jnp.sin(0.5 * theta) ** 2
     nodes, weights, largest = tail_rule(k)
@@ -126,4 +124,4 @@ def angle_slope(k: Array, angle: Array) -> Array:
         half = 0.5 * node * length
         e = 2.0 * jnp.sin(half) * jnp.sin(theta + half)
         total = total + weight * (excess - e) * jnp.exp(-k * e)
-    return jnp.sign(angle) * length * total
+    return (jnp.sign(angle) * length * total).reshape(shape)

@@ -9,6 +9,7 @@ import scipy.special
 import scipy.stats
 
 from jaxprob.distributions import gamma_draws as module
+from jaxprob.distributions import rejection
 from jaxprob.distributions.gamma_draws import gamma_draws, log_gamma_draws, log_slope
 
 KEY = jax.random.key(3)
@@ -74,10 +75,13 @@ def test_an_element_does_not_move_its_neighbours(monkeypatch):
     expected = gamma_draws(KEY, a)
     other = gamma_draws(KEY, a.at[7].set(50.0))
     np.testing.assert_array_equal(np.delete(other, 7), np.delete(expected, 7))
-    # With room for a few of the rejected at a time the loop goes round again, to the same numbers.
-    # (Another shape, since this one is compiled already.)
+    # With room for a few of the rejected at a time the loop goes round again; without packing there
+    # is one loop over all. (Other shapes, since this one is compiled already.)
     monkeypatch.setattr(module, "REJECTED", 1e-3)
     again = gamma_draws(KEY, a.reshape(40, 50))
+    np.testing.assert_allclose(again.reshape(-1), expected, rtol=1e-13)
+    monkeypatch.setattr(rejection, "SHORT", 2000)
+    again = gamma_draws(KEY, a.reshape(50, 40))
     np.testing.assert_allclose(again.reshape(-1), expected, rtol=1e-13)
     keys = jax.random.split(KEY, 3)
     apart = jnp.stack([gamma_draws(key, a) for key in keys])

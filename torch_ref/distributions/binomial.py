@@ -14,6 +14,7 @@ from torch.distributions import constraints
 from torch_ref import random
 from torch_ref.distributions.gamma_draws import gamma_draws
 from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
+from torch_ref.distributions.poisson_draws import poisson_draws
 from torch_ref.distributions.tails import beta_tails
 
 __all__ = ["Binomial", "NegativeBinomial"]
@@ -130,4 +131,4 @@ class NegativeBinomial(LogitsOrProbs):
         gamma_key, poisson_key = random.split(key).unbind(-2)
         rate = gamma_draws(gamma_key, self.total_count.detach(), shape)
         rate = rate * self.logits.detach().exp()
-        return random.poisson(poisson_key, rate, shape).to(rate.dtype)
+        return poisson_draws(poisson_key, rate, shape)

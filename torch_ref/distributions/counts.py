@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from torch_ref import random
 from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
+from torch_ref.distributions.poisson_draws import poisson_draws
 from torch_ref.distributions.special import HALF_LOG_TWO_PI, binet, deviance
 from torch_ref.distributions.tails import gamma_tails
 from torch_ref.distributions.univariate import Univariate, draw_uniform
@@ -40,7 +40,7 @@ class Poisson(Univariate, torch.distributions.Poisson):
         return upper, lower
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
-        return random.poisson(key, self.rate, shape).to(self.rate.dtype)
+        return poisson_draws(key, self.rate, shape)
 
 
 class Geometric(LogitsOrProbs):

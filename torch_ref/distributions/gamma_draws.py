@@ -5,6 +5,8 @@ distribution function over the density, from `tails.py`: no code or formula is s
 quadrature there.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -57,15 +59,13 @@ def _draw(key: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     return first_accepted(_marsaglia_tsang, draw_key, alpha), exponent
 
 
-def _marsaglia_tsang(key: Tensor, shape: torch.Size, alpha: Tensor) -> tuple[Tensor, Tensor]:
+def _marsaglia_tsang(u: Tensor, level: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     """A proposal for Gamma(alpha, 1) with alpha of at least 1, and whether it is accepted."""
-    normal_key, uniform_key = random.split(key).unbind(-2)
-    x = random.normal(normal_key, shape, alpha.dtype)
-    u = random.uniform(uniform_key, shape, alpha.dtype)
+    x = math.sqrt(2.0) * random.special.erf_inv(2.0 * u - 1.0)
     d = alpha - 1.0 / 3.0
     proposal = d * (1.0 + x * (d.rsqrt() / 3.0)) ** 3
     # In float64, where a large d does not matter. Comparisons with NaN are false, so that what is
     # no number is not drawn again for ever.
-    x, u, d = x.double(), u.double(), d.double()
+    x, level, d = x.double(), level.double(), d.double()
     v = (1.0 + x * (d.rsqrt() / 3.0)) ** 3
-    return proposal, ~((v <= 0.0) | (u.log() >= 0.5 * x * x + d * (1.0 - v + v.log())))
+    return proposal, ~((v <= 0.0) | (level.log() >= 0.5 * x * x + d * (1.0 - v + v.log())))

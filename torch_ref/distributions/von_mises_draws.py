@@ -30,23 +30,19 @@ def von_mises_draws(key: Tensor, k: Tensor, shape: torch.Size) -> Tensor:
     return angle + _slope(fixed, angle) * (k - k.detach())
 
 
-def _best_fisher(key: Tensor, shape: torch.Size, k: Tensor) -> tuple[Tensor, Tensor]:
+def _best_fisher(u: Tensor, level: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """A proposal for the absolute value of the angle, and whether it is accepted."""
-    angle_key, accept_key = random.split(key).unbind(-2)
-    u = random.uniform(angle_key, shape, k.dtype).double()
-    tiny = torch.finfo(k.dtype).tiny
-    level = random.uniform(accept_key, shape, k.dtype, minval=tiny).double()
     wide = k.double()
     root = (1.0 + 4.0 * wide.square()).sqrt()
     # tau - sqrt(2 tau) over 2 k, with tau = 1 + root, in a form that holds at k = 0
     outer = (1.0 + root).sqrt()
     rho = 2.0 * wide * outer / ((outer + math.sqrt(2.0)) * (1.0 + root))
     k_over_two_rho = (outer + math.sqrt(2.0)) * (1.0 + root) / (4.0 * outer)
-    z = (math.pi * u).cos()
+    z = (math.pi * u.double()).cos()
     f = (2.0 * rho + (1.0 + rho.square()) * z) / (1.0 + rho.square() + 2.0 * rho * z)
     c = k_over_two_rho * (1.0 + rho.square()) - wide * f
     # A comparison with NaN is false, so that what is no number is not drawn again for ever.
-    return f.clamp(-1.0, 1.0).acos().to(k.dtype), ~((c / level).log() + 1.0 - c < 0.0)
+    return f.clamp(-1.0, 1.0).acos().to(k.dtype), ~((c / level.double()).log() + 1.0 - c < 0.0)
 
 
 def _slope(k: Tensor, angle: Tensor) -> Tensor:

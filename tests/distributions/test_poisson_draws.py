@@ -1,0 +1,61 @@
+"""Poisson draws against SciPy's probabilities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxprob.distributions.poisson_draws import poisson_draws
+
+KEY = jax.random.key(3)
+SIZE = 40_000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_draws_follow_the_distribution(dtype):
+    rates = np.array([0.0, 1e-3, 0.3, 2.0, 9.99, 10.0, 11.5, 60.0, 3e4])
+    found = np.asarray(poisson_draws(KEY, jnp.broadcast_to(jnp.asarray(rates, dtype), (SIZE, 9))))
+    assert found.dtype == dtype
+    assert (found[:, 0] == 0.0).all()
+    for column, rate in zip(found.T[1:], rates[1:], strict=True):
+        # Cells of the same expected number, at least 20 in each
+        edges = np.unique(scipy.stats.poisson.ppf(np.linspace(0, 1, 30)[1:-1], rate))
+        cells = np.searchsorted(edges, column)
+        probabilities = np.diff(scipy.stats.poisson.cdf(edges, rate), prepend=0.0)
+        probabilities = np.append(probabilities, scipy.stats.poisson.sf(edges[-1], rate))
+        expected = SIZE * probabilities
+        observed = np.bincount(cells, minlength=len(expected))
+        assert scipy.stats.chisquare(observed, expected).pvalue > 1e-3, rate
+
+
+def test_the_tail_of_the_inversion_is_not_rounding():
+    """Counts that the smallest uniform numbers give, against the exact quantile."""
+    rates = jnp.asarray([1e-4, 0.1, 1.0, 5.0, 9.9], jnp.float32)
+    found = poisson_draws(KEY, jnp.broadcast_to(rates, (1_000_000, 5)))
+    assert (found.max(0) <= scipy.stats.poisson.isf(1e-9, np.asarray(rates))).all()
+    assert (found.max(0) >= scipy.stats.poisson.isf(1e-5, np.asarray(rates))).all()
+
+
+def test_large_rates_have_their_mean_and_spread():
+    rates = np.array([1e6, 1e9, 1e14])
+    found = poisson_draws(KEY, jnp.broadcast_to(jnp.asarray(rates), (SIZE, 3)))
+    scores = (np.asarray(found) - rates) / np.sqrt(rates)
+    np.testing.assert_allclose(scores.mean(0), 0.0, atol=4 / np.sqrt(SIZE))
+    np.testing.assert_allclose(scores.std(0), 1.0, atol=4 / np.sqrt(2 * SIZE))
+
+
+def test_an_element_does_not_move_its_neighbours():
+    rate = jnp.where(jnp.arange(3000) % 3 == 0, 4.0, 10.0)
+    expected = poisson_draws(KEY, rate)
+    other = poisson_draws(KEY, rate.at[7].set(200.0))
+    np.testing.assert_array_equal(np.delete(other, 7), np.delete(expected, 7))
+    keys = jax.random.split(KEY, 3)
+    apart = jnp.stack([poisson_draws(key, rate) for key in keys])
+    np.testing.assert_array_equal(jax.vmap(poisson_draws, (0, None))(keys, rate), apart)
+
+
+def test_what_is_no_rate_gives_no_number_and_ends():
+    found = poisson_draws(KEY, jnp.asarray([jnp.nan, -0.5, 0.0, 20.0]))
+    assert np.isnan(found[:2]).all()
+    assert np.isfinite(found[2:]).all()
