@@ -15,6 +15,7 @@ import torch_ref.distributions as td
 from parity_tests.cases.distribution_row import distribution_row
 from parity_tests.engine import compare_function
 from parity_tests.tolerances import MODELS
+from torch_ref import random
 
 INPUTS = {
     "a": np.array([0.7, 2.5, 6.0]),
@@ -84,6 +85,27 @@ class DetachedDraw(td.Gamma):
         return td.gamma.gamma_draws(key, self.concentration.detach(), shape) / self.rate
 
 
+class GammaOfTheirs(td.Gamma):
+    """The sampler of jax.random: the same distribution, other numbers."""
+
+    def _draw(self, key, shape):
+        return random.gamma(key, self.concentration, shape) / self.rate
+
+
+class PoissonOfTheirs(td.Poisson):
+    """Likewise."""
+
+    def _draw(self, key, shape):
+        return random.poisson(key, self.rate, shape).to(self.rate.dtype)
+
+
+class DetachedAngle(td.VonMises):
+    """An angle without its slope towards the concentration."""
+
+    def _draw(self, key, shape):
+        return self.loc + td.von_mises.von_mises_draws(key, self.concentration.detach(), shape)
+
+
 class CountsFromZero(td.Geometric):
     """Trials up to the first success, instead of the failures before it."""
 
@@ -146,6 +168,14 @@ MUTATIONS = {
         lambda a: UnsplitKey(a["a"], a["b"], a["b"]), INPUTS, "draw"),
     "draw without a slope": (
         lambda d, a: d.Gamma(a["a"], a["b"]), lambda a: DetachedDraw(a["a"], a["b"]),
+        INPUTS, "draw"),
+    "another sampler": (
+        lambda d, a: d.Gamma(a["a"], a["b"]), lambda a: GammaOfTheirs(a["a"], a["b"]),
+        INPUTS, "draw"),
+    "another sampler of counts": (
+        lambda d, a: d.Poisson(a["a"]), lambda a: PoissonOfTheirs(a["a"]), COUNTS, "draw"),
+    "angle without a slope": (
+        lambda d, a: d.VonMises(a["a"], a["b"]), lambda a: DetachedAngle(a["a"], a["b"]),
         INPUTS, "draw"),
     "trials for failures": (
         lambda d, a: d.Geometric(logits=a["a"]), lambda a: CountsFromZero(logits=a["a"]),

@@ -53,7 +53,7 @@ def _draw(key: Key, k: Array) -> Array:
     used = jnp.minimum(flat, float(jnp.finfo(k.dtype).max) ** 0.75)
     angle = first_accepted(_propose, REJECTED, draw_key, used)
     angle = angle * jnp.where(flat > used, jnp.sqrt(used / flat), 1.0)
-    positive = jax.random.bernoulli(sign_key, 0.5, angle.shape)
+    positive = jax.random.uniform(sign_key, angle.shape, k.dtype) < 0.5
     return jnp.where(positive, angle, -angle).reshape(k.shape)
 
 

@@ -12,7 +12,7 @@ KEY = jax.random.key(3)
 SIZE = 40_000
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def test_draws_follow_the_distribution(dtype):
     rates = np.array([0.0, 1e-3, 0.3, 2.0, 9.99, 10.0, 11.5, 60.0, 3e4])
     found = np.asarray(poisson_draws(KEY, jnp.broadcast_to(jnp.asarray(rates, dtype), (SIZE, 9))))

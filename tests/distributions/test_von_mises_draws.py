@@ -39,7 +39,7 @@ def test_slope_is_exact(dtype, bound):
     np.testing.assert_allclose(other_side, -found, rtol=bound)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def test_draws_follow_the_distribution(dtype):
     k = np.array([0.0, 1e-3, 0.3, 1.0, 5.0, 400.0, 1e6])
     found = np.asarray(von_mises_draws(KEY, jnp.broadcast_to(jnp.asarray(k, dtype), (20_000, 7))))

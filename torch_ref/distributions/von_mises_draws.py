@@ -23,7 +23,7 @@ def von_mises_draws(key: Tensor, k: Tensor, shape: torch.Size) -> Tensor:
     draw_key, sign_key = random.split(key).unbind(-2)
     fixed = k.detach().expand(shape)
     angle = first_accepted(_best_fisher, draw_key, fixed.masked_fill(fixed < 0.0, torch.nan))
-    positive = random.bernoulli(sign_key, 0.5, shape)
+    positive = random.uniform(sign_key, shape, k.dtype) < 0.5
     angle = torch.where(positive, angle, -angle)
     if not k.requires_grad:
         return angle
@@ -42,7 +42,9 @@ def _best_fisher(u: Tensor, level: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     f = (2.0 * rho + (1.0 + rho.square()) * z) / (1.0 + rho.square() + 2.0 * rho * z)
     c = k_over_two_rho * (1.0 + rho.square()) - wide * f
     # A comparison with NaN is false, so that what is no number is not drawn again for ever.
-    return f.clamp(-1.0, 1.0).acos().to(k.dtype), ~((c / level.double()).log() + 1.0 - c < 0.0)
+    # The arc cosine of f would lose digits near 0.
+    angle = 2.0 * ((1.0 - rho) / (1.0 + rho) * (math.pi / 2 * u.double()).tan()).atan()
+    return angle.to(k.dtype), ~((c / level.double()).log() + 1.0 - c < 0.0)
 
 
 def _slope(k: Tensor, angle: Tensor) -> Tensor:
