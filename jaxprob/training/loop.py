@@ -27,7 +27,19 @@ from jaxprob.training.sharding import (
 from jaxprob.training.step import TrainState, apply_gradient, evaluate
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
-__all__ = ["LoopState", "Plan", "run_epochs", "start"]
+__all__ = [
+    "LoopState",
+    "Member",
+    "Plan",
+    "Running",
+    "counted_step",
+    "end_of_epoch",
+    "first_member",
+    "on_mesh",
+    "over_members",
+    "run_epochs",
+    "start",
+]
 
 
 class Plan(NamedTuple):
@@ -78,6 +90,14 @@ class Member(NamedTuple):
     valid: Array
     patient: Array
     active: Array
+
+
+class Running(NamedTuple):
+    """A member within an epoch: sums of its metrics, and the rows that they are over, int32."""
+
+    member: Member
+    sums: Metrics
+    seen: Array
 
 
 class LoopState(NamedTuple):
@@ -225,49 +245,66 @@ def _epoch(
     rows, size = num_rows(data), plan.batch_size
     full, rest = divmod(rows, size)
     order = epoch_order(member.key, epoch, rows)
-    budget = jnp.asarray(2**31 - 1 if plan.steps is None else plan.steps, jnp.int32)
 
-    def batch_step(train: TrainState, index: Array | int, count: int):
+    def step(running: Running, index: Array | int, count: int) -> Running:
         batch = split_rows(plan.mesh, rows_of_batch(data, order, index * size, count))
-        key = step_key(member.key, epoch, index)
-        train, metrics, finite = apply_gradient(plan.loss_fn, plan.optimizer, train, batch, key)
-        return same_everywhere(plan.mesh, train), to_sum(metrics), finite
+        return counted_step(plan, running, batch, step_key(member.key, epoch, index))
 
-    def unfinished(carry) -> Array:
-        train, index, _, _, finite = carry
-        return (index < full) & finite & (train.step < budget)
+    def unfinished(state: tuple[Array, Running]) -> Array:
+        # Under vmap a condition that differs between members makes XLA copy the whole state at
+        # every step; a member of an ensemble that has stopped stands still by itself.
+        index, running = state
+        return (index < full) & (True if plan.ensemble else goes_on(plan, running.member))
 
-    def body(carry):
-        train, index, sums, seen, _ = carry
-        train, metrics, finite = batch_step(train, index, size)
-        sums = {name: sums[name] + size * metrics[name] for name in sums}
-        return train, index + 1, sums, seen + size, finite
+    def body(state: tuple[Array, Running]) -> tuple[Array, Running]:
+        index, running = state
+        return index + 1, step(running, index, size)
 
-    metrics = jax.eval_shape(lambda: batch_step(member.train, 0, size)[1])
-    sums = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in metrics.items()}
     zero = jnp.zeros((), jnp.int32)
-    carry = (member.train, zero, sums, zero, member.finite)
-    carry = jax.lax.while_loop(unfinished, body, carry)
+    running = Running(member, {}, zero)
+    names = jax.eval_shape(lambda: step(running, 0, size).sums)
+    running = running._replace(sums={n: jnp.zeros(v.shape, v.dtype) for n, v in names.items()})
+    _, running = jax.lax.while_loop(unfinished, body, (zero, running))
     if rest:
-        carry = _last_batch(carry, batch_step, full, rest, budget)
-    train, _, sums, seen, finite = carry
+        running = step(running, full, rest)
+    return end_of_epoch(plan, running, epoch, validation)
+
+
+def goes_on(plan: Plan, member: Member) -> Array:
+    """Whether a member takes another step."""
+    wanted = member.active & member.finite
+    return wanted if plan.steps is None else wanted & (member.train.step < plan.steps)
+
+
+def counted_step(plan: Plan, running: Running, batch: Batch, key: Key) -> Running:
+    """One step of one member that goes on, counted by its rows; otherwise nothing changes.
+
+    Without sums (`{}`) they are started: the shapes of that are the names of the metrics.
+    """
+    member, sums, seen = running
+    wanted, count = goes_on(plan, member), num_rows(batch)
+    train, metrics, finite = apply_gradient(
+        plan.loss_fn, plan.optimizer, member.train, batch, key, wanted
+    )
+    found = {name: jnp.where(wanted, count * v, 0) for name, v in to_sum(metrics).items()}
+    sums = {name: sums[name] + v for name, v in found.items()} if sums else found
+    member = member._replace(
+        train=same_everywhere(plan.mesh, train), finite=member.finite & (finite | ~wanted)
+    )
+    return Running(member, sums, seen + jnp.where(wanted, count, 0))
+
+
+def end_of_epoch(
+    plan: Plan, running: Running, epoch: Array, validation: Batch | None
+) -> tuple[Member, Metrics]:
+    """Averages the metrics over the rows, validates, and decides whether the member goes on."""
+    member, sums, seen = running
     metrics = {name: total / seen for name, total in sums.items()}
     if validation is not None:
-        metrics |= validate(plan, train, member.key, epoch, validation)
+        metrics |= validate(plan, member.train, member.key, epoch, validation)
     # The epochs that a stopped member waits through are none of its history.
     history = {name: jnp.where(member.active, value, jnp.nan) for name, value in metrics.items()}
-    return keep_score(plan, member, train, finite, epoch, metrics), history
-
-
-def _last_batch(carry, batch_step, full: int, rest: int, budget: Array):
-    """The smaller batch at the end of an epoch, unless the run has stopped before it."""
-    train, index, sums, seen, finite = carry
-    wanted = finite & (train.step < budget)
-    new_train, metrics, new_finite = batch_step(train, full, rest)
-    train = jax.tree.map(lambda a, b: jnp.where(wanted, a, b), new_train, train)
-    sums = {name: jnp.where(wanted, s + rest * metrics[name], s) for name, s in sums.items()}
-    seen = jnp.where(wanted, seen + rest, seen)
-    return train, index, sums, seen, jnp.where(wanted, new_finite, finite)
+    return keep_score(plan, member, epoch, metrics), history
 
 
 def to_sum(metrics: Metrics) -> Metrics:
@@ -301,22 +338,20 @@ def validate(plan: Plan, train: TrainState, key: Key, epoch: Array, data: Batch)
     return {f"validation_{name}": total / rows for name, total in sums.items()}
 
 
-def keep_score(
-    plan: Plan, member: Member, train: TrainState, finite: Array, epoch: Array, metrics: Metrics
-) -> Member:
+def keep_score(plan: Plan, member: Member, epoch: Array, metrics: Metrics) -> Member:
     """Updates the best params and decides whether the member goes on."""
-    spent = False if plan.steps is None else train.step >= plan.steps
-    new = member._replace(train=train, finite=finite, active=finite & ~jnp.asarray(spent))
+    spent = False if plan.steps is None else member.train.step >= plan.steps
+    new = member._replace(active=member.finite & ~jnp.asarray(spent))
     if "validation_loss" in metrics:
         checks = [jnp.isfinite(v) for name, v in metrics.items() if name.startswith("validation_")]
         # The params of a failed step are those before it: their validation says nothing new.
-        valid = member.valid & (jnp.all(jnp.stack(checks)) | ~finite)
+        valid = member.valid & (jnp.all(jnp.stack(checks)) | ~member.finite)
         new = new._replace(valid=valid, active=new.active & valid)
         loss = metrics["validation_loss"].astype(member.best_loss.dtype)
         better = valid & (loss < member.best_loss)
         new = new._replace(
             best_params=jax.tree.map(
-                lambda a, b: jnp.where(better, a, b), train.params, member.best_params
+                lambda a, b: jnp.where(better, a, b), member.train.params, member.best_params
             ),
             best_loss=jnp.where(better, loss, member.best_loss),
             best_epoch=jnp.where(better, epoch, member.best_epoch),

@@ -151,6 +151,7 @@ def apply_gradient(
     state: TrainState,
     batch: Batch,
     key: Key,
+    wanted: Array | bool = True,
 ) -> tuple[TrainState, Metrics, Array]:
     """Takes one step, or none where something in it is not finite.
 
@@ -160,6 +161,7 @@ def apply_gradient(
       state: State before the step.
       batch: Arrays with leading axis B.
       key: Randomness of the loss.
+      wanted: Boolean `[]`; False leaves the state as it was, whatever the step gives.
 
     Returns:
       The new state (the old one where loss, metrics, gradient, new params, new collections or new
@@ -172,7 +174,7 @@ def apply_gradient(
     finite = jnp.isfinite(sum((jnp.sum(leaf) for leaf in leaves), start=loss))
     for old_leaf, new_leaf in _inexact_pairs(state.opt_state, new.opt_state):
         finite = finite & ~newly_infinite(jnp.sum(old_leaf), jnp.sum(new_leaf))
-    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+    kept = jax.tree.map(lambda a, b: jnp.where(finite & wanted, a, b), new, state)
     return kept, {"loss": loss, **metrics}, finite
 
 

@@ -18,10 +18,16 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxprob.training.checkpoint import Checkpoints
-from jaxprob.training.data import as_device_data, num_rows, step_key
-from jaxprob.training.loop import Member, Plan, keep_score, over_members, to_sum, validate
+from jaxprob.training.data import as_device_data, step_key
+from jaxprob.training.loop import (
+    Member,
+    Plan,
+    Running,
+    counted_step,
+    end_of_epoch,
+    over_members,
+)
 from jaxprob.training.sharding import member_sharding, place, split_rows, to_host
-from jaxprob.training.step import apply_gradient
 from jaxprob.types import Array, Batch, Metrics
 
 __all__ = ["Failure", "Stream", "StreamEndedError", "is_stream"]
@@ -54,14 +60,6 @@ def is_stream(data: Any) -> bool:
     """Whether data are batches to be read rather than arrays."""
     arrays = (Mapping, tuple, str, bytes, np.ndarray, jax.Array)
     return isinstance(data, Iterable) and not isinstance(data, arrays)
-
-
-class Running(NamedTuple):
-    """Members, and the sums of an epoch's metrics with the rows that they are over."""
-
-    member: Member
-    sums: Metrics
-    seen: Array
 
 
 class Stream:
@@ -191,8 +189,10 @@ class Stream:
     def _begin(self, batch: Batch) -> Running:
         """The members before a pass; the first batch says which metrics there are."""
         zero = self._placed(jnp.zeros(self.member.finite.shape, jnp.int32), 0)
-        run = Running(self.member, {}, zero)
-        names = jax.eval_shape(functools.partial(_metrics, self._plan), run, batch)
+        number = jnp.zeros((), jnp.int32)
+        one = _mapped(self._plan, functools.partial(_one_step, self._plan), 1)
+        first, _ = jax.eval_shape(one, Running(self.member, {}, zero), batch, number, number)
+        names = first.sums
         sums = {n: self._placed(jnp.zeros(v.shape, v.dtype), 0) for n, v in names.items()}
         # A step donates what it is given, and this state is still needed if the first batch fails.
         return Running(jax.tree.map(jnp.copy, self.member), sums, zero)
@@ -224,29 +224,9 @@ def _mapped(plan: Plan, fn: Callable, leading: int) -> Callable:
 def _one_step(
     plan: Plan, running: Running, batch: Batch, epoch: Array, index: Array
 ) -> tuple[Running, Array]:
-    member, sums, seen = running
-    key = step_key(member.key, epoch, index)
     part = split_rows(plan.mesh, dict(batch))
-    train, metrics, finite = apply_gradient(plan.loss_fn, plan.optimizer, member.train, part, key)
-    wanted = member.active & member.finite
-    if plan.steps is not None:
-        wanted = wanted & (member.train.step < plan.steps)
-    train = jax.tree.map(lambda a, b: jnp.where(wanted, a, b), train, member.train)
-    finite = jnp.where(wanted, finite, member.finite)
-    count = num_rows(batch)
-    sums = {n: jnp.where(wanted, sums[n] + count * v, sums[n]) for n, v in to_sum(metrics).items()}
-    seen = jnp.where(wanted, seen + count, seen)
-    return Running(member._replace(train=train, finite=finite), sums, seen), finite
-
-
-def _metrics(plan: Plan, running: Running, batch: Batch) -> Metrics:
-    """The metrics of a step, for their names and dtypes."""
-
-    def one(member: Member, batch: Batch) -> Metrics:
-        state = member.train
-        return to_sum(apply_gradient(plan.loss_fn, plan.optimizer, state, batch, member.key)[1])
-
-    return _mapped(plan, one, 1)(running.member, batch)
+    running = counted_step(plan, running, part, step_key(running.member.key, epoch, index))
+    return running, running.member.finite
 
 
 @functools.partial(jax.jit, static_argnames="plan")
@@ -254,13 +234,8 @@ def _finish_epoch(
     running: Running, epoch: Array, validation: Batch | None, *, plan: Plan
 ) -> tuple[Running, Metrics]:
     def one(running: Running, epoch: Array, validation: Batch | None):
-        member, sums, seen = running
-        metrics = {name: total / seen for name, total in sums.items()}
-        if validation is not None:
-            metrics |= validate(plan, member.train, member.key, epoch, validation)
-        history = {n: jnp.where(member.active, v, jnp.nan) for n, v in metrics.items()}
-        scored = keep_score(plan, member, member.train, member.finite, epoch, metrics)
-        return Running(scored, sums, seen), history
+        member, history = end_of_epoch(plan, running, epoch, validation)
+        return running._replace(member=member), history
 
     return _mapped(plan, one, 1)(running, epoch, validation)
 
