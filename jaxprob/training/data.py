@@ -102,8 +102,8 @@ def epoch_order(key: Key, epoch: Array | int, rows: int) -> Array:
 def permutation(key: Key, rows: int) -> Array:
     """Returns `jax.random.permutation(key, rows)`, to the bit, in a fifth of its time on a CPU.
 
-    That sorts pairs of a random word and a place by the word; on a CPU, XLA sorts single numbers far
-    faster than pairs, so the two are packed into one number of 64 bits.
+    That sorts pairs of a random word and a place by the word; on a CPU, XLA sorts single numbers
+    far faster than pairs, so the two are packed into one number of 64 bits.
     """
     # Words collide; as many rounds make the order uniform but for one part in rows ** 3.
     rounds = math.ceil(3 * math.log(max(1, rows)) / math.log(2**32 - 1))
