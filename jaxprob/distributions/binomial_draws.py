@@ -71,7 +71,6 @@ def _propose(u: Array, v: Array, n: Array, r: Array, at_mode: Array) -> tuple[Ar
     count = jnp.floor((2.0 * a / near + b) * u + n * r + 0.5)
     quick = (near >= 0.07) & (v <= 0.92 - 4.2 / b)
     outside = (count < 0.0) | (count > n)
-
     scale = (2.83 + 5.1 / b) * spread
     density = _log_density(count, n, r) - at_mode
     above = jnp.log(v * scale / (a / near**2 + b)) > density

@@ -144,7 +144,7 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
             return rest - count, count
 
         keys = jax.random.split(key, len(probs))
-        trials = jnp.broadcast_to(self._total_count, shape[:-1])
+        trials = jnp.broadcast_to(jax.lax.stop_gradient(self._total_count), shape[:-1])
         shares = (keys, jnp.minimum(probs / safe, 1.0), jnp.minimum(later / safe, 1.0))
         return jnp.moveaxis(jax.lax.scan(of_class, trials, shares)[1], 0, -1)
 

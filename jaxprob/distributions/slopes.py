@@ -70,7 +70,7 @@ def normal_noise(key: Key, shape: tuple[int, ...], dtype: Any) -> Array:
     """Returns `jax.random.normal(key, shape, dtype)`, drawn in one flat loop.
 
     A flat draw that is reshaped becomes the slow loop over a short last axis: XLA fuses the reshape
-    into it. Only out of the body of a loop does no fusion lead.
+    into it. No fusion crosses the border of another loop.
     """
     size = math.prod(shape)
     if not 1 < shape[-1] <= SHORT or size == shape[-1]:
