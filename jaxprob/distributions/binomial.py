@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.binomial_draws import binomial_draws
 from jaxprob.distributions.gamma_draws import gamma_draws
 from jaxprob.distributions.odds import (
     ODDS_CONSTRAINTS,
@@ -80,8 +81,9 @@ class Binomial(LogitsOrProbs):
         return beta_tails(rest, x + 1.0, q, p)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        shape, dtype = (n, *self.batch_shape), self._total_count.dtype
-        return jax.random.binomial(key, self._total_count, self.probs, shape, dtype)
+        parameters = (self._total_count, self.probs, self._failure_probs)
+        parameters = (jnp.broadcast_to(p, (n, *self.batch_shape)) for p in parameters)
+        return binomial_draws(key, *(jax.lax.stop_gradient(p) for p in parameters))
 
     def mean(self) -> Array:
         """Returns n p."""

@@ -19,6 +19,7 @@ import numpy as np
 from jax.scipy.special import erf, erfinv, ndtri
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.slopes import normal_noise
 from jaxprob.distributions.special import log_gamma, log_ndtr, log_ratio, reused, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
@@ -215,7 +216,7 @@ class LogNormal(_Positive):
         return jnp.exp(loc + scale * jnp.where(small, tail, -tail))
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        z = jax.random.normal(key, (n, *self.batch_shape), self._loc.dtype)
+        z = normal_noise(key, (n, *self.batch_shape), self._loc.dtype)
         return jnp.exp(self._loc[None] + self._scale[None] * z)
 
     def mean(self) -> Array:
@@ -274,7 +275,7 @@ class HalfNormal(_Positive):
         return scale * jnp.where(small, near, far)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        z = jax.random.normal(key, (n, *self.batch_shape), self._scale.dtype)
+        z = normal_noise(key, (n, *self.batch_shape), self._scale.dtype)
         return self._scale[None] * jnp.abs(z)
 
     def mean(self) -> Array:

@@ -19,6 +19,7 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.multivariate_normal import MultivariateNormal, solve_lower
 from jaxprob.distributions.normal import Normal
+from jaxprob.distributions.slopes import normal_noise
 from jaxprob.distributions.univariate import parameter
 from jaxprob.distributions.validation import align, as_parameters, shape_of
 from jaxprob.types import Array, Key, Numbers
@@ -116,8 +117,8 @@ class LowRankMultivariateNormal(Distribution):
     def _sample_n(self, key: Key, n: int) -> Array:
         factor_key, noise_key = jax.random.split(key)
         rank, dtype = self._cov_factor.shape[-1], self._loc.dtype
-        common = jax.random.normal(factor_key, (n, *self.batch_shape, rank), dtype)
-        noise = jax.random.normal(noise_key, (n, *self._loc.shape), dtype)
+        common = normal_noise(factor_key, (n, *self.batch_shape, rank), dtype)
+        noise = normal_noise(noise_key, (n, *self._loc.shape), dtype)
         common = jnp.einsum("...ij,n...j->n...i", self._cov_factor, common)
         return self._loc[None] + common + jnp.sqrt(self._cov_diag)[None] * noise
 

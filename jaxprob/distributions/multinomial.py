@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.binomial import Binomial
+from jaxprob.distributions.binomial_draws import binomial_draws
 from jaxprob.distributions.categorical import (
     CLASS_CONSTRAINTS,
     ClassProbabilities,
@@ -131,9 +132,21 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
 
     def _sample_n(self, key: Key, n: int) -> Array:
         shape = (n, *self.batch_shape, self.num_categories)
-        probs = jnp.broadcast_to(self.probs, shape)
-        count = jnp.broadcast_to(self._total_count, shape[:-1])
-        return jax.random.multinomial(key, count, probs, shape=shape, dtype=self._held.dtype)
+        probs = jnp.broadcast_to(jax.lax.stop_gradient(self.probs), shape)
+        probs = jnp.moveaxis(probs, -1, 0)
+        left = jax.lax.cumsum(probs, reverse=True)
+        safe = jnp.where(left == 0.0, 1.0, left)
+        later = jnp.concatenate([left[1:], jnp.zeros_like(left[:1])])
+
+        def of_class(rest: Array, given: tuple[Key, Array, Array]) -> tuple[Array, Array]:
+            # Each takes a binomial share of what the classes before it have left.
+            count = binomial_draws(given[0], rest, given[1], given[2])
+            return rest - count, count
+
+        keys = jax.random.split(key, len(probs))
+        trials = jnp.broadcast_to(jax.lax.stop_gradient(self._total_count), shape[:-1])
+        shares = (keys, jnp.minimum(probs / safe, 1.0), jnp.minimum(later / safe, 1.0))
+        return jnp.moveaxis(jax.lax.scan(of_class, trials, shares)[1], 0, -1)
 
     def mean(self) -> Array:
         """Returns n p `[*batch, K]`."""

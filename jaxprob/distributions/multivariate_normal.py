@@ -14,7 +14,6 @@ Learning: Advanced Topics" (2023), section 5.1.2 for the KL.
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from tensorflow_probability.substrates.jax.distributions import RegisterKL
@@ -22,7 +21,7 @@ from tensorflow_probability.substrates.jax.distributions import RegisterKL
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.normal import Normal
-from jaxprob.distributions.slopes import with_slopes
+from jaxprob.distributions.slopes import normal_noise, with_slopes
 from jaxprob.distributions.validation import align, as_parameters, shape_of
 from jaxprob.types import Array, Key, Numbers
 
@@ -95,7 +94,7 @@ class MultivariateNormal(Distribution):
         return Normal(self._loc, self.stddev())
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        eps = jax.random.normal(key, (n, *self._loc.shape), self._loc.dtype)
+        eps = normal_noise(key, (n, *self._loc.shape), self._loc.dtype)
         return self._loc[None] + jnp.einsum("...ij,n...j->n...i", self._scale_tril, eps)
 
     def log_prob(self, value: Numbers) -> Array:

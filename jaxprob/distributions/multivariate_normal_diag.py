@@ -9,12 +9,12 @@ Twin: `torch_ref/distributions/multivariate_normal_diag.py`.
 
 import math
 
-import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.normal import Normal
+from jaxprob.distributions.slopes import normal_noise
 from jaxprob.distributions.univariate import parameter
 from jaxprob.distributions.validation import align, as_parameters
 from jaxprob.types import Array, Key, Numbers
@@ -85,7 +85,7 @@ class MultivariateNormalDiag(Distribution):
         return jnp.exp(jnp.sum(self.marginal().log_survival_function(self._event(value)), axis=-1))
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        eps = jax.random.normal(key, (n, *self._loc.shape), self._loc.dtype)
+        eps = normal_noise(key, (n, *self._loc.shape), self._loc.dtype)
         return self._loc[None] + self._scale_diag[None] * eps
 
     def mean(self) -> Array:

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.slopes import normal_noise
 from jaxprob.distributions.special import log_ndtr, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate
-from jaxprob.types import Array, ArrayLike, Numbers
+from jaxprob.types import Array, ArrayLike, Key, Numbers
 
 __all__ = ["Normal"]
 
@@ -62,6 +63,9 @@ class Normal(Univariate, distrax.Normal):
         small = lower < 0.5
         tail = ndtri(jnp.where(small, lower, upper))
         return loc + scale * jnp.where(small, tail, -tail)
+
+    def _sample_from_std_normal(self, key: Key, n: int) -> Array:
+        return normal_noise(key, (n, *self.batch_shape), self._loc.dtype)
 
     def from_standard_normal(self, z: ArrayLike) -> Array:
         """Returns loc + scale z."""

@@ -14,21 +14,19 @@ algorithm PTRS.
 import jax
 import jax.numpy as jnp
 
+from jaxprob.distributions.inversion import inverted_counts, small_or_large
 from jaxprob.distributions.rejection import first_accepted
-from jaxprob.distributions.special import is_double, poisson_log_density
+from jaxprob.distributions.special import poisson_log_density
 from jaxprob.types import Array, Key
 
 __all__ = ["poisson_draws"]
 
-SMALL = 10.0
 REJECTED = 0.26
 
 
 @jax.jit  # else each step of an eager draw is a program
 def poisson_draws(key: Key, rate: Array) -> Array:
     """Draws counts.
-
-    In float32 the probability of a count holds to 2e-7 absolutely.
 
     Args:
       key: A PRNG key.
@@ -39,36 +37,16 @@ def poisson_draws(key: Key, rate: Array) -> Array:
     """
     small_key, large_key = jax.random.split(key)
     flat = jnp.where(rate >= 0.0, rate, jnp.nan).reshape(-1)
-    small = flat < SMALL
-    count = jax.lax.cond(
-        jnp.any(small),
-        lambda: _inverted(small_key, jnp.where(small, flat, 0.0)),
-        lambda: jnp.zeros_like(flat),
-    )
 
-    def rejection() -> Array:
-        drawn = first_accepted(_propose, REJECTED, large_key, jnp.where(small, SMALL, flat))
-        return jnp.where(small, count, drawn)
+    def inverted(small: Array) -> Array:
+        few = jnp.where(small, flat, 0.0)
+        return inverted_counts(small_key, -few, lambda j: few * (1 / j))
 
-    return jax.lax.cond(jnp.all(small), lambda: count, rejection).reshape(rate.shape)
+    def rejected(small: Array) -> Array:
+        # What is no number is accepted at once.
+        return first_accepted(_propose, REJECTED, large_key, jnp.where(small, jnp.nan, flat))
 
-
-def _inverted(key: Key, rate: Array) -> Array:
-    coarse, fine = jax.random.split(key)
-    dtype = rate.dtype
-    # The uniform numbers of JAX are multiples of eps; the tail of a small rate wants smaller ones.
-    w = jax.random.uniform(coarse, rate.shape, dtype)
-    w = w + jax.random.uniform(fine, rate.shape, dtype) * jnp.finfo(dtype).eps
-    mass, tail = jnp.exp(-rate), -jnp.expm1(-rate)
-    count = jnp.zeros_like(rate)
-    for j in range(1, 62 if is_double(rate) else 38):
-        count = count + (w < tail)  # P(X >= j)
-        mass = mass * rate / j
-        tail = tail - mass
-        if j > SMALL:
-            # What is left of the subtractions is rounding in the end; the masses are exact.
-            tail = jnp.minimum(tail, mass * rate / (j + 1.0 - rate))
-    return count
+    return small_or_large(flat, inverted, rejected).reshape(rate.shape)
 
 
 def _propose(u: Array, v: Array, rate: Array) -> tuple[Array, Array]:

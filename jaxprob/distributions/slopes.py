@@ -1,4 +1,4 @@
-"""How a density is computed fast: slopes in closed form, and loops that vectorise.
+"""How densities and draws are computed fast: slopes in closed form, and loops that vectorise.
 
 Autodiff keeps every intermediate number of a density in memory. The slopes of most densities are
 shorter than the densities themselves, d log Gamma(x; a, b) / da = log(b x) - psi(a) for one, and
@@ -6,6 +6,7 @@ computed from the arguments alone they run in a single loop.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from jaxprob.types import Array
+from jaxprob.types import Array, Key
 
-__all__ = ["by_column", "with_slopes"]
+__all__ = ["by_column", "normal_noise", "with_slopes"]
 
 SHORT = 16
 
@@ -62,3 +63,21 @@ def by_column(function: Callable[..., Array], *arrays: Array) -> Array:
         return function(*arrays)
     wide = [jnp.broadcast_to(a, (*a.shape[:-1], size)) for a in arrays]
     return jnp.stack([function(*(a[..., k] for a in wide)) for k in range(size)], axis=-1)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))  # else each eager draw compiles its loop
+def normal_noise(key: Key, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Returns `jax.random.normal(key, shape, dtype)`, drawn in one flat loop.
+
+    A flat draw that is reshaped becomes the slow loop over a short last axis: XLA fuses the reshape
+    into it. No fusion crosses the border of another loop.
+    """
+    size = math.prod(shape)
+    if not 1 < shape[-1] <= SHORT or size == shape[-1]:
+        return jax.random.normal(key, shape, dtype)
+    # A loop of one pass that must look as if it took more.
+    once = jax.lax.optimization_barrier(jnp.ones((), jnp.int32))
+    flat = jax.lax.fori_loop(
+        0, once, lambda *_: jax.random.normal(key, (size,), dtype), jnp.zeros(size, dtype)
+    )
+    return flat.reshape(shape)

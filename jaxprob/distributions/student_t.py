@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.gamma_draws import log_gamma_draws
+from jaxprob.distributions.slopes import normal_noise
 from jaxprob.distributions.special import (
     binet,
     binet_derivative,
@@ -114,7 +115,7 @@ class StudentT(Univariate):
     def _sample_n(self, key: Key, n: int) -> Array:
         normal_key, gamma_key = jax.random.split(key)
         shape = (n, *self.batch_shape)
-        normal = jax.random.normal(normal_key, shape, self._loc.dtype)
+        normal = normal_noise(normal_key, shape, self._loc.dtype)
         half = jnp.broadcast_to(0.5 * self._df, shape)
         log_gamma = log_gamma_draws(gamma_key, half)
         z = normal * jnp.exp(0.5 * (jnp.log(half) - log_gamma))

@@ -1,14 +1,13 @@
 """Poisson draws against SciPy's probabilities."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 
 from jaxprob.distributions.poisson_draws import poisson_draws
+from tests.distributions.draws import KEY, require_laws, require_neighbours_stay
 
-KEY = jax.random.key(3)
 SIZE = 40_000
 
 
@@ -18,15 +17,7 @@ def test_draws_follow_the_distribution(dtype):
     found = np.asarray(poisson_draws(KEY, jnp.broadcast_to(jnp.asarray(rates, dtype), (SIZE, 9))))
     assert found.dtype == dtype
     assert (found[:, 0] == 0.0).all()
-    for column, rate in zip(found.T[1:], rates[1:], strict=True):
-        # Cells of the same expected number, at least 20 in each
-        edges = np.unique(scipy.stats.poisson.ppf(np.linspace(0, 1, 30)[1:-1], rate))
-        cells = np.searchsorted(edges, column)
-        probabilities = np.diff(scipy.stats.poisson.cdf(edges, rate), prepend=0.0)
-        probabilities = np.append(probabilities, scipy.stats.poisson.sf(edges[-1], rate))
-        expected = SIZE * probabilities
-        observed = np.bincount(cells, minlength=len(expected))
-        assert scipy.stats.chisquare(observed, expected).pvalue > 1e-3, rate
+    require_laws(found[:, 1:], [scipy.stats.poisson(rate) for rate in rates[1:]])
 
 
 def test_the_tail_of_the_inversion_is_not_rounding():
@@ -47,12 +38,7 @@ def test_large_rates_have_their_mean_and_spread():
 
 def test_an_element_does_not_move_its_neighbours():
     rate = jnp.where(jnp.arange(3000) % 3 == 0, 4.0, 10.0)
-    expected = poisson_draws(KEY, rate)
-    other = poisson_draws(KEY, rate.at[7].set(200.0))
-    np.testing.assert_array_equal(np.delete(other, 7), np.delete(expected, 7))
-    keys = jax.random.split(KEY, 3)
-    apart = jnp.stack([poisson_draws(key, rate) for key in keys])
-    np.testing.assert_array_equal(jax.vmap(poisson_draws, (0, None))(keys, rate), apart)
+    require_neighbours_stay(poisson_draws, rate, 200.0)
 
 
 def test_what_is_no_rate_gives_no_number_and_ends():

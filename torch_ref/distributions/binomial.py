@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from torch_ref import random
+from torch_ref.distributions.binomial_draws import binomial_draws
 from torch_ref.distributions.gamma_draws import gamma_draws
 from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
 from torch_ref.distributions.poisson_draws import poisson_draws
@@ -80,7 +81,7 @@ class Binomial(LogitsOrProbs):
         return torch.minimum(((self.total_count + 1.0) * self.probs).floor(), self.total_count)
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
-        return random.binomial(key, self.total_count, self.probs, shape, self.float_dtype())
+        return binomial_draws(key, self.total_count, self.probs, self.failure_probs, shape)
 
 
 class NegativeBinomial(LogitsOrProbs):

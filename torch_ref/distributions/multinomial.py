@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_ref import random
 from torch_ref.distributions.binomial import Binomial
+from torch_ref.distributions.binomial_draws import binomial_draws
 from torch_ref.distributions.categorical import CLASS_CONSTRAINTS, ClassProbabilities
 from torch_ref.distributions.special import (
     HALF_LOG_TWO_PI,
@@ -76,8 +77,11 @@ class Multinomial(ClassProbabilities):
         probs = self.probs.detach().expand(shape)
         rest, counts = self.total_count.expand(shape[:-1]), []
         left = probs.flip(-1).cumsum(-1).flip(-1)
-        ratios = (probs / torch.where(left == 0.0, 1.0, left)).clamp(0.0, 1.0)
-        for k, ratio in zip(random.split(key, shape[-1]), ratios.unbind(-1), strict=True):
-            counts.append(random.binomial(k, rest, ratio, shape[:-1], ratio.dtype))
+        safe = torch.where(left == 0.0, 1.0, left)
+        p = (probs / safe).clamp(max=1.0)
+        q = (torch.nn.functional.pad(left[..., 1:], (0, 1)) / safe).clamp(max=1.0)
+        keys = random.split(key, shape[-1])
+        for own, p_k, q_k in zip(keys, p.unbind(-1), q.unbind(-1), strict=True):
+            counts.append(binomial_draws(own, rest, p_k, q_k, shape[:-1]))
             rest = rest - counts[-1]
         return torch.stack(counts, dim=-1)

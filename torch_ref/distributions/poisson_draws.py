@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_ref import random
+from torch_ref.distributions.inversion import inverted_counts
 from torch_ref.distributions.rejection import first_accepted
 
 __all__ = ["poisson_draws"]
@@ -18,23 +19,14 @@ def poisson_draws(key: Tensor, rate: Tensor, shape: torch.Size) -> Tensor:
     rate = rate.detach().expand(shape)
     rate = rate.masked_fill(rate < 0.0, torch.nan)
     few = rate < 10.0
-    inverted = _inverted(small_key, torch.where(few, rate, 0.0))
+    small = torch.where(few, rate, 0.0).double()
+
+    def tail(j: Tensor) -> Tensor:  # P(X >= j) = P(Gamma(j) < rate)
+        return torch.special.gammainc(j, small)
+
+    inverted = inverted_counts(small_key, tail, shape, rate.dtype)
     rejected = first_accepted(_ptrs, large_key, torch.where(few, 10.0, rate))
     return torch.where(few, inverted, rejected)
-
-
-def _inverted(key: Tensor, rate: Tensor) -> Tensor:
-    """The number of j with w < P(X >= j) = P(Gamma(j) < rate)."""
-    coarse, fine = random.split(key).unbind(-2)
-    eps = torch.finfo(rate.dtype).eps
-    w = random.uniform(coarse, rate.shape, rate.dtype)
-    w = (w + random.uniform(fine, rate.shape, rate.dtype) * eps).double()
-    count, j = torch.zeros_like(rate), 1
-    while True:
-        above = w < torch.special.gammainc(torch.tensor(float(j), dtype=w.dtype), rate.double())
-        if not above.any():
-            return count
-        count, j = count + above, j + 1
 
 
 def _ptrs(u: Tensor, v: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
