@@ -87,8 +87,8 @@ def diagnostics(
         raise ValueError(
             f"diagnostics: x must hold at least two rows, over which codes differ; got {len(x)}."
         )
-    facts = _facts(hashable(model), params, jnp.asarray(x), key)
-    nll, kl, activity, information = jax.tree.map(np.asarray, facts)
+    found = facts(hashable(model), params, jnp.asarray(x), key)
+    nll, kl, activity, information = jax.tree.map(np.asarray, found)
     active = activity > ACTIVE
     total = float(kl.sum())
     return Diagnostics(
@@ -106,7 +106,8 @@ def diagnostics(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _facts(model: nn.Module, params: Params, x: Array, key: Key) -> tuple[Array, ...]:
+def facts(model: nn.Module, params: Params, x: Array, key: Key) -> tuple[Array, ...]:
+    """Returns -log p(x | z), KL and activity of each latent, and the information; for tests."""
     variables = as_variables(params)
     drawn = draw(model, params, {"x": x}, key, 1)
     q, z, p = drawn.output

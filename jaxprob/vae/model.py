@@ -23,7 +23,7 @@ from jaxprob.heads import NormalHead
 from jaxprob.nn.application import mode_options
 from jaxprob.types import AnyArray, Array
 
-__all__ = ["VAE", "LatentVariableModel", "VAEOutput"]
+__all__ = ["VAE", "LatentVariableModel", "VAEOutput", "in_dtype", "reparameterize"]
 
 
 class VAEOutput(NamedTuple):
@@ -70,7 +70,7 @@ class LatentVariableModel(nn.Module):
         return Independent(Normal(jnp.zeros(self.latent_dim), jnp.ones(self.latent_dim)), 1)
 
     def __call__(
-        self, x: Shaped[AnyArray, "B *D"], eps: Float[AnyArray, "*S B L"], train: bool = False
+        self, x: Shaped[AnyArray, "B *D"], eps: Float[AnyArray, "..."], train: bool = False
     ) -> VAEOutput:
         """Encodes, draws and decodes.
 
@@ -93,7 +93,7 @@ class LatentVariableModel(nn.Module):
         self, q: Any, z: Float[AnyArray, "*S B L"]
     ) -> tuple[Float[Array, "*S B J"], Float[Array, "*S B J"]]:
         """Returns log q(z | x) and log p(z) of each factor, in nats."""
-        p = _in_dtype(self.prior(), q)
+        p = in_dtype(self.prior(), q)
         if _factorised(q, p):
             return q.marginal().log_prob(z), p.marginal().log_prob(z)
         return q.log_prob(z)[..., None], p.log_prob(z)[..., None]
@@ -104,7 +104,7 @@ class LatentVariableModel(nn.Module):
         Raises:
           NotImplementedError: A pair without a closed form.
         """
-        p = _in_dtype(self.prior(), q)
+        p = in_dtype(self.prior(), q)
         try:
             if _factorised(q, p):
                 return q.marginal().kl_divergence(p.marginal())
@@ -162,17 +162,17 @@ def reparameterize(q: Any, eps: AnyArray) -> Array:
     return q.marginal().from_standard_normal(eps)
 
 
+def in_dtype(prior: Any, like: Any) -> Any:
+    """Returns a prior in the float dtype of a pytree: nothing tells it what the data is made of."""
+    dtype = jnp.result_type(*jax.tree.leaves(like))
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, prior
+    )
+
+
 def _in_mode(module: nn.Module, x: AnyArray, train: bool) -> Any:
     return module(x, **mode_options(module, train))
 
 
 def _factorised(q: Any, p: Any) -> bool:
     return isinstance(q, Independent) and isinstance(p, Independent)
-
-
-def _in_dtype(p: Any, q: Any) -> Any:
-    """The prior in the dtype of the posterior: nothing tells it what the data is made of."""
-    dtype = jnp.result_type(*jax.tree.leaves(q))
-    return jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, p
-    )

@@ -10,6 +10,7 @@ Twin: `torch_ref/vae/terms.py`.
 
 from typing import Any, NamedTuple
 
+import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -99,9 +100,14 @@ def log_likelihood(p: Any, batch: Batch) -> Array:
     Raises:
       ValueError: A decoder that returns no distribution, or one over another shape than that of x.
     """
+    if not isinstance(p, distrax.Distribution):
+        raise ValueError(
+            f"the decoder returned {type(p).__name__}; expected a distribution. End the decoder "
+            "with a head of jaxprob.heads."
+        )
     x = jnp.asarray(batch["x"])
-    expected = (*getattr(p, "batch_shape", ())[1:], *getattr(p, "event_shape", ()))
-    if expected and x.shape != expected:
+    expected = (*p.batch_shape[1:], *p.event_shape)
+    if x.shape != expected:
         raise ValueError(
             f'batch["x"] has shape {x.shape}, but p(x | z) of the decoder is over {expected}. Give '
             "its head as many features as x has, or reshape x."

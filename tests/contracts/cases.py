@@ -4,7 +4,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-from jaxprob import bayes, supervised
+from jaxprob import bayes, heads, supervised, vae
 from jaxprob.distributions import (
     Independent,
     MixtureSameFamily,
@@ -66,6 +66,12 @@ def prediction(shift):
     return bayes.predict(model, draws, jnp.ones((B, 1)) * shift)
 
 
+def conv_vae_output(shift):
+    model = vae.ConvVAE((2, 3, 1), (2,), 2, likelihood=heads.NormalHead)
+    x, eps = jnp.ones((B, 2, 3, 1)) * shift, jnp.ones((B, 2))
+    return model.apply(jax.lax.stop_gradient(model.init(jax.random.key(0), x, eps)), x, eps).p
+
+
 RETURNED = {
     "Normal": normal,
     "MultivariateNormal": multivariate_normal,
@@ -76,4 +82,5 @@ RETURNED = {
     "GaussianRegressor": model_output,
     "BayesianMLP": bayesian_mlp_output,
     "bayes.predict": prediction,
+    "ConvVAE": conv_vae_output,
 }

@@ -1,0 +1,153 @@
+"""Importance weighted bounds and log p(x) against probabilistic PCA, whose answers are known."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprob import heads, vae
+from tests.vae.linear_gaussian import LOG_MARGINAL, Decoder, Posterior, X
+from tests.vae.parameters import drawn
+
+KEY = jax.random.key(0)
+EXACT = vae.VAE(Posterior(), Decoder(), 2)
+WIDE = vae.VAE(Posterior(1.6), Decoder(), 2)
+DENSE = vae.DenseVAE(features=4, hidden=(5,), latent_dim=2, likelihood=heads.NormalHead)
+PARAMS = drawn(DENSE, X, 0.3)
+
+
+def test_with_the_exact_posterior_all_weights_are_p():
+    @jax.jit
+    def run():
+        return (
+            vae.negative_iwae(EXACT, 3)({}, {"x": X}, KEY),
+            vae.log_marginal(EXACT, {}, X, KEY, 7, 3),
+        )
+
+    (loss, metrics), estimate = run()
+    np.testing.assert_allclose(-loss, LOG_MARGINAL.mean(), rtol=1e-10)
+    np.testing.assert_allclose(metrics["nll"] + metrics["kl"], loss, rtol=1e-10)
+    np.testing.assert_allclose(estimate.value, LOG_MARGINAL, rtol=1e-10)
+    assert np.all(estimate.standard_error < 1e-6)
+
+
+def test_the_bound_rises_with_its_draws():
+    """Means over 500 keys: L_1 < L_4 < L_16 < log p(x), the last by little."""
+    keys = jax.random.split(KEY, 500)
+
+    @jax.jit
+    def bounds():
+        return [
+            -jnp.mean(jax.vmap(lambda k, n=n: vae.negative_iwae(WIDE, n)({}, {"x": X}, k)[0])(keys))
+            for n in (1, 4, 16)
+        ]
+
+    one, four, sixteen = bounds()
+    truth = LOG_MARGINAL.mean()
+    assert one < four - 0.1
+    assert four < sixteen - 0.02
+    assert truth - 0.1 < sixteen < truth
+    # a normal q that is too wide by a factor w has KL(q || posterior) = L (w^2 - 1) / 2 - L log w
+    np.testing.assert_allclose(truth - one, 1.6**2 - 1 - 2 * np.log(1.6), atol=0.1)
+
+
+def test_one_draw_is_the_elbo():
+    @jax.jit
+    def both():
+        iwae = vae.negative_iwae(DENSE, 1)(PARAMS, {"x": X}, KEY)
+        elbo = vae.negative_elbo(DENSE, analytic_kl=False)(PARAMS, {"x": X}, KEY)
+        return iwae, elbo
+
+    (iwae, metrics), (elbo, others) = both()
+    np.testing.assert_allclose(iwae, elbo, rtol=1e-12)
+    np.testing.assert_allclose(metrics["kl"], others["kl"], rtol=1e-12)
+
+
+def test_the_doubly_reparameterised_gradient_is_right_and_quieter():
+    """Of encoder and decoder, for 2000 keys, in one program."""
+    keys = jax.random.split(KEY, 2000)
+
+    @jax.jit
+    @jax.vmap
+    def slopes(key):
+        found = []
+        for gradient in ("reparameterized", "doubly_reparameterized"):
+            loss = vae.negative_iwae(DENSE, 8, gradient)
+            slope = jax.grad(lambda p, loss=loss: loss(p, {"x": X}, key)[0])(PARAMS)
+            for names in (("encoder", "posterior"), ("decoder", "head")):
+                leaves = jax.tree.leaves([slope[name] for name in names])
+                found.append(jnp.concatenate([leaf.reshape(-1) for leaf in leaves]))
+        return found
+
+    plain, plain_decoder, double, double_decoder = map(np.asarray, slopes(keys))
+    np.testing.assert_allclose(double_decoder, plain_decoder, rtol=1e-9, atol=1e-12)
+    error = np.sqrt((plain.var(0) + double.var(0)) / len(keys))
+    gap = np.abs(plain.mean(0) - double.mean(0))
+    moves = error > 1e-12
+    assert np.mean((gap / error)[moves] ** 2) < 2.0, "unbiased: about 1 if errors are as stated"
+    assert np.max((gap / error)[moves]) < 5.0
+    assert double.var(0).sum() < 0.5 * plain.var(0).sum()
+
+
+def test_log_marginal_does_not_depend_on_the_chunks():
+    @jax.jit
+    def run():
+        return [vae.log_marginal(DENSE, PARAMS, X, KEY, 23, size) for size in (23, 5)]
+
+    whole, parts = run()
+    np.testing.assert_allclose(parts.value, whole.value, rtol=1e-12)
+    np.testing.assert_allclose(parts.standard_error, whole.standard_error, rtol=1e-10)
+
+
+def test_log_marginal_holds_a_chunk_in_memory():
+    """No array has the number of draws as an axis, unless one chunk is asked for."""
+
+    def has_axis(chunk_size):
+        def run():
+            return vae.log_marginal(DENSE, PARAMS, X, KEY, 10_000, chunk_size)
+
+        return re.search(r"\[(\d+,)*10000(,\d+)*\]", str(jax.make_jaxpr(run)())) is not None
+
+    assert not has_axis(10)
+    assert has_axis(10_000)
+
+
+def test_error_covers_the_truth_quickly():
+    """The estimate and its error on 5 rows and 60 keys: 95 % within 1.96 errors."""
+    estimate = jax.jit(jax.vmap(lambda k: vae.log_marginal(WIDE, {}, X, k, 200)))(
+        jax.random.split(KEY, 60)
+    )
+    z = (np.asarray(estimate.value) - LOG_MARGINAL) / np.asarray(estimate.standard_error)
+    assert 0.91 < np.mean(np.abs(z) < 1.96) < 0.99
+    assert abs(np.mean(z)) < 0.3
+
+
+@pytest.mark.slow
+def test_error_covers_the_truth():
+    """2000 keys, 5 rows: coverage of 95 % to a percent, errors as large as the spread is."""
+    keys = jax.random.split(KEY, 2000)
+    run = jax.jit(lambda ks: jax.lax.map(
+        lambda k: vae.log_marginal(WIDE, {}, X, k, 1000), ks, batch_size=20))  # fmt: skip
+    value, error = map(np.asarray, run(keys))
+    covered = np.mean(np.abs(value - LOG_MARGINAL) < 1.96 * error)
+    assert 0.94 < covered < 0.96
+    np.testing.assert_allclose(error.mean(0), np.std(value, 0), rtol=0.06)
+    # the mean lies below the truth by half the square of the error
+    gap = LOG_MARGINAL - value.mean(0)
+    np.testing.assert_allclose(gap, 0.5 * (error**2).mean(0), atol=4 * np.std(value, 0).max() / 44)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: vae.negative_iwae(DENSE, 0), "num_samples must be at least 1"),
+        (lambda: vae.negative_iwae(DENSE, 2, "score"), "gradient must be one of reparam"),
+        (lambda: vae.log_marginal(DENSE, PARAMS, X, KEY, 1), "num_samples must be at least 2"),
+        (lambda: vae.log_marginal(DENSE, PARAMS, X, KEY, 9, 0), "chunk_size must be at least 1"),
+    ],
+)
+def test_refuses_bad_options(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
