@@ -66,7 +66,7 @@ def panel(figure, title: str, rows: list[np.ndarray], shape: tuple[int, ...]) ->
 
 def draw(model, params, x: np.ndarray, shape, report, key, path: pathlib.Path) -> pathlib.Path:
     figure = Figure(figsize=(11, 9), layout="constrained")
-    parts = figure.subfigures(2, 2).ravel()
+    parts = figure.subfigures(2, 2, wspace=0.06, hspace=0.04).ravel()
     samples = np.asarray(vae.sample(model, params, key, 48, mean=True))
     panel(parts[0], "samples from the prior", list(samples.reshape(6, 8, -1)), shape)
     shown = x[:24].reshape(3, 8, -1)

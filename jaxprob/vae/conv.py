@@ -92,7 +92,15 @@ class ConvVAE(LatentVariableModel):
     likelihood: Callable[[int], nn.Module] = BernoulliHead
 
     def setup(self):
-        """Makes the layers."""
+        """Makes the layers.
+
+        Raises:
+          ValueError: No convolution.
+        """
+        if not self.channels:
+            raise ValueError(
+                "ConvVAE: channels must name at least one convolution, as (32, 64); got none."
+            )
         super().setup()
         self.encoder = ConvEncoder(self.channels, self.activation)
         self.decoder = ConvDecoder(self.shape[:2], self.channels, self.activation)

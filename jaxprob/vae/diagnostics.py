@@ -107,7 +107,7 @@ def diagnostics(
 
 @functools.partial(jax.jit, static_argnums=0)
 def facts(model: nn.Module, params: Params, x: Array, key: Key) -> tuple[Array, ...]:
-    """Returns -log p(x | z), KL and activity of each latent, and the information; for tests."""
+    """Returns -log p(x | z), KL and activity of each latent, and the information."""
     variables = as_variables(params)
     drawn = draw(model, params, {"x": x}, key, 1)
     q, z, p = drawn.output

@@ -99,7 +99,7 @@ def traverse(
       params: Its params.
       x: Rows `[B, *event]` to start from.
       latent: Which latent, 0 to L - 1.
-      values: Where to put it `[V]`, in standard deviations of the prior.
+      values: Where to put it `[V]`; the standard prior has a spread of 1.
 
     Returns:
       A distribution with batch shape `[V, B]`.

@@ -24,7 +24,7 @@ from jaxtyping import Shaped
 from jaxprob.nn.application import as_variables, hashable
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
-from jaxprob.vae.terms import draw, log_likelihood, log_weights
+from jaxprob.vae.terms import decode_again, draw, log_likelihood, log_weights
 
 __all__ = ["LogMarginal", "log_marginal", "negative_iwae"]
 
@@ -89,8 +89,8 @@ def negative_iwae(
             if gradient == "doubly_reparameterized":
                 shares = jax.lax.stop_gradient(jax.nn.softmax(weights, axis=0))
                 z = _scale_gradient(output.z, shares[..., None])
-                # XLA computes these a second time only for the gradient: the values are the same
-                p = model.apply(as_variables(params), z, method="decode")
+                # The values are those above, and XLA computes them once; the slopes are others.
+                p = decode_again(model, params, z, key, train)
                 again = log_weights(model, params, output._replace(z=z, p=p), drawn.batch, True)
                 surrogate = weighted_mean(jnp.sum(shares * again, axis=0), batch)
                 bound = jax.lax.stop_gradient(bound - surrogate) + surrogate

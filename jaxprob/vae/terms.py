@@ -21,7 +21,15 @@ from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
 from jaxprob.vae.model import VAEOutput
 
-__all__ = ["Drawn", "binarize", "draw", "log_likelihood", "log_weights", "noise"]
+__all__ = [
+    "Drawn",
+    "binarize",
+    "decode_again",
+    "draw",
+    "log_likelihood",
+    "log_weights",
+    "noise",
+]
 
 
 class Drawn(NamedTuple):
@@ -92,6 +100,18 @@ def draw(
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
     output, collections = call(model, as_variables(params), (x, eps), inner_key, train)
     return Drawn({**batch, "x": x}, output, collections)
+
+
+def decode_again(model: nn.Module, params: Params, z: Array, key: Key, train: bool) -> Any:
+    """Returns p(x | z) as `draw` with the same key decoded it, dropout and all."""
+    variables, inner_key = as_variables(params), jax.random.split(key, 3)[2]
+    options: dict[str, Any] = {"method": "decode"}
+    if train:
+        options |= {"rngs": {"dropout": inner_key}}
+    state = [name for name in variables if name != "params"] if train else []
+    if not state:
+        return model.apply(variables, z, train, **options)
+    return model.apply(variables, z, train, mutable=state, **options)[0]
 
 
 def log_likelihood(p: Any, batch: Batch) -> Array:

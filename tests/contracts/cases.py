@@ -4,7 +4,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-from jaxprob import bayes, heads, supervised, vae
+from jaxprob import bayes, supervised
 from jaxprob.distributions import (
     Independent,
     MixtureSameFamily,
@@ -66,21 +66,21 @@ def prediction(shift):
     return bayes.predict(model, draws, jnp.ones((B, 1)) * shift)
 
 
-def conv_vae_output(shift):
-    model = vae.ConvVAE((2, 3, 1), (2,), 2, likelihood=heads.NormalHead)
-    x, eps = jnp.ones((B, 2, 3, 1)) * shift, jnp.ones((B, 2))
-    return model.apply(jax.lax.stop_gradient(model.init(jax.random.key(0), x, eps)), x, eps).p
+def independent_of_vectors(shift):
+    """What a likelihood of images is: pixels, each with its channels."""
+    inner = Independent(Normal(shift + jnp.ones((B, K, D)), jnp.full((B, K, D), 0.5)), 1)
+    return Independent(inner, 1)
 
 
 RETURNED = {
     "Normal": normal,
     "MultivariateNormal": multivariate_normal,
     "Independent": independent,
+    "Independent of vectors": independent_of_vectors,
     "MixtureSameFamily": mixture,
     "MixtureSameFamily of vectors": mixture_of_vectors,
     "Predictive": predictive,
     "GaussianRegressor": model_output,
     "BayesianMLP": bayesian_mlp_output,
     "bayes.predict": prediction,
-    "ConvVAE": conv_vae_output,
 }

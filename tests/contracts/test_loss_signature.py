@@ -51,10 +51,7 @@ def _vae(make):
 
 GENERATIVE = {
     "negative_elbo of a VAE": _vae(lambda model: vae.negative_elbo(model, num_samples=2)),
-    "negative_iwae": _vae(lambda model: vae.negative_iwae(model, 3)),
-    "negative_iwae, doubly reparameterized": _vae(
-        lambda model: vae.negative_iwae(model, 3, "doubly_reparameterized")
-    ),
+    "negative_iwae": _vae(lambda model: vae.negative_iwae(model, 3, "doubly_reparameterized")),
 }
 """Losses of "x" alone, each row of which has noise of its own."""
 

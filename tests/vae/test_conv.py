@@ -51,6 +51,10 @@ def test_any_head():
     assert isinstance(out.p.marginal(), Normal)
 
 
-def test_refuses_images_of_another_size():
+def test_refuses_images_of_another_size_and_no_convolution():
     with pytest.raises(ValueError, match=r"ConvVAE: x has shape \(2, 28, 28\); expected \[B, H"):
         vae.ConvVAE().init(jax.random.key(0), jnp.zeros((2, 28, 28)), jnp.zeros((2, 20)))
+    with pytest.raises(ValueError, match="channels must name at least one"):
+        vae.ConvVAE(channels=()).init(
+            jax.random.key(0), jnp.zeros((2, 28, 28, 1)), jnp.zeros((2, 20))
+        )

@@ -51,7 +51,7 @@ def test_paths_between_rows():
 
 def test_a_spherical_path_turns_evenly_and_keeps_the_length():
     start, end = np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 2.0], [2.0, 2.0]])
-    path = generate._spherical(jnp.asarray(start), jnp.asarray(end), jnp.linspace(0, 1, 4))
+    path = jax.jit(generate._spherical)(jnp.asarray(start), jnp.asarray(end), jnp.linspace(0, 1, 4))
     angle = np.linspace(0, np.pi / 2, 4)
     np.testing.assert_allclose(
         path[:, 0], 2 * np.stack([np.cos(angle), np.sin(angle)], 1), atol=1e-12

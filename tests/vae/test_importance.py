@@ -2,12 +2,14 @@
 
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxprob import heads, vae
+from jaxprob.nn import MLP
 from tests.vae.linear_gaussian import LOG_MARGINAL, Decoder, Posterior, X
 from tests.vae.parameters import drawn
 
@@ -66,17 +68,22 @@ def test_one_draw_is_the_elbo():
 
 
 def test_the_doubly_reparameterised_gradient_is_right_and_quieter():
-    """Of encoder and decoder, for 2000 keys, in one program."""
+    """Of encoder and decoder, for 2000 keys, in one program; the decoder has dropout."""
     keys = jax.random.split(KEY, 2000)
+    decoder = [nn.Dense(5), nn.tanh, nn.Dropout(0.2, deterministic=False), heads.NormalHead(4)]
+    model = vae.VAE(MLP((5,)), nn.Sequential(decoder), 2)
+    params = drawn(model.clone(decoder=nn.Sequential([*decoder[:2], decoder[3]])), X, 0.3)
+    layers = params["decoder"]
+    layers["layers_3"] = layers.pop("layers_2")
 
     @jax.jit
     @jax.vmap
     def slopes(key):
         found = []
         for gradient in ("reparameterized", "doubly_reparameterized"):
-            loss = vae.negative_iwae(DENSE, 8, gradient)
-            slope = jax.grad(lambda p, loss=loss: loss(p, {"x": X}, key)[0])(PARAMS)
-            for names in (("encoder", "posterior"), ("decoder", "head")):
+            loss = vae.negative_iwae(model, 8, gradient)
+            slope = jax.grad(lambda p, loss=loss: loss(p, {"x": X}, key)[0])(params)
+            for names in (("encoder", "posterior"), ("decoder",)):
                 leaves = jax.tree.leaves([slope[name] for name in names])
                 found.append(jnp.concatenate([leaf.reshape(-1) for leaf in leaves]))
         return found
@@ -114,17 +121,6 @@ def test_log_marginal_holds_a_chunk_in_memory():
     assert has_axis(10_000)
 
 
-def test_error_covers_the_truth_quickly():
-    """The estimate and its error on 5 rows and 60 keys: 95 % within 1.96 errors."""
-    estimate = jax.jit(jax.vmap(lambda k: vae.log_marginal(WIDE, {}, X, k, 200)))(
-        jax.random.split(KEY, 60)
-    )
-    z = (np.asarray(estimate.value) - LOG_MARGINAL) / np.asarray(estimate.standard_error)
-    assert 0.91 < np.mean(np.abs(z) < 1.96) < 0.99
-    assert abs(np.mean(z)) < 0.3
-
-
-@pytest.mark.slow
 def test_error_covers_the_truth():
     """2000 keys, 5 rows: coverage of 95 % to a percent, errors as large as the spread is."""
     keys = jax.random.split(KEY, 2000)
