@@ -3,8 +3,9 @@
     L_k = E log (1 / k) sum_i w_i,   w_i = p(x, z_i) / q(z_i | x),   ELBO = L_1 <= L_k <= log p(x)
 
 The gradient towards the encoder: as the weights depend on it (reparameterized), or by way of z
-alone, each draw weighted by the square of its normalised weight (doubly reparameterized), whose
-signal-to-noise ratio does not fall as k grows.
+alone, each draw weighted by the square of its normalised weight (doubly reparameterized). The
+second has no variance where q is the posterior, and its signal-to-noise ratio does not fall as k
+grows; where q is still far from the posterior it may vary more than the first.
 
 Twin: `torch_ref/vae/importance.py`. Sources: Burda, Grosse & Salakhutdinov, "Importance weighted
 autoencoders" (2016), eqs. 8-14; Tucker et al., "Doubly reparameterized gradient estimators for
@@ -55,8 +56,8 @@ def negative_iwae(
     Args:
       model: `VAE` or another `LatentVariableModel`.
       num_samples: Draws k for each row.
-      gradient: "reparameterized", or "doubly_reparameterized", which is as unbiased and varies
-        less.
+      gradient: "reparameterized", or "doubly_reparameterized", which is unbiased too and varies
+        less once q is near the posterior.
       binarize: Whether "x" holds grey levels in [0, 1] from which pixels are drawn in each step.
 
     Returns:

@@ -88,7 +88,7 @@ def test_a_decoder_that_ignores_z_makes_the_posterior_collapse():
     params = model.init(KEY, X[:1], jnp.zeros((1, 3)))["params"]
     fitted = training.fit(
         vae.negative_elbo(model), params, {"x": X[:200]}, optimizer=optim.adam(0.02),
-        steps=300, batch_size=50, key=KEY, progress=False,
+        epochs=75, batch_size=50, key=KEY, progress=False,
     )  # fmt: skip
     report = vae.diagnostics(model, fitted.params, X, KEY)
     assert report.active_units == 0
