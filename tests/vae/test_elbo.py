@@ -133,6 +133,7 @@ def test_a_loss_that_binarizes_sees_other_pixels_each_step():
     assert np.any(run(jax.random.key(1))[2] != pixels)
 
 
+@pytest.mark.slow
 def test_trains_in_one_program_and_validates():
     """Training finds the model that made the data: probabilistic PCA, whose optimum is known."""
     rng = np.random.default_rng(5)
