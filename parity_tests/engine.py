@@ -162,8 +162,8 @@ def _to_torch(arrays: Arrays, dtype: str) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(a) for name, a in _cast(arrays, dtype).items()}
 
 
-def _batches(case: ModelCase, dtype: str) -> tuple[dict, dict]:
-    """The data on both sides; a loss that follows a schedule is met in the middle of it."""
+def batches(case: ModelCase, dtype: str) -> tuple[dict, dict]:
+    """Returns the data on both sides; a loss that follows a schedule is met in the middle of it."""
     batch, twin_batch = _to_jax(case.data, dtype), _to_torch(case.data, dtype)
     if getattr(case.jax_loss, "uses_step", False):
         batch["step"], twin_batch["step"] = (
@@ -199,7 +199,7 @@ def compare_outputs(case: ModelCase, dtype: str) -> dict[str, float]:
     """Returns the error of every output, the loss and its terms, from the same key."""
     with torch_dtype(dtype):
         params, module = both_sides(case, dtype)
-        batch, twin_batch = _batches(case, dtype)
+        batch, twin_batch = batches(case, dtype)
         key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
         loss, metrics = jax.jit(case.jax_loss)(params, batch, key)
         ours = {**jax.jit(case.jax_outputs)(params, batch, key), "loss": loss, **metrics}
@@ -219,7 +219,7 @@ def compare_gradients(
     """Returns the error of the gradient of every parameter, from the same key."""
     with torch_dtype(dtype):
         params, module = both_sides(case, dtype, mutate)
-        batch, twin_batch = _batches(case, dtype)
+        batch, twin_batch = batches(case, dtype)
         grad_fn = jax.jit(jax.grad(lambda *args: case.jax_loss(*args)[0]))
         gradient = grad_fn(params, batch, jax.random.key(SEED + 1))
         case.torch_loss(module)(twin_batch, torch_random.key(SEED + 1))[0].backward()

@@ -29,6 +29,10 @@ VARIANTS = {
     "train_in_both.py": [(["--dtype", "float64"], ("largest relative difference", "e-1"))],
     "bring_your_own_torch.py": [([], ("in norm: epsilon", "No disagreement was found"))],
     "uncertainty_on_digits.py": [([], ("ensemble", "MC dropout"))],
+    "vae.py": [
+        ([], ("held-out digits: ELBO", "log p(x) -", "latents active")),
+        (["--conv", "--latent-dim", "6"], ("of 6 latents active",)),
+    ],
 }
 """Arguments of each run, and what it must print; all but the first of `QUICK` are slow proofs."""
 

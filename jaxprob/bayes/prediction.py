@@ -3,7 +3,6 @@
 Twin: `torch_ref/bayes/prediction.py`.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxprob.distributions import Predictive
 from jaxprob.distributions.constraints import finite
 from jaxprob.distributions.validation import check_values
+from jaxprob.nn.application import hashable
 from jaxprob.types import Array, ArrayLike, Key, Params
 
 __all__ = ["LazyDraws", "predict"]
@@ -95,7 +95,7 @@ def predict(
         draws = (draws.params, draws.keys)
     rows = None if chunk_size is None or chunk_size >= num_rows else chunk_size
     at_once = None if draws_at_once is None or draws_at_once >= num_draws else draws_at_once
-    return _predict(_hashable(model), sample, rows, at_once, draws, inputs)
+    return _predict(hashable(model), sample, rows, at_once, draws, inputs)
 
 
 def _checked_inputs(x: Any) -> tuple[Array, ...]:
@@ -212,17 +212,3 @@ def _share_out(
 
     shared = tuple(place(x, "data") for x in inputs)
     return jax.tree.map(lambda leaf: place(leaf, "member"), draws), shared
-
-
-def _hashable(value: Any) -> Any:
-    """The same module with lists and arrays as tuples: neither can be part of a jit key."""
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return tuple(_hashable(item) for item in value)
-    if isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, jax.core.Tracer):
-        return _hashable(value.tolist())
-    if not isinstance(value, nn.Module):
-        return value
-    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-    frozen = {name: _hashable(v) for name, v in fields.items() if name not in ("parent", "name")}
-    changed = {name: v for name, v in frozen.items() if v is not fields[name]}
-    return value.clone(**changed) if changed else value

@@ -12,6 +12,7 @@ training). Randomness inside reaches it by its argument `key`, or as Linen's str
 Twin: none; a `torch.nn.Module` keeps its own buffers and its own mode.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +20,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprob.types import Key, Params
 
-__all__ = ["as_params", "as_variables", "average_over_draws", "call", "mode_options"]
+__all__ = [
+    "as_params",
+    "as_variables",
+    "average_over_draws",
+    "call",
+    "hashable",
+    "mode_options",
+]
 
 WHEN_TRAINING = {
     "train": True,
@@ -99,3 +108,17 @@ def average_over_draws(collections: dict[str, Any]) -> dict[str, Any]:
         lambda leaf: jnp.mean(leaf, axis=0) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf[0],
         collections,
     )
+
+
+def hashable(value: Any) -> Any:
+    """Returns the same module with lists and arrays as tuples: neither can be part of a jit key."""
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return tuple(hashable(item) for item in value)
+    if isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, jax.core.Tracer):
+        return hashable(value.tolist())
+    if not isinstance(value, nn.Module):
+        return value
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+    frozen = {name: hashable(v) for name, v in fields.items() if name not in ("parent", "name")}
+    changed = {name: v for name, v in frozen.items() if v is not fields[name]}
+    return value.clone(**changed) if changed else value

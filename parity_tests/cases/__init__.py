@@ -13,9 +13,10 @@ from parity_tests.cases import (
     objectives,
     point_estimates,
     supervised,
+    vae,
 )
 
-MODELS = [*bayes.MODELS, *point_estimates.MODELS, *supervised.MODELS]
+MODELS = [*bayes.MODELS, *point_estimates.MODELS, *supervised.MODELS, *vae.MODELS]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
     *heads.FUNCTIONS,

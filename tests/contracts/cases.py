@@ -66,10 +66,17 @@ def prediction(shift):
     return bayes.predict(model, draws, jnp.ones((B, 1)) * shift)
 
 
+def independent_of_vectors(shift):
+    """What a likelihood of images is: pixels, each with its channels."""
+    inner = Independent(Normal(shift + jnp.ones((B, K, D)), jnp.full((B, K, D), 0.5)), 1)
+    return Independent(inner, 1)
+
+
 RETURNED = {
     "Normal": normal,
     "MultivariateNormal": multivariate_normal,
     "Independent": independent,
+    "Independent of vectors": independent_of_vectors,
     "MixtureSameFamily": mixture,
     "MixtureSameFamily of vectors": mixture_of_vectors,
     "Predictive": predictive,

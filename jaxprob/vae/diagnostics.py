@@ -1,0 +1,158 @@
+"""Is the latent used? KL of each latent, active units, mutual information, and a sentence.
+
+    activity_l  = Var_x E_q[z_l | x]          active where it exceeds 0.01
+    information = E_x KL(q(z | x) || q(z)),   q(z) = mean_b q(z | x_b)
+    KL          = information + KL(q(z) || p(z))
+
+The last term is what the prior does not know of the codes: where it is large, samples from the
+prior fall where the decoder has seen nothing.
+
+Twin: `torch_ref/vae/diagnostics.py`. Sources: Burda, Grosse & Salakhutdinov (2016), section 5.2;
+Hoffman & Johnson, "ELBO surgery" (2016), eqs. 7-9.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Shaped
+
+from jaxprob.nn.application import as_variables, hashable
+from jaxprob.types import AnyArray, Array, Key, Params
+from jaxprob.vae.terms import draw, log_likelihood
+
+__all__ = ["ACTIVE", "Diagnostics", "diagnostics"]
+
+ACTIVE = 0.01
+"""Variance over x of a latent's posterior mean above which it counts as active."""
+
+
+class Diagnostics(NamedTuple):
+    """How a model uses its latents; all but counts in nats, means over rows.
+
+    Attributes:
+      elbo: The ELBO by one draw a row.
+      nll: -log p(x | z), by the same draws.
+      kl: KL(q(z | x) || p(z)): the sum of the next.
+      kl_per_latent: KL of each latent `[L]` (one number where latents are dependent).
+      activity: Variance over x of each latent's posterior mean `[L]`.
+      active: Which latents are active `[L]`.
+      active_units: How many are.
+      mutual_information: Information about the row in z. At most log B: with so few rows no more
+        can be seen.
+      marginal_kl: KL(q(z) || p(z)), the rest of the KL.
+      message: What this means, and what to do about it.
+    """
+
+    elbo: float
+    nll: float
+    kl: float
+    kl_per_latent: np.ndarray
+    activity: np.ndarray
+    active: np.ndarray
+    active_units: int
+    mutual_information: float
+    marginal_kl: float
+    message: str
+
+    def __str__(self) -> str:
+        return (
+            f"ELBO {self.elbo:.2f} = -(reconstruction {self.nll:.2f} + KL {self.kl:.2f}) nats; "
+            f"{self.active_units} of {len(self.active)} latents active; information "
+            f"{self.mutual_information:.2f}, KL of the aggregated posterior "
+            f"{self.marginal_kl:.2f}.\n{self.message}"
+        )
+
+
+def diagnostics(
+    model: nn.Module, params: Params, x: Shaped[AnyArray, "B *D"], key: Key
+) -> Diagnostics:
+    """Says how much of x the latents hold, and what to do if that is nothing.
+
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      params: Its params.
+      x: Rows `[B, *event]`, at least 2; some thousand are enough. Time grows as B^2.
+      key: Key of one draw for each row.
+
+    Raises:
+      ValueError: Fewer than two rows.
+    """
+    if not len(x) >= 2:
+        raise ValueError(
+            f"diagnostics: x must hold at least two rows, over which codes differ; got {len(x)}."
+        )
+    found = facts(hashable(model), params, jnp.asarray(x), key)
+    nll, kl, activity, information = jax.tree.map(np.asarray, found)
+    active = activity > ACTIVE
+    total = float(kl.sum())
+    return Diagnostics(
+        elbo=-(float(nll) + total),
+        nll=float(nll),
+        kl=total,
+        kl_per_latent=kl,
+        activity=activity,
+        active=active,
+        active_units=int(active.sum()),
+        mutual_information=float(information),
+        marginal_kl=total - float(information),
+        message=_message(activity, int(active.sum()), float(information), total, len(x)),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def facts(model: nn.Module, params: Params, x: Array, key: Key) -> tuple[Array, ...]:
+    """Returns -log p(x | z), KL and activity of each latent, and the information."""
+    variables = as_variables(params)
+    drawn = draw(model, params, {"x": x}, key, 1)
+    q, z, p = drawn.output
+    log_q, log_prior = model.apply(variables, q, z, method="log_densities")
+
+    def log_aggregated(code):
+        """Log q(z) at one code."""
+        codes = jnp.broadcast_to(code, (1, *z.shape[1:]))
+        of_rows, _ = model.apply(variables, q, codes, method="log_densities")
+        return logsumexp(jnp.sum(of_rows[0], axis=-1)) - math.log(len(x))
+
+    try:
+        kl = jnp.mean(model.apply(variables, q, method="kl"), axis=0)
+    except NotImplementedError:
+        kl = jnp.mean(log_q - log_prior, axis=(0, 1))
+    marginal = jax.lax.map(log_aggregated, z[0], batch_size=64)
+    information = jnp.mean(jnp.sum(log_q[0], axis=-1) - marginal)
+    nll = -jnp.mean(log_likelihood(p, drawn.batch))
+    return nll, kl, jnp.var(q.mean(), axis=0), information
+
+
+def _message(activity: np.ndarray, count: int, information: float, kl: float, rows: int) -> str:
+    latents = len(activity)
+    if count == 0:
+        return (
+            f"The posterior has collapsed: no latent depends on x (the largest variance of a "
+            f"posterior mean is {activity.max():.1e}), and the decoder models the data without "
+            "them. Raise beta from 0 (beta=objectives.linear_annealing(steps)), or leave each "
+            "latent free_bits=0.1 or more, or make the decoder weaker."
+        )
+    if count < 0.5 * latents:
+        return (
+            f"{latents - count} of {latents} latents are not used. That is no harm as such: a "
+            f"latent_dim of {count} would do. If reconstructions are poor, raise beta from 0 "
+            "(beta=objectives.linear_annealing(steps)) or set free_bits."
+        )
+    if information > 0.8 * math.log(rows):
+        return (
+            f"The latents are in use, and tell the {rows} rows apart: the information cannot be "
+            "seen above log(rows); give more rows to measure it."
+        )
+    if kl - information > information:
+        return (
+            "The latents are in use, but most of the KL is between the codes of all rows together "
+            "and the prior: samples from the prior will look worse than reconstructions. Raise "
+            "beta, or learn the prior."
+        )
+    return "The latents are in use."

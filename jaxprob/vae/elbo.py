@@ -1,0 +1,99 @@
+"""The evidence lower bound of a model with latents.
+
+    -ELBO = mean_b [-(1 / S) sum_s log p(x_b | z_s) + beta KL(q(z | x_b) || p(z))]
+    with free bits:  beta sum_j max(free_bits, mean_b KL_j)  in the place of beta KL
+
+Twin: `torch_ref/vae/elbo.py`. Sources: Kingma & Welling (2014), eqs. 2-3; Higgins et al.,
+"beta-VAE" (2017), eq. 4; Kingma et al., "Improved variational inference with inverse autoregressive
+flow" (2016), eq. 15 (free bits).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxprob.nn.application import as_variables
+from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
+from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.vae.terms import draw, log_likelihood
+
+__all__ = ["negative_elbo"]
+
+
+def negative_elbo(
+    model: nn.Module,
+    beta: float | Schedule = 1.0,
+    free_bits: float = 0.0,
+    num_samples: int = 1,
+    analytic_kl: bool = True,
+    binarize: bool = False,
+) -> LossFn:
+    """Returns the loss -ELBO, in nats a row.
+
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      beta: Weight of the KL: 1 is a bound on log p(x), more asks for latents that are independent
+        of each other, less for better reconstructions. Or a schedule, step -> weight, such as
+        `objectives.linear_annealing(1000)`, which is the first remedy for a posterior that
+        collapses.
+      free_bits: Nats a latent (the mean over the batch) below which its KL costs nothing more.
+      num_samples: Draws S for each row.
+      analytic_kl: Whether the KL is the closed form; False estimates it from the draws.
+      binarize: Whether "x" holds grey levels in [0, 1] from which pixels are drawn in each step.
+
+    Returns:
+      `loss_fn(params, batch, key) -> (loss, metrics)`. `batch` holds "x" `[B, *event]`, and where
+      they apply "weight" `[B]` and "mask" `[B, *event]` (False where x is missing). Metrics hold
+      "nll" (-log p(x | z)) and "kl" (the whole of it, without beta or free bits), in nats a row;
+      under a schedule "beta" too, and with a stateful model its new "collections".
+      `loss_fn.evaluate` is the same with the model in its mode of prediction, for validation.
+
+    Raises:
+      ValueError: No samples, a negative weight, or negative free bits.
+    """
+    if not num_samples >= 1:
+        raise ValueError(f"negative_elbo: num_samples must be at least 1; got {num_samples}.")
+    if not callable(beta) and not beta >= 0:
+        raise ValueError(
+            f"negative_elbo: beta must not be negative; got {beta}. Write 1.0 for the ELBO."
+        )
+    if not free_bits >= 0:
+        raise ValueError(
+            f"negative_elbo: free_bits must not be negative; got {free_bits}. Write 0.0 for none."
+        )
+
+    def in_mode(train: bool) -> LossFn:
+        def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+            drawn = draw(model, params, batch, key, num_samples, train, binarize)
+            nll = -weighted_mean(log_likelihood(drawn.output.p, drawn.batch), batch)
+            kl = _mean_of_factors(_kl(model, params, drawn.output, analytic_kl), batch)
+            metrics: Metrics = {"nll": nll, "kl": jnp.sum(kl)}
+            weight = weight_at(beta, batch, "negative_elbo")
+            if callable(beta):
+                metrics["beta"] = weight
+            if drawn.collections:
+                metrics["collections"] = drawn.collections
+            cost = jnp.maximum(kl, free_bits) if free_bits > 0 else kl
+            return nll + weight * jnp.sum(cost), metrics
+
+        mark_schedules(loss_fn, beta)
+        return loss_fn
+
+    loss_fn = in_mode(True)
+    loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
+    return loss_fn
+
+
+def _kl(model: nn.Module, params: Params, output, analytic: bool) -> Array:
+    """KL of each row and factor `[B, J]`."""
+    variables = as_variables(params)
+    if analytic:
+        return model.apply(variables, output.q, method="kl")
+    log_q, log_prior = model.apply(variables, output.q, output.z, method="log_densities")
+    return jnp.mean(log_q - log_prior, axis=0)
+
+
+def _mean_of_factors(values: Array, batch: Batch) -> Array:
+    """Mean over the batch `[J]` of values `[B, J]`."""
+    return jax.vmap(lambda column: weighted_mean(column, batch), in_axes=-1)(values)

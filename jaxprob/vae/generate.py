@@ -1,0 +1,161 @@
+"""What a trained model is for: samples, reconstructions, paths between rows, and single latents.
+
+    straight    z(t) = (1 - t) z_0 + t z_1
+    spherical   z(t) = (sin((1 - t) w) z_0 + sin(t w) z_1) / sin w,   w the angle between them
+
+Twin: `torch_ref/vae/generate.py`. Source: Shoemake, "Animating rotation with quaternion curves"
+(1985), for the second; White, "Sampling generative networks" (2016), for its use.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Shaped
+
+from jaxprob.nn.application import as_variables, hashable
+from jaxprob.types import AnyArray, Array, Key, Numbers, Params
+from jaxprob.vae.model import in_dtype
+
+__all__ = ["interpolate", "reconstruct", "sample", "traverse"]
+
+
+def sample(model: nn.Module, params: Params, key: Key, num: int, mean: bool = False) -> Array:
+    """Draws data from the model: z from the prior, then x from p(x | z).
+
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      params: Its params.
+      key: Key of the draws.
+      num: How many.
+      mean: True returns the means of p(x | z), as pictures of samples commonly do.
+
+    Returns:
+      Draws `[num, *event]`.
+
+    Raises:
+      ValueError: Fewer than one.
+    """
+    if not num >= 1:
+        raise ValueError(f"sample: num must be at least 1; got {num}.")
+    return _sample(hashable(model), num, mean, params, key)
+
+
+def reconstruct(model: nn.Module, params: Params, x: Shaped[AnyArray, "B *D"]) -> Any:
+    """Returns p(x | z) at the posterior mean of z, batch shape `[B]`."""
+    return _decode_codes(hashable(model), _itself, params, (jnp.asarray(x),), ())
+
+
+def interpolate(
+    model: nn.Module,
+    params: Params,
+    start: Shaped[AnyArray, "..."],
+    end: Shaped[AnyArray, "..."],
+    num: int = 8,
+    spherical: bool = False,
+) -> Any:
+    """Returns p(x | z) along the path between the codes of two batches of rows.
+
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      params: Its params.
+      start: Rows at the start `[B, *event]`.
+      end: Rows at the end, as many.
+      num: Points on the path, both ends among them; at least 2.
+      spherical: Whether the path keeps the distance to the origin, where the prior puts its mass.
+
+    Returns:
+      A distribution with batch shape `[num, B]`.
+
+    Raises:
+      ValueError: Fewer than two points, or batches of other shapes.
+    """
+    if not num >= 2:
+        raise ValueError(f"interpolate: num must be at least 2, for both ends; got {num}.")
+    start, end = jnp.asarray(start), jnp.asarray(end)
+    if start.shape != end.shape:
+        raise ValueError(
+            f"interpolate: start has shape {start.shape} and end {end.shape}; expected as many "
+            "rows in both."
+        )
+    shares = jnp.linspace(0.0, 1.0, num)
+    path = _spherical if spherical else _straight
+    return _decode_codes(hashable(model), path, params, (start, end), (shares,))
+
+
+def traverse(
+    model: nn.Module,
+    params: Params,
+    x: Shaped[AnyArray, "B *D"],
+    latent: int,
+    values: Numbers = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+) -> Any:
+    """Returns p(x | z) as one latent goes through `values` and the others stay at their means.
+
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      params: Its params.
+      x: Rows `[B, *event]` to start from.
+      latent: Which latent, 0 to L - 1.
+      values: Where to put it `[V]`; the standard prior has a spread of 1.
+
+    Returns:
+      A distribution with batch shape `[V, B]`.
+
+    Raises:
+      ValueError: No such latent.
+    """
+    if not 0 <= latent < model.latent_dim:
+        raise ValueError(
+            f"traverse: latent must be from 0 to {model.latent_dim - 1}; got {latent}."
+        )
+    arrays = (jnp.asarray(latent), jnp.asarray(values))
+    return _decode_codes(hashable(model), _replaced, params, (jnp.asarray(x),), arrays)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _sample(model: nn.Module, num: int, mean: bool, params: Params, key: Key) -> Array:
+    variables = as_variables(params)
+    code_key, event_key = jax.random.split(key)
+    prior = model.apply(variables, method="prior")
+    floats = [a for a in jax.tree.leaves(params) if jnp.issubdtype(a.dtype, jnp.floating)]
+    prior = in_dtype(prior, floats or [jnp.zeros(())])
+    p = model.apply(variables, prior.sample(seed=code_key, sample_shape=(num,)), method="decode")
+    return p.mean() if mean else p.sample(seed=event_key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple) -> Any:
+    """p(x | path(codes of the rows, arguments))."""
+    variables = as_variables(params)
+    codes = [model.apply(variables, x, method="encode").mean() for x in rows]
+    return model.apply(variables, path(*codes, *arguments), method="decode")
+
+
+def _itself(codes: Float[Array, "B L"]) -> Float[Array, "B L"]:
+    return codes
+
+
+def _straight(start: Array, end: Array, shares: Array) -> Float[Array, "N B L"]:
+    shares = shares.astype(start.dtype)[:, None, None]
+    return (1.0 - shares) * start[None] + shares * end[None]
+
+
+def _spherical(start: Array, end: Array, shares: Array) -> Float[Array, "N B L"]:
+    shares = shares.astype(start.dtype)[:, None, None]
+    lengths = jnp.linalg.norm(start, axis=-1) * jnp.linalg.norm(end, axis=-1)
+    cosine = jnp.sum(start * end, axis=-1) / jnp.where(lengths > 0.0, lengths, 1.0)
+    angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))[None, :, None]
+    sine = jnp.sin(angle)
+    flat = sine < 1e-6  # parallel or opposite codes: no plane in which to turn
+    turned = jnp.sin((1.0 - shares) * angle) * start[None] + jnp.sin(shares * angle) * end[None]
+    return jnp.where(
+        flat, _straight(start, end, shares[:, 0, 0]), turned / jnp.where(flat, 1, sine)
+    )
+
+
+def _replaced(codes: Array, latent: Array, values: Array) -> Float[Array, "V B L"]:
+    chosen = jnp.arange(codes.shape[-1]) == latent
+    return jnp.where(chosen[None, None], values.astype(codes.dtype)[:, None, None], codes[None])

@@ -1,0 +1,178 @@
+"""Models with a latent variable for each row, and the one that a Gaussian encoder gives.
+
+    p(x, z) = p(z) p(x | z),   q(z | x) = N(loc(x), diag scale(x)^2),   z = loc + scale eps
+
+The objectives (`negative_elbo`, `negative_iwae`, `log_marginal`, ...) ask a model for no more than
+the methods of `LatentVariableModel`: another prior or another posterior overrides those it changes.
+
+Twin: `torch_ref/vae/model.py`. Source: Kingma & Welling, "Auto-encoding variational Bayes" (2014),
+section 3; Rezende, Mohamed & Wierstra, "Stochastic backpropagation" (2014).
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Shaped
+
+from jaxprob.distributions import Distribution, Independent, MultivariateNormal, Normal
+from jaxprob.distributions.validation import align
+from jaxprob.heads import NormalHead
+from jaxprob.nn.application import mode_options
+from jaxprob.types import AnyArray, Array
+
+__all__ = ["VAE", "LatentVariableModel", "VAEOutput", "in_dtype", "reparameterize"]
+
+
+class VAEOutput(NamedTuple):
+    """What a model makes of a batch and of noise.
+
+    Attributes:
+      q: q(z | x), batch shape `[B]`.
+      z: Draws of it `[*S, B, L]`.
+      p: p(x | z), batch shape `[*S, B]`.
+    """
+
+    q: Any
+    z: Array
+    p: Any
+
+
+class LatentVariableModel(nn.Module):
+    """The methods by which objectives know a model; a subclass has `encoder` and `decoder`.
+
+    Latents fall into J factors (each latent is one, where prior and posterior are independent), so
+    that a bound can say, and bound from below, what each of them knows.
+    """
+
+    if TYPE_CHECKING:  # fields, or made in setup: the subclass decides
+        encoder: ClassVar[Any]
+        decoder: ClassVar[Any]
+        latent_dim: ClassVar[Any]
+
+    def setup(self):
+        """Makes the layer from features to q(z | x), for encoders that return features."""
+        self.posterior = NormalHead(self.latent_dim)
+
+    def encode(self, x: Shaped[AnyArray, "B *D"], train: bool = False) -> Any:
+        """Returns q(z | x), batch shape `[B]`, event shape `(L,)`."""
+        out = _in_mode(self.encoder, x, train)
+        return out if isinstance(out, distrax.Distribution) else self.posterior(out)
+
+    def decode(self, z: Float[AnyArray, "*B L"], train: bool = False) -> Any:
+        """Returns p(x | z), batch shape `[*B]`."""
+        return _in_mode(self.decoder, z, train)
+
+    def prior(self) -> Any:
+        """Returns p(z), event shape `(L,)`: independent standard normals."""
+        return Independent(Normal(jnp.zeros(self.latent_dim), jnp.ones(self.latent_dim)), 1)
+
+    def __call__(
+        self, x: Shaped[AnyArray, "B *D"], eps: Float[AnyArray, "..."], train: bool = False
+    ) -> VAEOutput:
+        """Encodes, draws and decodes.
+
+        Args:
+          x: Data `[B, *event]`.
+          eps: Standard normal noise `[*S, B, L]`, S draws for each row.
+          train: True in a step of training, for encoders and decoders that ask for it.
+
+        Returns:
+          q(z | x), z, and p(x | z).
+
+        Raises:
+          ValueError: Noise of another shape, or a posterior whose draws have no gradient.
+        """
+        q = self.encode(x, train)
+        z = reparameterize(q, eps)
+        return VAEOutput(q, z, self.decode(z, train))
+
+    def log_densities(
+        self, q: Any, z: Float[AnyArray, "*S B L"]
+    ) -> tuple[Float[Array, "*S B J"], Float[Array, "*S B J"]]:
+        """Returns log q(z | x) and log p(z) of each factor, in nats."""
+        p = in_dtype(self.prior(), q)
+        if _factorised(q, p):
+            return q.marginal().log_prob(z), p.marginal().log_prob(z)
+        return q.log_prob(z)[..., None], p.log_prob(z)[..., None]
+
+    def kl(self, q: Any) -> Float[Array, "B J"]:
+        """Returns KL(q(z | x) || p(z)) of each factor, in nats.
+
+        Raises:
+          NotImplementedError: A pair without a closed form.
+        """
+        p = in_dtype(self.prior(), q)
+        try:
+            if _factorised(q, p):
+                return q.marginal().kl_divergence(p.marginal())
+            return q.kl_divergence(p)[..., None]
+        except NotImplementedError as error:
+            raise NotImplementedError(
+                f"{type(self).__name__}: KL(q(z | x) || p(z)) has no closed form for {q.name} and "
+                f"{p.name}. Estimate it from the draws: negative_elbo(..., analytic_kl=False)."
+            ) from error
+
+
+class VAE(LatentVariableModel):
+    """A variational autoencoder from any encoder and any decoder.
+
+    Attributes:
+      encoder: x `[B, ...]` -> features `[B, H]`, which one dense layer turns into mean and scale
+        of q(z | x); or a module that returns a distribution over `[L]` itself.
+      decoder: z `[*B, L]` -> p(x | z): a network that ends in any head of `jaxprob.heads`, e.g.
+        `nn.Sequential([MLP((200,)), heads.BernoulliHead(784)])`.
+      latent_dim: Number of latents L.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    latent_dim: int
+
+
+def reparameterize(q: Any, eps: AnyArray) -> Array:
+    """Returns draws of `q` `[*S, B, L]` as a differentiable function of standard normal noise.
+
+    Args:
+      q: Batch shape `[B]`, event shape `(L,)`: independent factors with pathwise draws, or
+        `MultivariateNormal`.
+      eps: `[*S, B, L]`.
+
+    Raises:
+      ValueError: Noise of another shape, or another kind of distribution.
+    """
+    expected = (*q.batch_shape, *q.event_shape)
+    eps = jnp.asarray(eps)
+    if eps.shape[max(eps.ndim - len(expected), 0) :] != expected:
+        raise ValueError(
+            f"eps has shape {eps.shape}; expected [*S, B, L] with [B, L] = {expected}, as q(z | x) "
+            "has it. Draw it by jax.random.normal(key, (S, B, L))."
+        )
+    if isinstance(q, MultivariateNormal):
+        factor = align(q.scale_tril, eps.ndim + 1)
+        return align(q.loc, eps.ndim) + jnp.sum(factor * eps[..., None, :], axis=-1)
+    if not (isinstance(q, Distribution) and isinstance(q, Independent) and q.reparameterized):
+        raise ValueError(
+            f"q(z | x) is {getattr(q, 'name', type(q).__name__)}, whose draws are not a smooth "
+            "function of noise. Let the encoder return features, Independent(Normal(loc, scale), "
+            "1) or MultivariateNormal."
+        )
+    return q.marginal().from_standard_normal(eps)
+
+
+def in_dtype(prior: Any, like: Any) -> Any:
+    """Returns a prior in the float dtype of a pytree: nothing tells it what the data is made of."""
+    dtype = jnp.result_type(*jax.tree.leaves(like))
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, prior
+    )
+
+
+def _in_mode(module: nn.Module, x: AnyArray, train: bool) -> Any:
+    return module(x, **mode_options(module, train))
+
+
+def _factorised(q: Any, p: Any) -> bool:
+    return isinstance(q, Independent) and isinstance(p, Independent)

@@ -1,0 +1,164 @@
+"""What every bound is made of: noise, draws of the latents, log p(x | z) and log-weights.
+
+    log w = log p(x | z) + log p(z) - log q(z | x),   z ~ q(z | x)
+
+The noise of a row does not depend on how many rows follow it, so that padded rows (of weight 0)
+change nothing.
+
+Twin: `torch_ref/vae/terms.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxprob.nn.application import as_variables, call
+from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.types import AnyArray, Array, Batch, Key, Params
+from jaxprob.vae.model import VAEOutput
+
+__all__ = [
+    "Drawn",
+    "binarize",
+    "decode_again",
+    "draw",
+    "log_likelihood",
+    "log_weights",
+    "noise",
+]
+
+
+class Drawn(NamedTuple):
+    """A batch that a model has seen.
+
+    Attributes:
+      batch: The batch, its pixels drawn anew where that is asked for.
+      output: q(z | x), S draws of z, and p(x | z).
+      collections: New state of the model (batch statistics, ...), empty where it has none.
+    """
+
+    batch: dict[str, Any]
+    output: VAEOutput
+    collections: dict[str, Any]
+
+
+def binarize(x: Float[AnyArray, "*B"], key: Key) -> Float[Array, "*B"]:
+    """Draws black or white pixels whose probability of white is the grey level.
+
+    Anew in each step (dynamic binarisation) it keeps a model from learning one drawing by heart.
+
+    Args:
+      x: Grey levels in [0, 1], any shape.
+      key: Key of the draw.
+
+    Returns:
+      0 and 1 in the dtype of `x`.
+
+    Source: Burda, Grosse & Salakhutdinov (2016), appendix D.
+    """
+    x = jnp.asarray(x)
+    return jax.random.bernoulli(key, x).astype(x.dtype)
+
+
+def noise(key: Key, num_samples: int, rows: int, latent_dim: int, dtype: Any) -> Array:
+    """Returns standard normal noise `[S, B, L]`."""
+    return jnp.swapaxes(jax.random.normal(key, (rows, num_samples, latent_dim), dtype), 0, 1)
+
+
+def draw(
+    model: nn.Module,
+    params: Params,
+    batch: Batch,
+    key: Key,
+    num_samples: int,
+    train: bool = False,
+    binarized: bool = False,
+) -> Drawn:
+    """Draws S latents for each row and decodes them.
+
+    Args:
+      model: A `LatentVariableModel`.
+      params: Its params.
+      batch: "x" `[B, *event]`, and where it applies "mask" `[B, *event]`: False where a value is
+        missing; it may hold anything, the encoder sees 0.
+      key: Key of noise, of binarisation and of randomness inside the model.
+      num_samples: Draws S for each row.
+      train: Whether this is a step of training.
+      binarized: Whether "x" holds grey levels to be drawn, see `binarize`.
+    """
+    eps_key, pixel_key, inner_key = jax.random.split(key, 3)
+    x = jnp.asarray(batch["x"])
+    if batch.get("mask") is not None:
+        x = jnp.where(_mask(batch, x), x, 0)
+    if binarized:
+        x = binarize(x, pixel_key)
+    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
+    eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
+    output, collections = call(model, as_variables(params), (x, eps), inner_key, train)
+    return Drawn({**batch, "x": x}, output, collections)
+
+
+def decode_again(model: nn.Module, params: Params, z: Array, key: Key, train: bool) -> Any:
+    """Returns p(x | z) as `draw` with the same key decoded it, dropout and all."""
+    variables, inner_key = as_variables(params), jax.random.split(key, 3)[2]
+    options: dict[str, Any] = {"method": "decode"}
+    if train:
+        options |= {"rngs": {"dropout": inner_key}}
+    state = [name for name in variables if name != "params"] if train else []
+    if not state:
+        return model.apply(variables, z, train, **options)
+    return model.apply(variables, z, train, mutable=state, **options)[0]
+
+
+def log_likelihood(p: Any, batch: Batch) -> Array:
+    """Returns log p(x | z) `[S, B]` of what was observed of `batch["x"]`, in nats.
+
+    Raises:
+      ValueError: A decoder that returns no distribution, or one over another shape than that of x.
+    """
+    if not isinstance(p, distrax.Distribution):
+        raise ValueError(
+            f"the decoder returned {type(p).__name__}; expected a distribution. End the decoder "
+            "with a head of jaxprob.heads."
+        )
+    x = jnp.asarray(batch["x"])
+    expected = (*p.batch_shape[1:], *p.event_shape)
+    if x.shape != expected:
+        raise ValueError(
+            f'batch["x"] has shape {x.shape}, but p(x | z) of the decoder is over {expected}. Give '
+            "its head as many features as x has, or reshape x."
+        )
+    return log_likelihood_of_batch(p, {"y": x, "mask": batch.get("mask")}, num_leading=1)
+
+
+def log_weights(
+    model: nn.Module, params: Params, output: VAEOutput, batch: Batch, frozen_q: bool = False
+) -> Array:
+    """Returns log p(x, z) - log q(z | x) `[S, B]`, in nats.
+
+    Args:
+      model: A `LatentVariableModel`.
+      params: Its params.
+      output: What it returned for the batch.
+      batch: The batch of `Drawn`.
+      frozen_q: Whether log q depends on the params by way of z alone.
+    """
+    variables = as_variables(params)
+    log_q, log_prior = model.apply(variables, output.q, output.z, method="log_densities")
+    if frozen_q:
+        frozen = jax.lax.stop_gradient((variables, output.q))
+        log_q, _ = model.apply(*frozen, output.z, method="log_densities")
+    return log_likelihood(output.p, batch) + jnp.sum(log_prior - log_q, axis=-1)
+
+
+def _mask(batch: Batch, x: Array) -> Array:
+    mask = jnp.asarray(batch["mask"])
+    if mask.shape != x.shape:
+        raise ValueError(
+            f'batch["mask"] has shape {mask.shape}; expected that of batch["x"], {x.shape}.'
+        )
+    return mask.astype(bool)

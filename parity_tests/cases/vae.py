@@ -1,0 +1,174 @@
+"""Rows of the variational autoencoders: likelihoods, posteriors, bounds, and what they are for."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+import torch_ref.random as torch_random
+from jaxprob import heads, objectives, vae
+from jaxprob.nn import MLP
+from jaxprob.vae.diagnostics import facts
+from parity_tests.cases.bayes import OPTIMIZERS
+from parity_tests.engine import ModelCase
+from torch_ref import heads as torch_heads
+from torch_ref import objectives as torch_objectives
+from torch_ref import vae as torch_vae
+from torch_ref.nn import MLP as TorchMLP
+
+ROWS = 32  # whole batches, which compile fewer programs; other rows have a smaller last one
+_rng = np.random.default_rng(0)
+REAL = _rng.normal(size=(ROWS, 6))
+BINARY = {"x": (REAL > 0.0) * 1.0}
+GREY = {"x": 1.0 / (1.0 + np.exp(-REAL))}
+PARTIAL = {
+    "x": REAL,
+    "mask": _rng.uniform(size=REAL.shape) < 0.7,
+    "weight": _rng.uniform(0.0, 2.0, ROWS),
+}
+IMAGES = {"x": (_rng.normal(size=(ROWS, 5, 4, 2)) > 0.0) * 1.0}
+
+
+def vae_row(
+    name, model, build_torch, objective, data, torch_objective=None, uses=False, slow=False
+):
+    """One model under one objective: (name of the loss, its options)."""
+    rows = {key: np.asarray(value[:1]) for key, value in data.items()}
+
+    def init(key):
+        return model.init(key, rows["x"], np.zeros((1, model.latent_dim)))["params"]
+
+    def outputs(params, batch, key):
+        x = jnp.nan_to_num(batch["x"])
+        eps = jax.random.normal(key, (2, len(x), model.latent_dim), x.dtype)
+        q, z, p = model.apply({"params": params}, x, eps)
+        found = {"mean": q.mean(), "variance": q.variance(), "z": z, "p": p.mean()}
+        return found | (used(params, x, key) if uses else {})
+
+    def used(params, x, key):
+        """Everything that a trained model is for."""
+        marginal = vae.log_marginal(model, params, x, key, 7, 3)
+        _, kl, activity, information = facts(model, params, x, key)
+        turned = vae.interpolate(model, params, x[:3], x[3:6], 4, spherical=True)
+        return {
+            "log marginal": marginal.value,
+            "error": marginal.standard_error,
+            "kl per latent": kl,
+            "activity": activity,
+            "information": information,
+            "sample": vae.sample(model, params, key, 5),
+            "sample mean": vae.sample(model, params, key, 5, mean=True),
+            "reconstruct": vae.reconstruct(model, params, x).mean(),
+            "interpolate": vae.interpolate(model, params, x[:3], x[3:6], 4).mean(),
+            "spherical": turned.mean(),
+            "traverse": vae.traverse(model, params, x[:2], 1, (-1.0, 0.5)).mean(),
+        }
+
+    def torch_outputs(module, batch, key):
+        x = batch["x"].nan_to_num()
+        eps = torch_random.normal(key, (2, len(x), model.latent_dim), x.dtype)
+        q, z, p = module(x, eps)
+        found = {"mean": q.mean, "variance": q.variance, "z": z, "p": p.mean}
+        if not uses:
+            return found
+        marginal = torch_vae.log_marginal(module, x, key, 7, 3)
+        report = torch_vae.diagnostics(module, x, key)
+        turned = torch_vae.interpolate(module, x[:3], x[3:6], 4, spherical=True)
+        return found | {
+            "log marginal": marginal.value,
+            "error": marginal.standard_error,
+            "kl per latent": report.kl_per_latent,
+            "activity": report.activity,
+            "information": report.mutual_information,
+            "sample": torch_vae.sample(module, key, 5),
+            "sample mean": torch_vae.sample(module, key, 5, mean=True),
+            "reconstruct": torch_vae.reconstruct(module, x).mean,
+            "interpolate": torch_vae.interpolate(module, x[:3], x[3:6], 4).mean,
+            "spherical": turned.mean,
+            "traverse": torch_vae.traverse(module, x[:2], 1, (-1.0, 0.5)).mean,
+        }
+
+    loss, options = objective
+    torch_loss, torch_options = torch_objective or objective
+    return ModelCase(
+        name=name,
+        init=init,
+        jax_loss=getattr(vae, loss)(model, **options),
+        jax_outputs=outputs,
+        build_torch=build_torch,
+        torch_loss=lambda module: getattr(torch_vae, torch_loss)(module, **torch_options),
+        torch_outputs=torch_outputs,
+        data=data,
+        optimizers=OPTIMIZERS,
+        slow=slow,
+    )
+
+
+# Equal widths give square kernels, whose transposition no shape check can notice.
+DENSE = vae.DenseVAE(6, (5, 5), 5, nn.tanh)
+CONV = vae.ConvVAE((5, 4, 2), (3, 3), 2, nn.tanh)
+NORMAL = vae.DenseVAE(6, (5,), 2, nn.tanh, functools.partial(heads.NormalHead, homoscedastic=True))
+CORRELATED = vae.VAE(
+    nn.Sequential([MLP((5,), nn.tanh), heads.MultivariateNormalHead(2)]),
+    nn.Sequential([MLP((5,), nn.tanh), heads.NormalHead(6)]),
+    2,
+)
+
+
+def dense():
+    """Twin of `DENSE`."""
+    return torch_vae.DenseVAE(6, (5, 5), 5, torch.tanh)
+
+
+def conv():
+    """Twin of `CONV`."""
+    return torch_vae.ConvVAE((5, 4, 2), (3, 3), 2, torch.tanh)
+
+
+def normal():
+    """Twin of `NORMAL`."""
+    head = functools.partial(torch_heads.NormalHead, homoscedastic=True)
+    return torch_vae.DenseVAE(6, (5,), 2, torch.tanh, head)
+
+
+def correlated():
+    """Twin of `CORRELATED`."""
+    encoder = torch.nn.Sequential(
+        TorchMLP(6, (5,), torch.tanh), torch_heads.MultivariateNormalHead(5, 2)
+    )
+    decoder = torch.nn.Sequential(TorchMLP(2, (5,), torch.tanh), torch_heads.NormalHead(5, 6))
+    return torch_vae.VAE(encoder, decoder, 2)
+
+
+def elbo(**options):
+    """The ELBO with these options."""
+    return "negative_elbo", options
+
+
+def iwae(**options):
+    """The importance weighted bound with these options."""
+    return "negative_iwae", options
+
+
+ANNEALED = [
+    elbo(beta=module.linear_annealing(30), free_bits=0.2, num_samples=2, analytic_kl=False)
+    for module in (objectives, torch_objectives)
+]
+DOUBLE = {"num_samples": 5, "gradient": "doubly_reparameterized", "binarize": True}
+
+MODELS = [
+    vae_row("dense VAE", DENSE, dense, elbo(), BINARY),
+    vae_row("dense VAE in use", DENSE, dense, elbo(), BINARY, uses=True, slow=True),
+    vae_row("VAE normal, masks, annealed, free bits", NORMAL, normal, ANNEALED[0], PARTIAL,
+            ANNEALED[1]),
+    vae_row("VAE beta, 3 samples, binarised", DENSE, dense,
+            elbo(beta=0.5, num_samples=3, binarize=True), GREY, slow=True),
+    vae_row("conv VAE", CONV, conv, elbo(), IMAGES),
+    vae_row("IWAE", DENSE, dense, iwae(num_samples=5), BINARY, slow=True),
+    vae_row("IWAE doubly reparameterised", DENSE, dense, iwae(**DOUBLE), GREY),
+    vae_row("IWAE correlated posterior", CORRELATED, correlated, iwae(num_samples=3), PARTIAL,
+            slow=True),
+]  # fmt: skip

@@ -1,0 +1,106 @@
+"""Mistakes in the twins of the variational autoencoders that their rows must notice.
+
+Our side of a row is computed once; the twin is broken in each way by turns.
+"""
+
+import functools
+
+import jax
+import pytest
+
+import torch_ref.random as torch_random
+import torch_ref.vae.conv as torch_conv
+import torch_ref.vae.elbo as torch_elbo
+import torch_ref.vae.importance as torch_importance
+import torch_ref.vae.terms as torch_terms
+from parity_tests.cases.vae import MODELS as ROWS
+from parity_tests.engine import (
+    QUICK,
+    SEED,
+    batches,
+    both_sides,
+    compare_gradients,
+    torch_dtype,
+    worst,
+)
+from parity_tests.tolerances import MODELS
+from torch_ref.vae.model import LatentVariableModel
+
+NAMED = {case.name: case for case in ROWS}
+SAMPLES = "VAE normal, masks, annealed, free bits"
+DOUBLE = "IWAE doubly reparameterised"
+
+
+@functools.cache
+def ours(row):
+    """Loss and metrics of our side."""
+    with torch_dtype("float64"):
+        params, _ = both_sides(NAMED[row], "float64")
+        batch, _ = batches(NAMED[row], "float64")
+    run = jax.jit(NAMED[row].jax_loss, compiler_options=QUICK)
+    loss, metrics = run(params, batch, jax.random.key(SEED + 1))
+    return {"loss": loss, **metrics}
+
+
+def errors(row):
+    """Errors of the twin as it is now."""
+    with torch_dtype("float64"):
+        _, module = both_sides(NAMED[row], "float64")
+        _, batch = batches(NAMED[row], "float64")
+        loss, metrics = NAMED[row].torch_loss(module)(batch, torch_random.key(SEED + 1))
+    twins = {"loss": loss, **metrics}
+    return worst(ours(row), {name: value.detach().numpy() for name, value in twins.items()})
+
+
+def shifted(*args, **kwargs):
+    """A transposed convolution whose output is one pixel to the side, of the right shape."""
+    layer = CONV_TRANSPOSE(*args, **kwargs)
+    layer.register_forward_hook(lambda module, inputs, out: out.roll(1, -2))
+    return layer
+
+
+CONV_TRANSPOSE, NOISE = torch_conv.ConvTranspose, torch_terms.noise
+KL, LIKELIHOOD = LatentVariableModel.kl, torch_terms.log_likelihood
+
+# what is broken -> (row, module of the twin, name in it, what stands there instead)
+MUTATIONS = {
+    "KL without its half": ("conv VAE", LatentVariableModel, "kl", lambda m, q: 2 * KL(m, q)),
+    "mean over pixels": (
+        "conv VAE", torch_elbo, "log_likelihood", lambda p, b: LIKELIHOOD(p, b) / 40,
+    ),
+    "one noise for all draws": (
+        SAMPLES, torch_terms, "noise",
+        lambda key, samples, *rest: NOISE(key, 1, *rest).expand(samples, -1, -1),
+    ),
+    "noise drawn draw by draw": (
+        SAMPLES, torch_terms, "noise",
+        lambda key, samples, rows, size, dtype: torch_random.normal(
+            key, (samples, rows, size), dtype
+        ),
+    ),
+    "weights ignored": (
+        SAMPLES, torch_elbo, "weighted_mean", lambda values, batch: values.mean(),
+    ),
+    "one transposed pad shifted": ("conv VAE", torch_conv, "ConvTranspose", shifted),
+    "mean of the log-weights": (
+        DOUBLE, torch_importance, "log_sum_exp", lambda w, dim: w.mean(dim) + 1.6094379124341003,
+    ),
+    "pixels by rounding": (DOUBLE, torch_terms, "binarize", lambda x, key: x.round()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_broken_twin_is_caught(mutation, monkeypatch):
+    row, module, name, instead = MUTATIONS[mutation]
+    assert max(errors(row).values()) <= MODELS["value"]["float64"]
+    monkeypatch.setattr(module, name, instead)
+    assert max(errors(row).values()) > MODELS["value"]["float64"]
+
+
+@pytest.mark.slow
+def test_another_gradient_of_the_same_bound_is_caught(monkeypatch):
+    """Both gradients belong to one value: the comparison of gradients alone tells them apart."""
+    monkeypatch.setattr(torch_importance, "_detached", lambda q: q)
+    assert max(errors(DOUBLE).values()) <= MODELS["value"]["float64"]
+    found = compare_gradients(NAMED[DOUBLE], "float64")
+    assert max(found.values()) > MODELS["gradient"]["float64"]

@@ -1,0 +1,205 @@
+"""Importance weighted bounds and log p(x) against probabilistic PCA, whose answers are known."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprob import heads, vae
+from jaxprob.distributions import Independent, Normal
+from jaxprob.heads.links import SCALE_FLOOR
+from jaxprob.vae.importance import GRADIENTS
+from tests.vae.linear_gaussian import LOG_MARGINAL, Decoder, Posterior, S, X
+from tests.vae.parameters import drawn
+
+KEY = jax.random.key(0)
+EXACT = vae.VAE(Posterior(), Decoder(), 2)
+WIDE = vae.VAE(Posterior(1.6), Decoder(), 2)
+DENSE = vae.DenseVAE(features=4, hidden=(5,), latent_dim=2, likelihood=heads.NormalHead)
+PARAMS = drawn(DENSE, X, 0.3)
+
+
+def test_with_the_exact_posterior_all_weights_are_p():
+    @jax.jit
+    def run():
+        return (
+            vae.negative_iwae(EXACT, 3)({}, {"x": X}, KEY),
+            vae.log_marginal(EXACT, {}, X, KEY, 7, 3),
+        )
+
+    (loss, metrics), estimate = run()
+    np.testing.assert_allclose(-loss, LOG_MARGINAL.mean(), rtol=1e-10)
+    np.testing.assert_allclose(metrics["nll"] + metrics["kl"], loss, rtol=1e-10)
+    np.testing.assert_allclose(estimate.value, LOG_MARGINAL, rtol=1e-10)
+    assert np.all(estimate.standard_error < 1e-6)
+
+
+def test_the_bound_rises_with_its_draws():
+    """Means over 500 keys: L_1 < L_4 < L_16 < log p(x), the last by little."""
+    keys = jax.random.split(KEY, 500)
+
+    @jax.jit
+    def bounds():
+        return [
+            -jnp.mean(jax.vmap(lambda k, n=n: vae.negative_iwae(WIDE, n)({}, {"x": X}, k)[0])(keys))
+            for n in (1, 4, 16)
+        ]
+
+    one, four, sixteen = bounds()
+    truth = LOG_MARGINAL.mean()
+    assert one < four - 0.1
+    assert four < sixteen - 0.02
+    assert truth - 0.1 < sixteen < truth
+    # a normal q that is too wide by a factor w has KL(q || posterior) = L (w^2 - 1) / 2 - L log w
+    np.testing.assert_allclose(truth - one, 1.6**2 - 1 - 2 * np.log(1.6), atol=0.1)
+
+
+def test_one_draw_is_the_elbo():
+    @jax.jit
+    def both():
+        iwae = vae.negative_iwae(DENSE, 1)(PARAMS, {"x": X}, KEY)
+        elbo = vae.negative_elbo(DENSE, analytic_kl=False)(PARAMS, {"x": X}, KEY)
+        return iwae, elbo
+
+    (iwae, metrics), (elbo, others) = both()
+    np.testing.assert_allclose(iwae, elbo, rtol=1e-12)
+    np.testing.assert_allclose(metrics["kl"], others["kl"], rtol=1e-12)
+
+
+class Straight(nn.Module):
+    """A decoder whose directions are orthogonal, so that the exact posterior has no correlations.
+
+    x | z ~ N(W z, s^2 I),  z_l | x ~ N(w_l' x / (|w_l|^2 + s^2), s^2 / (|w_l|^2 + s^2)).
+    """
+
+    def __call__(self, z):
+        return Independent(Normal(z @ DIRECTIONS.T, S), 1)
+
+
+class Itself(nn.Module):
+    """Features that are the data."""
+
+    def __call__(self, x):
+        return x
+
+
+DIRECTIONS = np.array([[1.0, 0.5], [1.0, -0.5], [-0.5, 1.0], [0.5, 1.0]])
+STRAIGHT = vae.VAE(Itself(), Straight(), 2)
+
+
+def exact_encoder():
+    """Parameters with which q(z | x) is the posterior."""
+    total = np.sum(DIRECTIONS**2, 0) + S**2
+    raw = np.log(np.expm1(S / np.sqrt(total) - SCALE_FLOOR))
+    kernel = np.concatenate([DIRECTIONS / total, np.zeros((4, 2))], 1)
+    return {"posterior": {"out": {"kernel": kernel, "bias": np.concatenate([np.zeros(2), raw])}}}
+
+
+def test_the_doubly_reparameterised_gradient_is_right_and_quieter():
+    """Without variance at the exact posterior, unbiased and quieter near it."""
+
+    @jax.jit
+    def slopes(params, keys):
+        def of(gradient):
+            loss = vae.negative_iwae(STRAIGHT, 8, gradient)
+            slope = jax.vmap(lambda k: jax.grad(lambda p: loss(p, {"x": X}, k)[0])(params))(keys)
+            leaves = [leaf.reshape(len(keys), -1) for leaf in jax.tree.leaves(slope)]
+            return jnp.concatenate(leaves, 1)
+
+        return of("reparameterized"), of("doubly_reparameterized")
+
+    keys = jax.random.split(KEY, 2000)
+    exact = exact_encoder()
+    plain, double = map(np.asarray, slopes(exact, keys))
+    assert np.max(np.abs(double)) < 1e-10
+    assert np.max(np.abs(plain)) > 0.1
+
+    rng = np.random.default_rng(0)
+    near = jax.tree.map(lambda leaf: leaf + 0.03 * rng.normal(size=leaf.shape), exact)
+    plain, double = map(np.asarray, slopes(near, keys))
+    gap = np.abs(plain.mean(0) - double.mean(0))
+    gap /= np.sqrt((plain.var(0) + double.var(0)) / len(keys))
+    assert np.mean(gap**2) < 2.0, "unbiased: about 1 if errors are as stated"
+    assert np.max(gap) < 4.5
+    assert double.var(0).sum() < 0.5 * plain.var(0).sum()
+    assert np.abs(double.mean(0)).max() > 0.1, "a gradient that the errors can resolve"
+
+
+def test_the_decoder_has_one_gradient_for_both():
+    """The second decoding of a step drops out what the first did."""
+    parts = [nn.Dense(5), nn.Dropout(0.5, deterministic=False), heads.NormalHead(4)]
+    model = vae.VAE(Posterior(), nn.Sequential(parts), 2)
+    rng = np.random.default_rng(0)
+    params = {"decoder": {
+        "layers_0": {"kernel": rng.normal(size=(2, 5)), "bias": rng.normal(size=5)},
+        "layers_2": {"out": {"kernel": rng.normal(size=(5, 8)), "bias": rng.normal(size=8)}},
+    }}  # fmt: skip
+
+    @jax.jit
+    def slopes(key):
+        losses = [vae.negative_iwae(model, 4, gradient) for gradient in GRADIENTS]
+        return [jax.grad(lambda p, f=f: f(p, {"x": X}, key)[0])(params) for f in losses]
+
+    for a, b in zip(*map(jax.tree.leaves, slopes(KEY)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_log_marginal_does_not_depend_on_the_chunks():
+    @jax.jit
+    def run():
+        return [vae.log_marginal(DENSE, PARAMS, X, KEY, 23, size) for size in (23, 5)]
+
+    whole, parts = run()
+    np.testing.assert_allclose(parts.value, whole.value, rtol=1e-12)
+    np.testing.assert_allclose(parts.standard_error, whole.standard_error, rtol=1e-10)
+
+
+def test_log_marginal_holds_a_chunk_in_memory():
+    """No array has the number of draws as an axis, unless one chunk is asked for."""
+
+    def has_axis(chunk_size):
+        def run():
+            return vae.log_marginal(DENSE, PARAMS, X, KEY, 10_000, chunk_size)
+
+        return re.search(r"\[(\d+,)*10000(,\d+)*\]", str(jax.make_jaxpr(run)())) is not None
+
+    assert not has_axis(10)
+    assert has_axis(10_000)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "samples", "slack"),
+    [(200, 100, 0.025), pytest.param(2000, 1000, 0.01, marks=pytest.mark.slow)],
+)
+def test_error_covers_the_truth(repeats, samples, slack):
+    """On 5 rows: 95 % of the intervals hold the truth, and errors are as large as the spread."""
+    keys = jax.random.split(KEY, repeats)
+    run = jax.jit(lambda ks: jax.lax.map(
+        lambda k: vae.log_marginal(WIDE, {}, X, k, samples), ks, batch_size=20))  # fmt: skip
+    value, error = map(np.asarray, run(keys))
+    covered = np.mean(np.abs(value - LOG_MARGINAL) < 1.96 * error)
+    assert abs(covered - 0.95) < slack
+    spread = np.std(value, 0)
+    np.testing.assert_allclose(error.mean(0), spread, rtol=3 / np.sqrt(2 * repeats))
+    # the mean lies below the truth by half the square of the error
+    below = LOG_MARGINAL - value.mean(0)
+    np.testing.assert_allclose(
+        below, 0.5 * (error**2).mean(0), atol=4 * spread.max() / np.sqrt(repeats)
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: vae.negative_iwae(DENSE, 0), "num_samples must be at least 1"),
+        (lambda: vae.negative_iwae(DENSE, 2, "score"), "gradient must be one of reparam"),
+        (lambda: vae.log_marginal(DENSE, PARAMS, X, KEY, 1), "num_samples must be at least 2"),
+        (lambda: vae.log_marginal(DENSE, PARAMS, X, KEY, 9, 0), "chunk_size must be at least 1"),
+    ],
+)
+def test_refuses_bad_options(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,78 @@
+"""Bounds by importance weights, and log p(x) with its error.
+
+Twin of `jaxprob/vae/importance.py`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_ref import random
+from torch_ref.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch_ref.distributions.base import log_sum_exp
+from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.vae.model import LatentVariableModel
+from torch_ref.vae.terms import draw, log_likelihood, log_weights
+
+__all__ = ["LogMarginal", "log_marginal", "negative_iwae"]
+
+
+class LogMarginal(NamedTuple):
+    """An estimate of log p(x) `[B]` and its standard error `[B]`."""
+
+    value: Tensor
+    standard_error: Tensor
+
+
+def negative_iwae(
+    model: LatentVariableModel,
+    num_samples: int,
+    gradient: str = "reparameterized",
+    binarize: bool = False,
+) -> LossFn:
+    """Returns the loss -L_k; see the twin for the gradients."""
+
+    def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        seen, output = draw(model, batch, key, num_samples, binarize)
+        double = gradient == "doubly_reparameterized"
+        log_w = log_weights(model, output, seen, _detached(output.q) if double else None)
+        bound = log_sum_exp(log_w, dim=0) - math.log(num_samples)
+        if double and output.z.requires_grad:
+            # backward has reached z with each draw weighted once; this weights it once more
+            shares = log_w.detach().softmax(0).unsqueeze(-1)
+            output.z.register_hook(lambda slope: shares * slope)
+        nll = weighted_mean(-log_likelihood(output.p, seen).mean(0), batch)
+        metrics = {"nll": nll, "kl": -weighted_mean(log_w.mean(0), batch) - nll}
+        return -weighted_mean(bound, batch), metrics
+
+    return loss_fn
+
+
+@torch.no_grad()
+def log_marginal(
+    model: LatentVariableModel,
+    x: Tensor,
+    key: Tensor,
+    num_samples: int = 1000,
+    chunk_size: int = 50,
+) -> LogMarginal:
+    """Estimates log p(x) `[B]` by `num_samples` draws of q(z | x), each with a key of its own."""
+    parts = []
+    for numbers in torch.arange(num_samples).split(chunk_size):
+        keys = [random.fold_in(key, int(number)) for number in numbers]
+        eps = [random.normal(k, (x.shape[0], model.latent_dim), x.dtype) for k in keys]
+        parts.append(log_weights(model, model(x, torch.stack(eps)), {"x": x}))
+    log_w = torch.cat(parts)
+    value = log_sum_exp(log_w, dim=0) - math.log(num_samples)
+    error = (log_w - value).exp().std(0) / math.sqrt(num_samples)
+    return LogMarginal(value, error)
+
+
+def _detached(q: Distribution) -> Distribution:
+    if isinstance(q, MultivariateNormal):
+        return MultivariateNormal(q.loc.detach(), scale_tril=q.scale_tril.detach())
+    base = q.base_dist
+    return Independent(Normal(base.loc.detach(), base.scale.detach(), validate_args=False), 1)

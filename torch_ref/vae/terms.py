@@ -1,0 +1,79 @@
+"""Noise, draws of the latents, log p(x | z) and log-weights.
+
+Twin of `jaxprob/vae/terms.py`.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_ref import random
+from torch_ref.distributions import Distribution, Independent
+from torch_ref.vae.model import LatentVariableModel, VAEOutput
+
+__all__ = ["Drawn", "binarize", "draw", "log_likelihood", "log_weights", "noise"]
+
+
+class Drawn(NamedTuple):
+    """The batch as the model saw it, and what it returned."""
+
+    batch: dict[str, Tensor]
+    output: VAEOutput
+
+
+def binarize(x: Tensor, key: Tensor) -> Tensor:
+    """Draws black or white pixels from grey levels in [0, 1]."""
+    return random.bernoulli(key, x, x.shape).to(x)
+
+
+def noise(key: Tensor, num_samples: int, rows: int, latent_dim: int, dtype: torch.dtype) -> Tensor:
+    """Returns standard normal noise `[S, B, L]`, drawn row by row."""
+    return random.normal(key, (rows, num_samples, latent_dim), dtype).movedim(1, 0)
+
+
+def draw(
+    model: LatentVariableModel,
+    batch: Mapping[str, Tensor],
+    key: Tensor,
+    num_samples: int,
+    binarized: bool = False,
+) -> Drawn:
+    """Draws S latents for each row and decodes them; missing values enter as 0."""
+    eps_key, pixel_key, _ = random.split(key, 3)
+    x, mask = batch["x"], batch.get("mask")
+    if mask is not None:
+        x = x.masked_fill(~mask.bool(), 0.0)
+    if binarized:
+        x = binarize(x, pixel_key)
+    eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, x.dtype)
+    return Drawn({**batch, "x": x}, model(x, eps))
+
+
+def log_likelihood(p: Distribution, batch: Mapping[str, Tensor]) -> Tensor:
+    """Returns log p(x | z) `[S, B]` of what was observed of `batch["x"]`."""
+    x, mask = batch["x"], batch.get("mask")
+    expected = p.batch_shape[1:] + p.event_shape
+    if x.shape != expected:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected {tuple(expected)}.")
+    if mask is None:
+        return p.log_prob(x)
+    while isinstance(p, Independent):
+        p = p.base_dist
+    seen = mask.bool()
+    terms = p.log_prob(x.where(seen, torch.full_like(x, getattr(p, "_inside", 0.0))))
+    return terms.masked_fill(~seen, 0.0).flatten(2).sum(-1)
+
+
+def log_weights(
+    model: LatentVariableModel,
+    output: VAEOutput,
+    batch: Mapping[str, Tensor],
+    frozen_q: Distribution | None = None,
+) -> Tensor:
+    """Returns log p(x, z) - log q(z | x) `[S, B]`, q replaced by a detached one where given."""
+    log_q, log_prior = model.log_densities(output.q, output.z)
+    if frozen_q is not None:
+        log_q, _ = model.log_densities(frozen_q, output.z)
+    return log_likelihood(output.p, batch) + (log_prior - log_q).sum(-1)
