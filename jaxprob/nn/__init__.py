@@ -10,6 +10,7 @@ from jaxprob.nn.attention import MultiheadAttention
 from jaxprob.nn.conv import Conv, ConvTranspose
 from jaxprob.nn.embedding import Embedding
 from jaxprob.nn.linear import Linear
+from jaxprob.nn.masked import MADE, MaskedDense
 from jaxprob.nn.mlp import MLP
 from jaxprob.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from jaxprob.nn.recurrent import GRU, LSTM, RNN
@@ -19,6 +20,7 @@ from jaxprob.nn.standardize import Standardize
 __all__ = [
     "GRU",
     "LSTM",
+    "MADE",
     "MLP",
     "RNN",
     "BatchNorm",
@@ -30,6 +32,7 @@ __all__ = [
     "GroupNorm",
     "LayerNorm",
     "Linear",
+    "MaskedDense",
     "MultiheadAttention",
     "RMSNorm",
     "Standardize",
