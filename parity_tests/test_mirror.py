@@ -8,7 +8,16 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-MIRRORED = ("distributions", "nn", "heads", "objectives", "bayes", "metrics", "supervised")
+MIRRORED = (
+    "distributions",
+    "nn",
+    "heads",
+    "objectives",
+    "bayes",
+    "flows",
+    "metrics",
+    "supervised",
+)
 
 # Names without a twin, each with its reason. The list may only shrink.
 NO_TWIN = {

@@ -44,7 +44,8 @@ class MaskedAffineAutoregressive(nn.Module):
     activation: Callable[[Array], Array] = nn.silu
     scale_bound: float = SCALE_BOUND
 
-    def setup(self):
+    def setup(self) -> None:
+        """Makes the masked network."""
         self.made = MADE(
             self.features, self.hidden, 2, self.order, self.activation, zero_output=True
         )

@@ -50,7 +50,8 @@ class _Coupling(nn.Module):
     hidden: Sequence[int] = (64, 64)
     activation: Callable[[Array], Array] = nn.silu
 
-    def setup(self):
+    def setup(self) -> None:
+        """Makes the network."""
         self.passing, self.moving = np.flatnonzero(self.mask), np.flatnonzero(~np.array(self.mask))
         if not self.moving.size:
             raise ValueError(

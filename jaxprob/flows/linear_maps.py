@@ -38,7 +38,8 @@ class Rescale(nn.Module):
     mean: float | Sequence[float] = 0.0
     std: float | Sequence[float] = 1.0
 
-    def setup(self):
+    def setup(self) -> None:
+        """Checks the units."""
         if not (np.asarray(self.std) > 0).all():
             raise ValueError(f"Rescale: std must be positive; got {self.std}.")
 
@@ -76,7 +77,8 @@ class Permutation(nn.Module):
         """Returns an order drawn from a key, fixed from then on."""
         return cls(tuple(int(i) for i in jax.random.permutation(key, features)))
 
-    def setup(self):
+    def setup(self) -> None:
+        """Checks the order."""
         if sorted(self.order) != list(range(len(self.order))):
             raise ValueError(
                 f"Permutation: order must list each of 0..{len(self.order) - 1} once; got "

@@ -72,8 +72,8 @@ def reverse_kl(
         one mode too early.
 
     Returns:
-      `loss_fn(params, batch, key) -> (loss, metrics)`; metrics hold "log_q" and "log_density", means
-      over the draws: loss = log_q - weight log_density.
+      `loss_fn(params, batch, key) -> (loss, metrics)`; metrics hold the means over the draws
+      "log_q" and "log_density": loss = log_q - weight log_density.
 
     Raises:
       ValueError: No samples.

@@ -50,7 +50,7 @@ class Planar(nn.Module):
     def _parameters(
         self, x: AnyArray, condition: AnyArray | None
     ) -> tuple[Array, Array, Array, Array]:
-        """w and v `[*B, D]`, b and 1 + w.v (> 0) `[*B]`."""
+        """W and v `[*B, D]`, b and 1 + w.v (> 0) `[*B]`."""
         size, dtype = self.features, param_dtype(x)
         w = self.param("w", nn.initializers.normal(size**-0.5), (size,), dtype)
         u = self.param("u", nn.initializers.zeros, (size,), dtype)

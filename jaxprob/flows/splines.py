@@ -1,7 +1,7 @@
-"""Monotone rational-quadratic splines: an elementwise map of [-b, b] onto itself, straight outside.
+"""Monotone rational-quadratic splines: each element of [-b, b] is mapped into it, others stay.
 
-Between two knots (x0, y0, slope d0) and (x1, y1, slope d1), with t = (x - x0) / (x1 - x0), u = 1 - t
-and s = (y1 - y0) / (x1 - x0):
+Between two knots (x0, y0, slope d0) and (x1, y1, slope d1), with t = (x - x0) / (x1 - x0),
+u = 1 - t and s = (y1 - y0) / (x1 - x0):
 
     g     = s (t^2 + u^2) + (d0 + d1) t u
     y     = y0 + (y1 - y0) t (s t + d0 u) / g

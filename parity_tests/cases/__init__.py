@@ -6,6 +6,7 @@ A new model is one row here: it then gets values, gradients and training runs in
 from parity_tests.cases import (
     bayes,
     distributions,
+    flows,
     heads,
     laplace,
     metrics,
@@ -15,9 +16,10 @@ from parity_tests.cases import (
     supervised,
 )
 
-MODELS = [*bayes.MODELS, *point_estimates.MODELS, *supervised.MODELS]
+MODELS = [*bayes.MODELS, *flows.MODELS, *point_estimates.MODELS, *supervised.MODELS]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
+    *flows.FUNCTIONS,
     *heads.FUNCTIONS,
     *laplace.FUNCTIONS,
     *metrics.FUNCTIONS,

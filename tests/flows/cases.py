@@ -1,5 +1,7 @@
 """One small instance of every transform and of every builder, and numbers to put into them."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -33,15 +35,23 @@ TRANSFORMS = {
 # the builders, each over D = features
 BUILDERS = {
     "coupling": lambda features: flows.coupling(features, 2, HIDDEN, linear=True),
-    "spline_coupling": lambda features: flows.spline_coupling(
-        features, 2, HIDDEN, bins=4, std=1.5
-    ),
+    "spline_coupling": lambda features: flows.spline_coupling(features, 2, HIDDEN, bins=4, std=1.5),
     "masked_autoregressive": lambda features: flows.masked_autoregressive(features, 2, HIDDEN),
     "inverse_autoregressive": lambda features: flows.inverse_autoregressive(
         features, 2, HIDDEN, mean=0.5
     ),
     "planar": lambda features: flows.planar(features, 4),
 }
+
+
+# A test's program runs once, so it is compiled in a hurry.
+compiled = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
 
 
 def drawn(module, *arguments, method=None, size=0.5, dtype="float64"):

@@ -7,10 +7,15 @@ import pytest
 from scipy import stats
 
 from jaxprob import flows
-from tests.flows.cases import BUILDERS, CONDITION, B, C, D, Z, drawn
+from tests.flows.cases import BUILDERS, CONDITION, B, C, D, Z, compiled, drawn
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+def rows(*quick):
+    """All builders, those that are not named here as longer proofs."""
+    return [pytest.param(n, marks=[] if n in quick else [pytest.mark.slow]) for n in BUILDERS]
+
+
+@pytest.mark.parametrize("name", rows("coupling", "spline_coupling", "planar"))
 def test_density_draws_and_members(name):
     """It integrates to one; draws carry their density; members under vmap are as alone."""
     model = BUILDERS[name](2)
@@ -21,7 +26,7 @@ def test_density_draws_and_members(name):
     axis = np.linspace(-half_width, half_width, points)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
 
-    @jax.jit
+    @compiled
     def run(members, key):
         draw = lambda v: model.apply(v, key, (B,), method="sample_and_log_prob")  # noqa: E731
         x, log_q = jax.vmap(draw)(members)
@@ -35,10 +40,10 @@ def test_density_draws_and_members(name):
     assert x.dtype == "float64"
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", rows("spline_coupling", "inverse_autoregressive"))
 def test_starts_as_the_base_in_its_units(name):
     model = BUILDERS[name](D)
-    run = jax.jit(model.init_with_output)
+    run = compiled(model.init_with_output)
     found, variables = run(jax.random.key(0), Z.astype("float32"))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
     mean = 0.5 if name == "inverse_autoregressive" else 0.0
@@ -48,19 +53,20 @@ def test_starts_as_the_base_in_its_units(name):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "coupling" else [pytest.mark.slow]) for n in BUILDERS]
-)
+@pytest.mark.parametrize("name", rows("coupling"))
 def test_condition(name):
     """Each row has a density of its own, and many draws share the rows of one condition."""
     model = BUILDERS[name](D)
     variables = drawn(model, Z, CONDITION, size=0.4)
 
-    @jax.jit
+    @compiled
     def run(x, condition, key):
         drawn, log_q = model.apply(variables, key, (7,), condition, method="sample_and_log_prob")
-        return drawn, log_q, model.apply(variables, drawn, condition), model.apply(
-            variables, x, condition
+        return (
+            drawn,
+            log_q,
+            model.apply(variables, drawn, condition),
+            model.apply(variables, x, condition),
         )
 
     x, log_q, again, rows = run(Z, CONDITION, jax.random.key(0))
@@ -76,12 +82,12 @@ def test_condition(name):
 
 def test_one_number_given_a_condition():
     """D = 1: the couplings are made by the condition alone."""
-    for build in (flows.coupling, flows.spline_coupling, flows.masked_autoregressive):
+    for build in (flows.coupling, flows.masked_autoregressive):
         model = build(1, num_layers=2, hidden=(4,))
         variables = drawn(model, Z[:, :1], CONDITION, size=0.3)
         axis = np.linspace(-12.0, 12.0, 2001)
         points = np.broadcast_to(axis[:, None, None], (2001, B, 1))
-        density = np.exp(jax.jit(model.apply)(variables, points, CONDITION))
+        density = np.exp(compiled(model.apply)(variables, points, CONDITION))
         np.testing.assert_allclose(np.trapezoid(density, axis, axis=0), 1.0, atol=1e-4)
         assert np.ptp(density, axis=1).max() > 0.1
 
