@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from jaxprob import flows
-from jaxprob.flows.couplings import alternating_mask
 
 B, D, C = 5, 3, 2
 HIDDEN = (6, 6)
@@ -61,6 +60,3 @@ def drawn(module, *arguments, method=None, size=0.5, dtype="float64"):
     )
     rng = np.random.default_rng(3)
     return jax.tree.map(lambda leaf: rng.normal(0.0, size, leaf.shape).astype(dtype), shapes)
-
-
-assert alternating_mask(3, 1) == MASK

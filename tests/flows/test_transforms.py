@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxprob import flows
+from jaxprob.flows.couplings import alternating_mask
 from tests.flows.cases import CONDITION, TRANSFORMS, B, D, Z, compiled, drawn
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
@@ -79,6 +80,12 @@ def test_autoregressive_jacobian_is_triangular_in_the_order(order):
     jacobian = np.asarray(run(Z[0]))[np.ix_(order, order)]
     assert (np.triu(jacobian, 1) == 0.0).all()
     assert (np.tril(jacobian) != 0.0)[np.tril_indices(D)].all()
+
+
+def test_masks_alternate():
+    assert alternating_mask(3, 0) == (True, False, True)
+    assert alternating_mask(3, 1) == (False, True, False)
+    assert alternating_mask(1, 0) == alternating_mask(1, 1) == (False,)
 
 
 def test_permutations():

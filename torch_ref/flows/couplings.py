@@ -30,6 +30,8 @@ def alternating_mask(features: int, layer: int) -> tuple[bool, ...]:
 class Coupling(nn.Module):
     """A network of the passing elements, whose output says how to map the others."""
 
+    passes: Tensor
+
     def __init__(
         self,
         mask: Sequence[bool],

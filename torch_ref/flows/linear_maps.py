@@ -41,6 +41,8 @@ class Rescale(nn.Module):
 class Permutation(nn.Module):
     """x_i = z_{order_i}."""
 
+    order: Tensor
+
     def __init__(self, order: Sequence[int]):
         super().__init__()
         self.register_buffer("order", torch.tensor(order), persistent=False)

@@ -18,6 +18,8 @@ __all__ = ["MADE", "MaskedDense"]
 class MaskedDense(nn.Linear):
     """A linear layer, some of whose connections are cut; the mask is a buffer that is not saved."""
 
+    mask: Tensor
+
     def __init__(self, in_features: int, features: int, mask: Tensor):
         super().__init__(in_features, features)
         self.register_buffer("mask", mask, persistent=False)
