@@ -39,7 +39,7 @@ def fit(model: flows.Flow, log_density, steps: int, num_samples: int, key: jax.A
     return training.fit(
         loss_fn,
         model.init(key, jnp.zeros((1, 2)))["params"],
-        {"step": jnp.arange(EPOCH)},
+        {"row": jnp.arange(EPOCH)},
         optimizer=optim.adam(schedule),
         steps=steps,
         batch_size=1,

@@ -59,7 +59,7 @@ def reverse_kl(
     """Returns the loss E_q[log q(x) - weight log p~(x)], from draws of the flow.
 
     It needs no data. `training.fit` wants some rows to count its steps by: with
-    `{"step": jnp.arange(1000)}` and `batch_size=1` an epoch is a program of 1000 steps.
+    `{"row": jnp.arange(1000)}` and `batch_size=1` an epoch is a program of 1000 steps.
 
     Args:
       model: The flow q.

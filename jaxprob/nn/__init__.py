@@ -1,8 +1,9 @@
 """Linen layers without probability.
 
-`MLP` and `Standardize` are plain Linen. All others are PyTorch's layers: names, layouts, defaults
-and first distributions of their parameters are those of `torch.nn`, so that `a/b/weight` here is
-`a.b.weight` of a state_dict, bit for bit. Activations are channels-last, `[*B, spatial..., C]`.
+`MLP` and `Standardize` are plain Linen. All others are PyTorch's layers, or made of them as `MADE`
+is: names, layouts, defaults and first distributions of their parameters are those of `torch.nn`, so
+that `a/b/weight` here is `a.b.weight` of a state_dict, bit for bit. Activations are channels-last,
+`[*B, spatial..., C]`.
 """
 
 from jaxprob.nn.application import as_params, as_variables

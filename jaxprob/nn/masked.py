@@ -96,9 +96,10 @@ class MADE(nn.Module):
         h = x if condition is None else jnp.concatenate([x, condition], axis=-1)
         for i, width in enumerate(self.hidden):
             layer = MaskedDense(width, name=f"hidden_{i}")
-            h = self.activation(layer(h, masks[i]))
+            h = self.activation(layer(h, mask=masks[i]))
         zeros = nn.initializers.zeros if self.zero_output else None
-        out = MaskedDense(self.features * self.num_outputs, zeros, zeros, name="out")(h, masks[-1])
+        layer = MaskedDense(self.features * self.num_outputs, zeros, zeros, name="out")
+        out = layer(h, mask=masks[-1])
         return out.reshape(*x.shape, self.num_outputs)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxprob import nn
+from jaxprob.training.precision import in_precision
 from tests.nn.parameters import drawn
 
 X, CONDITION = np.random.default_rng(0).normal(size=(2, 4))
@@ -49,6 +50,19 @@ def test_zero_output_and_masked_weights():
     params = {"weight": np.array([[2.0, 5.0], [3.0, 4.0]]), "bias": np.array([0.5, -1.0])}
     out = layer.apply({"params": params}, np.array([[10.0, 100.0]]), mask)
     np.testing.assert_array_equal(out, [[20.5, 429.0]])
+
+
+def test_contracts_in_a_short_float_where_training_asks_for_it():
+    made = nn.MADE(4, (5,))
+    params = jax.tree.map(jax.numpy.float32, drawn(made, X))["params"]
+
+    def loss(params, batch, key):
+        return jax.numpy.sum(made.apply({"params": params}, batch["x"])), {}
+
+    arguments = (params, {"x": jax.numpy.float32(X)}, None)
+    (short, _), (full, _) = (f(*arguments) for f in (in_precision(loss, "bfloat16"), loss))
+    assert short.dtype == full.dtype == "float32"
+    assert 0 < abs(short - full) < 0.05 * abs(full)
 
 
 def test_errors():
