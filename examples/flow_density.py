@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=3000, help="optimisation steps")
+    parser.add_argument("--steps", type=int, default=6000, help="optimisation steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noise", type=float, default=0.08, help="standard deviation of the noise")
     parser.add_argument("--out", default="output/flow_density.png", help="where to draw")
@@ -46,12 +46,12 @@ def main() -> None:
         for k, rows in zip(keys, (TRAIN, VALIDATION, TEST), strict=False)
     )
     mean, std = train.mean(0), train.std(0)
-    model = flows.spline_coupling(2, 3, (32, 32), bins=6, bound=4.0, mean=mean, std=std)
+    model = flows.spline_coupling(2, num_layers=4, bins=8, bound=4.0, mean=mean, std=std)
     fitted = training.fit(
         flows.negative_log_likelihood(model),
         model.init(keys[3], train[:1])["params"],
         {"x": train},
-        optimizer=optim.adam(optim.schedules.cosine_annealing_lr(2e-3, args.steps)),
+        optimizer=optim.adam(optim.schedules.cosine_annealing_lr(3e-3, args.steps)),
         steps=args.steps,
         batch_size=250,
         key=keys[4],

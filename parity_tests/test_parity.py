@@ -23,7 +23,7 @@ QUICK_RUNS = {
     "gaussian regressor",
     "categorical classifier",
     "mixture density network",
-    "flow coupling, likelihood",
+    "flow MAF, likelihood",
 }
 
 # A training run that agrees has gradients that do; their own comparison is then a longer proof.

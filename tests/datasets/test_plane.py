@@ -7,7 +7,7 @@ from jaxprob import datasets
 
 
 def test_two_moons_and_their_density():
-    axis = np.linspace(-3.0, 4.0, 141)
+    axis = np.linspace(-3.0, 4.0, 71)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     density = np.exp(np.asarray(datasets.two_moons_log_prob(grid, 0.3, 60)))
     cell = (axis[1] - axis[0]) ** 2

@@ -59,7 +59,7 @@ def test_contracts_in_a_short_float_where_training_asks_for_it():
     def loss(params, batch, key):
         return jax.numpy.sum(made.apply({"params": params}, batch["x"])), {}
 
-    arguments = (params, {"x": jax.numpy.float32(X)}, None)
+    arguments = (params, {"x": jax.numpy.float32(X)}, jax.random.key(0))
     (short, _), (full, _) = (f(*arguments) for f in (in_precision(loss, "bfloat16"), loss))
     assert short.dtype == full.dtype == "float32"
     assert 0 < abs(short - full) < 0.05 * abs(full)
