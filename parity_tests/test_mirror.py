@@ -8,7 +8,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-MIRRORED = ("distributions", "nn", "heads", "objectives", "bayes", "metrics", "supervised", "vae")
+MIRRORED = (
+    "distributions",
+    "nn",
+    "heads",
+    "objectives",
+    "bayes",
+    "flows",
+    "metrics",
+    "supervised",
+    "vae",
+)
 
 # Names without a twin, each with its reason. The list may only shrink.
 NO_TWIN = {

@@ -24,6 +24,7 @@ QUICK_RUNS = {
     "categorical classifier",
     "mixture density network",
     "dense VAE",
+    "flow MAF, likelihood",
 }
 
 # A training run that agrees has gradients that do; their own comparison is then a longer proof.

@@ -16,6 +16,7 @@ __all__ = [
     "LOG_CONCENTRATION_RANGE",
     "LOG_RATE_RANGE",
     "SCALE_FLOOR",
+    "bounded",
     "concentration",
     "in_units",
     "positive",
@@ -36,6 +37,11 @@ LOG_RATE_RANGE = (-20.0, 20.0)
 def positive(raw: AnyArray) -> Array:
     """Returns softplus(raw) + `SCALE_FLOOR`."""
     return jax.nn.softplus(raw) + SCALE_FLOOR
+
+
+def bounded(raw: AnyArray, bound: float) -> Array:
+    """Returns bound tanh(raw / bound): the identity near 0, inside (-bound, bound) everywhere."""
+    return bound * jnp.tanh(raw / bound)
 
 
 def concentration(raw: AnyArray) -> Array:

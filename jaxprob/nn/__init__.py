@@ -1,8 +1,9 @@
 """Linen layers without probability.
 
-`MLP` and `Standardize` are plain Linen. All others are PyTorch's layers: names, layouts, defaults
-and first distributions of their parameters are those of `torch.nn`, so that `a/b/weight` here is
-`a.b.weight` of a state_dict, bit for bit. Activations are channels-last, `[*B, spatial..., C]`.
+`MLP` and `Standardize` are plain Linen. All others are PyTorch's layers, or made of them as `MADE`
+is: names, layouts, defaults and first distributions of their parameters are those of `torch.nn`, so
+that `a/b/weight` here is `a.b.weight` of a state_dict, bit for bit. Activations are channels-last,
+`[*B, spatial..., C]`.
 """
 
 from jaxprob.nn.application import as_params, as_variables
@@ -10,6 +11,7 @@ from jaxprob.nn.attention import MultiheadAttention
 from jaxprob.nn.conv import Conv, ConvTranspose
 from jaxprob.nn.embedding import Embedding
 from jaxprob.nn.linear import Linear
+from jaxprob.nn.masked import MADE, MaskedDense
 from jaxprob.nn.mlp import MLP
 from jaxprob.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from jaxprob.nn.recurrent import GRU, LSTM, RNN
@@ -19,6 +21,7 @@ from jaxprob.nn.standardize import Standardize
 __all__ = [
     "GRU",
     "LSTM",
+    "MADE",
     "MLP",
     "RNN",
     "BatchNorm",
@@ -30,6 +33,7 @@ __all__ = [
     "GroupNorm",
     "LayerNorm",
     "Linear",
+    "MaskedDense",
     "MultiheadAttention",
     "RMSNorm",
     "Standardize",

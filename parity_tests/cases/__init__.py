@@ -6,6 +6,7 @@ A new model is one row here: it then gets values, gradients and training runs in
 from parity_tests.cases import (
     bayes,
     distributions,
+    flows,
     heads,
     laplace,
     metrics,
@@ -16,9 +17,16 @@ from parity_tests.cases import (
     vae,
 )
 
-MODELS = [*bayes.MODELS, *point_estimates.MODELS, *supervised.MODELS, *vae.MODELS]
+MODELS = [
+    *bayes.MODELS,
+    *flows.MODELS,
+    *point_estimates.MODELS,
+    *supervised.MODELS,
+    *vae.MODELS,
+]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
+    *flows.FUNCTIONS,
     *heads.FUNCTIONS,
     *laplace.FUNCTIONS,
     *metrics.FUNCTIONS,

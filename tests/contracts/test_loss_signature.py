@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprob import bayes, heads, objectives, supervised, vae
+from jaxprob import bayes, flows, heads, objectives, supervised, vae
 from jaxprob.objectives import GaussianPrior
 
 N = 6
@@ -34,6 +34,7 @@ def _ensemble(model):
     return ensemble.loss(adversarial=0.01, prior=GaussianPrior(), num_data=N)
 
 
+FLOW = flows.coupling(1, 2, (4,))
 QUANTILES = heads.QuantileHead((0.1, 0.5, 0.9))
 
 
@@ -66,6 +67,10 @@ LOSSES = {
     "negative_log_likelihood": lambda: (
         objectives.negative_log_likelihood(MODEL),
         MODEL.init(jax.random.key(0), BATCH["x"])["params"],
+    ),
+    "flow of y given x": lambda: (
+        flows.negative_log_likelihood(FLOW, event="y", condition="x"),
+        FLOW.init(jax.random.key(0), BATCH["y"], BATCH["x"])["params"],
     ),
     "negative_elbo diagonal": lambda: _posterior("diagonal"),
     "negative_elbo layer": lambda: _posterior("layer", ("loc", "scale")),

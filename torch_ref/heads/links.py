@@ -12,6 +12,7 @@ __all__ = [
     "LOG_CONCENTRATION_RANGE",
     "LOG_RATE_RANGE",
     "SCALE_FLOOR",
+    "bounded",
     "concentration",
     "in_units",
     "positive",
@@ -33,6 +34,11 @@ def softplus(x: Tensor) -> Tensor:
 def positive(raw: Tensor) -> Tensor:
     """Returns softplus(raw) with a floor."""
     return softplus(raw) + SCALE_FLOOR
+
+
+def bounded(raw: Tensor, bound: float) -> Tensor:
+    """Returns bound tanh(raw / bound)."""
+    return torch.tanh(raw / bound) * bound
 
 
 def concentration(raw: Tensor) -> Tensor:
