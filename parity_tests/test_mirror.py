@@ -8,7 +8,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-MIRRORED = ("distributions", "nn", "heads", "objectives", "bayes", "metrics", "supervised")
+MIRRORED = (
+    "distributions",
+    "nn",
+    "heads",
+    "objectives",
+    "objectives.estimators",
+    "bayes",
+    "vae",
+    "metrics",
+    "supervised",
+)
 
 # Names without a twin, each with its reason. The list may only shrink.
 NO_TWIN = {
@@ -42,7 +52,7 @@ NO_TWIN = {
 
 
 def modules(package: str) -> list[str]:
-    folder = ROOT / "jaxprob" / package
+    folder = ROOT / "jaxprob" / pathlib.Path(*package.split("."))
     if folder.is_dir():
         return [package, *(f"{package}.{p.stem}" for p in folder.glob("*.py") if p.stem[0] != "_")]
     return [package]

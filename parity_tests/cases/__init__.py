@@ -6,6 +6,7 @@ A new model is one row here: it then gets values, gradients and training runs in
 from parity_tests.cases import (
     bayes,
     distributions,
+    estimators,
     heads,
     laplace,
     metrics,
@@ -18,6 +19,7 @@ from parity_tests.cases import (
 MODELS = [*bayes.MODELS, *point_estimates.MODELS, *supervised.MODELS]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
+    *estimators.FUNCTIONS,
     *heads.FUNCTIONS,
     *laplace.FUNCTIONS,
     *metrics.FUNCTIONS,
