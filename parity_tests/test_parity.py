@@ -23,6 +23,7 @@ QUICK_RUNS = {
     "gaussian regressor",
     "categorical classifier",
     "mixture density network",
+    "VQ-VAE",
 }
 
 # A training run that agrees has gradients that do; their own comparison is then a longer proof.

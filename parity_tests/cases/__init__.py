@@ -14,9 +14,15 @@ from parity_tests.cases import (
     objectives,
     point_estimates,
     supervised,
+    vae_discrete,
 )
 
-MODELS = [*bayes.MODELS, *point_estimates.MODELS, *supervised.MODELS]
+MODELS = [
+    *bayes.MODELS,
+    *point_estimates.MODELS,
+    *supervised.MODELS,
+    *vae_discrete.MODELS,
+]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
     *estimators.FUNCTIONS,
@@ -26,4 +32,5 @@ FUNCTIONS = [
     *nn.FUNCTIONS,
     *objectives.FUNCTIONS,
     *point_estimates.FUNCTIONS,
+    *vae_discrete.FUNCTIONS,
 ]

@@ -72,6 +72,7 @@ class Estimator:
       log_mean_exp: Whether the objective is E log (1/S) sum_s exp f(z_s), a bound of several draws
         that wants f = log p(x, z) - log q(z), rather than E f(z).
       learns_baseline: Whether a call wants `baseline`.
+      relaxed: Whether f sees values between the classes, so that the value is not that of q.
       init: dtype -> state before the first call.
       schedules: Those of its settings that may follow the step.
     """
@@ -81,6 +82,7 @@ class Estimator:
     num_samples: int = 1
     log_mean_exp: bool = False
     learns_baseline: bool = False
+    relaxed: bool = False
     init: Callable[[Any], dict[str, Array]] = lambda dtype: {}
     schedules: tuple[float | Schedule, ...] = ()
 

@@ -83,7 +83,7 @@ def gumbel_softmax(
         return without_state(jnp.mean(jax.vmap(f)(z), axis=0))
 
     name = "straight-through Gumbel-softmax" if hard else "Gumbel-softmax"
-    return Estimator(name, estimate, num_samples, schedules=(temperature,))
+    return Estimator(name, estimate, num_samples, relaxed=not hard, schedules=(temperature,))
 
 
 def straight_through(backward: str = "soft", num_samples: int = 1) -> Estimator:

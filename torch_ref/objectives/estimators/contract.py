@@ -46,6 +46,7 @@ class Estimator:
     num_samples: int = 1
     log_mean_exp: bool = False
     learns_baseline: bool = False
+    relaxed: bool = False
     init: Callable[[], dict[str, Tensor]] = dict
     schedules: tuple[float | Schedule, ...] = ()
 

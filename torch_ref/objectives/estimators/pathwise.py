@@ -54,7 +54,7 @@ def gumbel_softmax(
         return without_state(torch.stack(values).mean(0))
 
     name = "straight-through Gumbel-softmax" if hard else "Gumbel-softmax"
-    return Estimator(name, estimate, num_samples, schedules=(temperature,))
+    return Estimator(name, estimate, num_samples, relaxed=not hard, schedules=(temperature,))
 
 
 def straight_through(
