@@ -23,7 +23,7 @@ QUICK_RUNS = {
     "gaussian regressor",
     "categorical classifier",
     "mixture density network",
-    "VQ-VAE",
+    "latent classes",
 }
 
 # A training run that agrees has gradients that do; their own comparison is then a longer proof.

@@ -105,9 +105,9 @@ class LatentClassModel(nn.Module):
                 f"{x.shape}."
             )
         seen = jnp.ones(x.shape, bool) if mask is None else jnp.asarray(mask, bool)
-        check_values("LatentClassModel", "x", jnp.where(seen, x, 0), _values_below(sizes))
-        values = jnp.arange(sizes.max(), dtype=x.dtype)
-        chosen = (x[..., None] == values) & seen[..., None] & jnp.asarray(self._exists())[0]
+        check_values("LatentClassModel", "x", jnp.where(seen, x, 0), _values_below(sizes[None]))
+        values = jnp.arange(sizes.max(), dtype=x.dtype)[None, None]
+        chosen = (x[..., None] == values) & seen[..., None] & jnp.asarray(self._exists())
         possible = jnp.all(jnp.any(chosen, axis=-1) | ~seen, axis=-1)
         return chosen.astype(self.class_logits.dtype), possible
 

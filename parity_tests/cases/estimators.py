@@ -61,7 +61,9 @@ def _estimates(a, q, key, package, names, sin, number) -> dict:
     return found
 
 
-def estimators_row(name: str, kind: str, shape: tuple[int, ...], names=tuple(SETTINGS)):
+def estimators_row(
+    name: str, kind: str, shape: tuple[int, ...], names=tuple(SETTINGS), slow: bool = False
+):
     """All estimators of one family of variables; names may pick some for the mutation tests."""
     inputs = {
         "logits": _rng.normal(size=(B, *shape)),
@@ -82,7 +84,7 @@ def estimators_row(name: str, kind: str, shape: tuple[int, ...], names=tuple(SET
             a, q, key, twins, names, torch.sin, lambda v: torch.as_tensor(v).to(a["w"])
         )
 
-    return FunctionCase(name, jax_fn, torch_fn, inputs)
+    return FunctionCase(name, jax_fn, torch_fn, inputs, slow=slow)
 
 
 def _pathwise_jax(a, key):
@@ -134,7 +136,7 @@ def _exact_torch(a, key):
 
 FUNCTIONS = [
     estimators_row("estimators, binary", "Bernoulli", (SIZE,)),
-    estimators_row("estimators, one-hot", "OneHotCategorical", (2, 3)),
+    estimators_row("estimators, one-hot", "OneHotCategorical", (2, 3), slow=True),
     FunctionCase(
         "estimators, pathwise", _pathwise_jax, _pathwise_torch,
         {"loc": _rng.normal(size=B), "log_scale": _rng.normal(size=B)},

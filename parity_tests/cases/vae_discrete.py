@@ -125,7 +125,9 @@ class Flat(nn.Module):
 K, P, C = 5, 2, 3
 
 
-def vq_row(name: str, decay: float | None, data=BINARY, twin_loss=twins.vq_loss, **options):
+def vq_row(
+    name: str, decay: float | None, data=BINARY, twin_loss=twins.vq_loss, slow=False, **options
+):
     """One `VQVAE`; `twin_loss` breaks the twin for the mutation tests."""
     model = vae.VQVAE(
         nn.Sequential([MLP((5,), nn.tanh), nn.Dense(P * C), Positions(P)]),
@@ -166,6 +168,7 @@ def vq_row(name: str, decay: float | None, data=BINARY, twin_loss=twins.vq_loss,
         torch_outputs=torch_outputs,
         data=data,
         optimizers=OPTIMIZERS,
+        slow=slow,
     )
 
 
@@ -313,13 +316,13 @@ NVIL = {"baseline": "learned", "num_samples": 2, "normalize": True}
 
 MODELS = [
     discrete_row("discrete VAE, NVIL", "score_function", NVIL),
-    discrete_row("discrete VAE, VIMCO", "vimco", {"num_samples": 3}, beta=0.7),
+    discrete_row("discrete VAE, VIMCO", "vimco", {"num_samples": 3}, beta=0.7, slow=True),
     discrete_row(
         "discrete VAE, one-hot, Gumbel", "gumbel_softmax", {"temperature": 0.8, "num_samples": 2},
-        3, MISSING,
+        3, MISSING, slow=True,
     ),
     vq_row("VQ-VAE", 0.9, MISSING, revive_below=0.5),
-    vq_row("VQ-VAE, codes by gradient", None, commitment=0.3),
+    vq_row("VQ-VAE, codes by gradient", None, slow=True, commitment=0.3),
     experts_row(),
     classes_row(),
 ]  # fmt: skip

@@ -95,7 +95,10 @@ BIASED = {
 }
 
 
-@pytest.fixture(scope="module", params=PROBLEMS, ids=str)
+@pytest.fixture(
+    scope="module",
+    params=["three binary", pytest.param("two of three classes", marks=pytest.mark.slow)],
+)
 def measured(request):
     """Exact gradients, and mean and variance of each estimator over many keys: one program."""
     make_q, shape = PROBLEMS[request.param]

@@ -1,6 +1,7 @@
 """Discrete latents against sums over all their states."""
 
 import itertools
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -91,7 +92,7 @@ def test_the_exact_bound_and_the_exact_marginal(table):
 
 def test_estimated_gradients_are_those_of_the_exact_bounds_on_average(table):
     """Of all params, encoder, prior and decoder; and VIMCO's bound lies between."""
-    keys = jax.random.split(KEY, 4000)
+    keys = jax.random.split(KEY, 2000)
 
     def flat(tree):
         return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(tree)])
@@ -104,20 +105,23 @@ def test_estimated_gradients_are_those_of_the_exact_bounds_on_average(table):
 
     @jax.jit
     def run(keys):
-        def one(name):
-            grad = jax.value_and_grad(lambda w, k: losses[name](w, {"x": X}, k)[0])
-            return lambda key: (lambda value, g: (value, flat(g)))(*grad(PARAMS, key))
+        def value(name, params, key):
+            return losses[name](params, {"x": X}, key)[0]
 
-        found = {n: jax.vmap(one(n))(keys) for n in ("leave one out", "vimco")}
-        return found, one("exact")(keys[0]), vae.exact_log_marginal(BINARY, PARAMS, {"x": X})
+        def both(name, key):
+            found, gradient = jax.value_and_grad(partial(value, name))(PARAMS, key)
+            return found, flat(gradient)
 
-    found, (exact_value, exact), marginal = run(keys)
-    values, gradients = found["leave one out"]
-    # several draws of one parameter agree always, e.g. those of the prior, whose KL is exact
+        bound = jnp.mean(jax.vmap(partial(value, "vimco", PARAMS))(keys))
+        marginal = vae.exact_log_marginal(BINARY, PARAMS, {"x": X})
+        return jax.vmap(partial(both, "leave one out"))(keys), both("exact", KEY), bound, marginal
+
+    (values, gradients), (exact_value, exact), bound, marginal = run(keys)
+    # the prior's gradient has no variance: its KL is exact
     error = np.abs(np.mean(gradients, 0) - exact)
     assert np.all(error <= 4.5 * np.std(gradients, 0) / np.sqrt(len(keys)) + 1e-12)
     assert abs(np.mean(values) - exact_value) < 4 * np.std(values) / np.sqrt(len(keys))
-    assert -np.mean(marginal) < np.mean(found["vimco"][0]) < exact_value
+    assert -np.mean(marginal) < bound < exact_value
 
 
 def test_missing_inputs_add_nothing_whatever_they_hold():
@@ -157,6 +161,7 @@ def test_a_schedule_and_a_relaxation_are_for_training_alone():
     assert beta.evaluate.uses_step
 
 
+@pytest.mark.slow
 def test_training_with_learned_baseline_and_moving_averages():
     """NVIL through `training.fit`: the state moves, the marginal likelihood rises."""
     model = model_of(baseline=nn.Sequential([MLP((4,)), nn.Dense(1)]))
@@ -174,9 +179,10 @@ def test_training_with_learned_baseline_and_moving_averages():
     before, after = (float(jnp.mean(marginal(w))) for w in (params, fitted.params))
     assert before < -2.5
     assert after > -1.2  # log 2 = 0.69 is the entropy of the rows
-    history = fitted.history
-    assert history["baseline_loss"][-1] < history["baseline_loss"][0]
-    assert history["validation_loss"][-1] > -after - 0.1  # a bound: never better than the marginal
+    last = fitted.history["validation_loss"][-1]
+    assert -after - 0.1 < last < 3.0  # a bound: never better than the marginal
+    moved = jax.tree.map(lambda a, b: np.any(a != b), params["params"], fitted.params["params"])
+    assert all(jax.tree.leaves(moved["baseline"]))
     with pytest.raises(ValueError, match="Start from with_estimator_state"):
         jax.eval_shape(loss_fn, params["params"], {"x": rows}, KEY)
 

@@ -46,13 +46,13 @@ def params_of(model):
 
 def test_first_codebook():
     """Drawn once; its averages stand for it."""
-    variables = AVERAGED.init(KEY, X)
+    variables = jax.jit(AVERAGED.init)(KEY, X)
     book = variables["codebook"]
     np.testing.assert_array_equal(book["codes"], book["sums"])
     np.testing.assert_array_equal(book["counts"], 1.0)
     assert np.std(book["codes"]) > 0.5
     assert "codes" not in variables["params"]
-    assert "codes" in BY_GRADIENT.init(KEY, X)["params"]
+    assert "codes" in jax.eval_shape(BY_GRADIENT.init, KEY, X)["params"]
 
 
 def test_the_nearest_code_and_its_decoding():
@@ -179,6 +179,7 @@ def test_revival_moves_unused_codes_onto_encodings():
     assert not np.array_equal(revive(jax.random.key(1))["codes"], revived["codes"])
 
 
+@pytest.mark.slow
 def test_training_moves_the_codebook_and_revives_it():
     """Two clusters and five codes, all started in one place far from the data."""
     rows = np.concatenate([RNG.normal(2.0, 0.1, (20, D)), RNG.normal(-2.0, 0.1, (20, D))])
