@@ -85,7 +85,7 @@ def draw(rows: dict, histories: dict, path: pathlib.Path) -> pathlib.Path:
         for ax, image in zip(axes, images, strict=True):
             ax.imshow(np.reshape(image, (8, 8)), cmap="gray_r", vmin=0.0, vmax=1.0)
             ax.set(xticks=[], yticks=[])
-        axes[0].set_ylabel(name, fontsize=8)
+        axes[0].set_ylabel(name.replace(", ", ",\n"), fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     return path
@@ -123,7 +123,7 @@ def main() -> None:
             drawn = p.sample(seed=draw_key, sample_shape=(20,))
             images = np.asarray(model.apply(variables, drawn, method="decode").mean())
             bits = -float(jnp.mean(p.log_prob(codes))) / np.log(2.0)
-            rows |= {"drawn from": images[:10], "the prior": images[10:]}
+    rows |= {"drawn from": images[:10], "the prior": images[10:]}
     Console(width=100).print(table)
     print(f"a training digit's {POSITIONS} codes take {POSITIONS * np.log2(CODES):.0f} bits plain, "
           f"{bits:.1f} bits under the prior of {CLASSES} classes")  # fmt: skip

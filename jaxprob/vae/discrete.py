@@ -6,8 +6,9 @@
 The KL is a sum over classes; the expectation is what the estimators of `objectives.estimators` are
 for. With `vimco` the bound is that of several draws, E log (1/S) sum_s p(x, z_s) / q(z_s | x).
 
-Twin: `torch_ref/vae/discrete.py`. Source: Mnih & Gregor (2014), section 2; Jang, Gu & Poole (2017),
-section 4.2; Mnih & Rezende (2016), eq. 2.
+Twin: `torch_ref/vae/discrete.py`. Source: Mnih & Gregor, "Neural variational inference and
+learning in belief networks" (2014); Jang, Gu & Poole, "Categorical reparameterization with
+Gumbel-softmax" (2017); Mnih & Rezende (2016) for the bound of several draws.
 """
 
 from typing import Any, NamedTuple
@@ -139,10 +140,10 @@ def negative_discrete_elbo(
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; batch holds "x" `[B, ...]`, the targets too,
       and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
-      hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco` "nll" is the whole bound and
-      there is no "kl". A learned baseline adds "baseline_loss", whose gradient (not its value) is
-      part of the loss. `loss_fn.evaluate` is the bound of exact draws, whatever the estimator
-      relaxes.
+      hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco` and `reweighted_wake_sleep`
+      "nll" is the whole bound and there is no "kl". A learned baseline adds "baseline_loss", whose
+      gradient (not its value) is part of the loss. `loss_fn.evaluate` is the bound of exact draws,
+      whatever the estimator relaxes.
 
     Raises:
       ValueError: A negative beta; when called, an estimator that lacks its baseline or its state.

@@ -8,8 +8,7 @@ every cell (the mode under Dirichlet(1 + a) priors):
     r_nk = p(k | x_n),   w_k ~ a + sum_n r_nk,   p_kd(c) ~ a + sum_n r_nk [x_nd = c]
 
 Twin: `torch_ref/vae/latent_class.py`. Source: Goodman, "Exploratory latent structure analysis"
-(1974); Dempster, Laird & Rubin (1977), section 4.3; McLachlan & Peel, "Finite Mixture Models"
-(2000), section 5.6.
+(1974); Dempster, Laird & Rubin (1977), section 4.3.
 """
 
 import functools

@@ -11,7 +11,7 @@ of the encodings that chose them, with decay g and Laplace smoothing a:
 
 Twin: `torch_ref/vae/vector_quantized.py`. Source: van den Oord, Vinyals & Kavukcuoglu, "Neural
 discrete representation learning" (2017), eq. 3 and appendix A.1; Dhariwal et al., "Jukebox" (2020),
-section 3 and appendix B.1, for the revival of unused codes.
+section 3.1, for the revival of unused codes.
 """
 
 from typing import Any, NamedTuple

@@ -24,6 +24,7 @@ SETTINGS = {
     "learned": ("score_function", {"baseline": "learned", "num_samples": 2}),
     "nvil": ("score_function", {"baseline": "learned", "num_samples": 2, "normalize": True}),
     "vimco": ("vimco", {"num_samples": 3}),
+    "wake": ("reweighted_wake_sleep", {"num_samples": 3}),
     "gumbel": ("gumbel_softmax", {"temperature": 0.7, "num_samples": 2}),
     "hard gumbel": ("gumbel_softmax", {"temperature": 0.7, "hard": True}),
     "soft": ("straight_through", {"backward": "soft", "num_samples": 2}),

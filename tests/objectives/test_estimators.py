@@ -23,6 +23,7 @@ from jaxprob.objectives.estimators import (
     gumbel_softmax,
     rebar,
     reparameterized,
+    reweighted_wake_sleep,
     score_function,
     straight_through,
     vimco,
@@ -184,6 +185,41 @@ def test_straight_through_identity_moves_with_the_logit():
     np.testing.assert_allclose(identity[:, 0], 1.0, rtol=1e-12)
 
 
+def test_reweighted_wake_sleep_moves_p_up_the_bound_and_q_towards_the_posterior():
+    """With the same draws: the weighted slopes of log p and of log q, each by itself."""
+    params, key = params_of((3,)), jax.random.key(2)
+
+    def log_joint(w, z):
+        return reward({"w": w}, z) - 1.0
+
+    @jax.jit
+    def run(params):
+        def bound(params):
+            def f(z):
+                return log_joint(params["w"], z) - binary(params).log_prob(z)
+
+            return jnp.sum(reweighted_wake_sleep(4)(binary(params), f, key).value)
+
+        q = binary(params)
+        z = jax.vmap(lambda k: q.sample(seed=k))(jax.random.split(key, 4)).astype(float)
+        log_w = jax.vmap(lambda one: log_joint(params["w"], one) - q.log_prob(one))(z)
+        share = jax.nn.softmax(log_w, axis=0)
+
+        def weighted(params):
+            of_p = jax.vmap(lambda one: log_joint(params["w"], one))(z)
+            of_q = jax.vmap(binary(params).log_prob)(z)
+            return jnp.sum(share * of_p), jnp.sum(share * of_q)
+
+        of_p, of_q = jax.jacobian(weighted)(params)
+        value, gradient = jax.value_and_grad(bound)(params)
+        return gradient, of_p["w"], of_q["logits"], value, log_w
+
+    gradient, of_p, of_q, value, log_w = run(params)
+    np.testing.assert_allclose(gradient["w"], of_p, rtol=1e-11)
+    np.testing.assert_allclose(gradient["logits"], of_q, rtol=1e-11)
+    np.testing.assert_allclose(value, np.log(np.exp(log_w).mean(0)).sum(), rtol=1e-12)
+
+
 def test_exact_objective_is_the_sum_over_the_table():
     """Against a loop over all states with probabilities from NumPy."""
     params = params_of((3,))
@@ -335,6 +371,7 @@ def called(estimator, q=Q, **arguments):
         (lambda: score_function("best"), "baseline must be None, a number, or one of"),
         (lambda: score_function("leave_one_out"), "num_samples must be at least 2; got 1"),
         (lambda: score_function(decay=1.0), "decay must lie in \\[0, 1\\); got 1.0"),
+        (lambda: reweighted_wake_sleep(1), "num_samples must be at least 2; got 1"),
         (lambda: vimco(1), "num_samples must be at least 2; got 1"),
         (lambda: gumbel_softmax(0.0), "temperature must be positive; got 0.0"),
         (lambda: straight_through("hard"), "backward must be"),

@@ -6,6 +6,7 @@
 | `score_function(baseline)`                  | any              | yes                   |
 | `score_function("learned", normalize=True)` | any              | up to its length      |
 | `vimco(num_samples)`                        | any              | yes, of a tighter one |
+| `reweighted_wake_sleep(num_samples)`        | any              | of p; of q as 1 / S   |
 | `rebar(temperature)`                        | binary, one-hot  | yes                   |
 | `gumbel_softmax(temperature)`               | binary, one-hot  | as t -> 0             |
 | `straight_through()`                        | binary, one-hot  | f linear in each z_i  |
@@ -31,7 +32,11 @@ from jaxprob.objectives.estimators.pathwise import (
     reparameterized,
     straight_through,
 )
-from jaxprob.objectives.estimators.score import score_function, vimco
+from jaxprob.objectives.estimators.score import (
+    reweighted_wake_sleep,
+    score_function,
+    vimco,
+)
 
 __all__ = [
     "MOST_STATES",
@@ -43,6 +48,7 @@ __all__ = [
     "gumbel_softmax",
     "rebar",
     "reparameterized",
+    "reweighted_wake_sleep",
     "score_function",
     "states",
     "straight_through",

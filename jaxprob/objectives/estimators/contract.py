@@ -12,8 +12,8 @@ any other. The score enters by a term that is 0 but has a slope (`score_term`):
     signal (log q(z) - stop_gradient(log q(z))),   signal fixed
 
 Twin: `torch_ref/objectives/estimators/contract.py`. Source: Schulman et al., "Gradient estimation
-using stochastic computation graphs" (2015), section 3; Foerster et al., "DiCE" (2018), section 4,
-for terms of value zero.
+using stochastic computation graphs" (2015), for surrogates; Foerster et al., "DiCE" (2018), for
+factors whose value is fixed and whose slope is not.
 """
 
 import dataclasses

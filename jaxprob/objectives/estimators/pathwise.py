@@ -7,8 +7,8 @@
                        b = the class that z chooses, z' drawn given b, s the softmax at t: unbiased
 
 Twin: `torch_ref/objectives/estimators/pathwise.py`. Source: Kingma & Welling (2014); Jang, Gu &
-Poole and Maddison, Mnih & Teh (both 2017); Bengio, Leonard & Courville (2013), section 4; Tucker et
-al., "REBAR" (2017), section 3 and appendix C.
+Poole and Maddison, Mnih & Teh (both 2017); Bengio, Leonard & Courville (2013); Tucker et al.,
+"REBAR" (2017).
 """
 
 import distrax

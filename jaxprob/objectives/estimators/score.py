@@ -1,4 +1,4 @@
-"""Estimators by the score, for draws of any kind: REINFORCE with its baselines, NVIL, VIMCO.
+"""Estimators by the score, for draws of any kind: REINFORCE with its baselines, NVIL, VIMCO, RWS.
 
     score function   (1/S) sum_s [f(z_s) - b_s] grad log q(z_s) + grad f(z_s)
     leave one out    b_s = mean of f(z_j), j /= s
@@ -7,14 +7,16 @@
                      sum_s [L - L_-s] grad log q(z_s) + grad L,
                      L_-s = L with f_s replaced by the mean of the others: of the weights exp f_j
                      that is the geometric mean
+    wake-wake (RWS)  p follows grad L; q follows sum_s v_s grad log q(z_s), v = softmax(f)
 
 A baseline that does not look at its own draw leaves the expectation as it is and takes variance
 away.
 
 Twin: `torch_ref/objectives/estimators/score.py`. Source: Williams (1992); Mnih & Gregor, "Neural
 variational inference and learning in belief networks" (2014), section 2.3 and algorithm 1; Kool,
-van Hoof & Welling, "Buy 4 REINFORCE samples, get a baseline for free" (2019), eq. 8; Mnih &
-Rezende, "Variational inference for Monte Carlo objectives" (2016), eqs. 5, 7 and 10.
+van Hoof & Welling, "Buy 4 REINFORCE samples, get a baseline for free" (2019); Mnih & Rezende,
+"Variational inference for Monte Carlo objectives" (2016); Bornschein & Bengio, "Reweighted
+wake-sleep" (2015), with both updates in the wake phase.
 """
 
 import math
@@ -35,7 +37,7 @@ from jaxprob.objectives.estimators.contract import (
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import Array, Batch
 
-__all__ = ["score_function", "vimco"]
+__all__ = ["reweighted_wake_sleep", "score_function", "vimco"]
 
 
 NAMED = ("moving_average", "leave_one_out", "learned")
@@ -127,6 +129,31 @@ def vimco(num_samples: int = 5) -> Estimator:
         return without_state(bound + jnp.sum(score, axis=0))
 
     return Estimator("VIMCO", estimate, num_samples, log_mean_exp=True)
+
+
+def reweighted_wake_sleep(num_samples: int = 5) -> Estimator:
+    """Returns reweighted wake-sleep, for f = log p(x, z) - log q(z).
+
+    The params of p follow the bound of several draws, as with `vimco`; those of q instead lower
+    KL(p(z | x) || q), by importance sampling. Nothing is multiplied by the size of f, so the
+    variance is small; the updates of q are biased by order 1 / S, and they are not the slope of
+    anything: the params of p and q must be different ones, and log q(z) must enter f once.
+
+    Raises:
+      ValueError: Fewer than two draws: of one draw the weight is always 1.
+    """
+    require_samples("reweighted_wake_sleep", num_samples, 2)
+
+    def estimate(q, f, key, batch, predicted, state) -> Estimate:
+        z = draws(q, key, num_samples)
+        log_w = jax.vmap(f)(z)
+        bound = jax.nn.logsumexp(log_w, axis=0) - math.log(num_samples)
+        shares = jax.nn.softmax(jax.lax.stop_gradient(log_w), axis=0)
+        # the bound holds -sum v grad log q: once to take it away, once for its opposite
+        score = 2.0 * score_term(shares, log_prob_of_draws(q, z))
+        return without_state(bound + jnp.sum(score, axis=0))
+
+    return Estimator("reweighted wake-sleep", estimate, num_samples, log_mean_exp=True)
 
 
 def _mean_of_others(values: Array) -> Array:

@@ -14,7 +14,11 @@ from torch_ref.objectives.estimators.pathwise import (
     reparameterized,
     straight_through,
 )
-from torch_ref.objectives.estimators.score import score_function, vimco
+from torch_ref.objectives.estimators.score import (
+    reweighted_wake_sleep,
+    score_function,
+    vimco,
+)
 
 __all__ = [
     "MOST_STATES",
@@ -26,6 +30,7 @@ __all__ = [
     "gumbel_softmax",
     "rebar",
     "reparameterized",
+    "reweighted_wake_sleep",
     "score_function",
     "states",
     "straight_through",

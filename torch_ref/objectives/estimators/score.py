@@ -1,4 +1,4 @@
-"""Estimators by the score: REINFORCE with its baselines, NVIL, VIMCO.
+"""Estimators by the score: REINFORCE with its baselines, NVIL, VIMCO, RWS.
 
 Twin of `jaxprob/objectives/estimators/score.py`.
 """
@@ -21,7 +21,7 @@ from torch_ref.objectives.estimators.contract import (
     without_state,
 )
 
-__all__ = ["score_function", "vimco"]
+__all__ = ["reweighted_wake_sleep", "score_function", "vimco"]
 
 Baseline = Literal["moving_average", "leave_one_out", "learned"]
 
@@ -91,6 +91,22 @@ def vimco(num_samples: int = 5) -> Estimator:
         return without_state(bound + score.sum(0))
 
     return Estimator("VIMCO", estimate, num_samples, log_mean_exp=True)
+
+
+def reweighted_wake_sleep(num_samples: int = 5) -> Estimator:
+    """Returns reweighted wake-sleep: q follows its own draws, weighed by importance."""
+    require_samples("reweighted_wake_sleep", num_samples, 2)
+
+    def estimate(q, f, key, batch, predicted, state) -> Estimate:
+        z = draws(q, key, num_samples)
+        log_w = torch.stack([f(one) for one in z])
+        shares = log_w.detach().softmax(0)
+        log_q = log_prob_of_draws(q, z)
+        # f without the slope of its -log q
+        bound = log_mean_exp(log_w + log_q - log_q.detach())
+        return without_state(bound + score_term(shares, log_q).sum(0))
+
+    return Estimator("reweighted wake-sleep", estimate, num_samples, log_mean_exp=True)
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
