@@ -1,6 +1,5 @@
 """Mistakes that ports of discrete latents make, each of which its row must notice."""
 
-import contextlib
 from unittest import mock
 
 import pytest
@@ -10,7 +9,6 @@ from parity_tests.cases.estimators import estimators_row
 from parity_tests.cases.vae_discrete import codebook_row, em_row, vq_row
 from parity_tests.engine import compare_function, compare_gradients
 from parity_tests.tolerances import MODELS
-from torch_ref import vae as twins
 from torch_ref.objectives.estimators import Estimate, Estimator, score
 from torch_ref.objectives.estimators.contract import draws, without_state
 from torch_ref.objectives.likelihood import weighted_mean
@@ -58,13 +56,10 @@ def test_wrong_estimator_is_caught(name):
     """The values are right, so only the gradients can tell."""
     estimator, function, broken = ESTIMATORS[name]
     row = estimators_row(name, "Bernoulli", (3,), (estimator,))
-    right = contextlib.nullcontext()
-    wrong = mock.patch(f"torch_ref.objectives.estimators.{function}", broken)
-    for context, caught in ((right, False), (wrong, True)):
-        with context:
-            values, gradients = compare_function(row, "float64")
-        assert max(values.values()) <= MODELS["value"]["float64"]
-        assert (max(gradients.values()) > MODELS["gradient"]["float64"]) == caught
+    with mock.patch(f"torch_ref.objectives.estimators.{function}", broken):
+        values, gradients = compare_function(row, "float64")
+    assert max(values.values()) <= MODELS["value"]["float64"]
+    assert max(gradients.values()) > MODELS["gradient"]["float64"]
 
 
 def _swapped_terms(model, commitment=0.25):
@@ -80,12 +75,9 @@ def _swapped_terms(model, commitment=0.25):
     return loss_fn
 
 
-@pytest.mark.parametrize("broken", [False, True])
-def test_swapped_commitment_and_codebook_terms_are_caught(broken):
-    loss = _swapped_terms if broken else twins.vq_loss
-    row = vq_row("swapped", None, twin_loss=loss, commitment=0.3)
-    worst = max(compare_gradients(row, "float64").values())
-    assert (worst > MODELS["gradient"]["float64"]) == broken
+def test_swapped_commitment_and_codebook_terms_are_caught():
+    row = vq_row("swapped", None, twin_loss=_swapped_terms, commitment=0.3)
+    assert max(compare_gradients(row, "float64").values()) > MODELS["gradient"]["float64"]
 
 
 @pytest.mark.parametrize(

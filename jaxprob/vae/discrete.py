@@ -134,7 +134,8 @@ def negative_discrete_elbo(
       model: The model.
       estimator: Of `objectives.estimators`; default `score_function("leave_one_out", 4)`.
         `score_function("learned")` wants a model with `baseline`; one with moving averages wants
-        params from `with_estimator_state`.
+        params from `with_estimator_state`. With `normalize=True` log p(x | z) is divided and the KL
+        is not, which is as if `beta` were larger.
       beta: Weight of the KL, or a schedule; 1 for the bound.
 
     Returns:

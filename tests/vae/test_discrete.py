@@ -90,6 +90,7 @@ def test_the_exact_bound_and_the_exact_marginal(table):
     assert np.all(found > elbo)
 
 
+@pytest.mark.slow
 def test_estimated_gradients_are_those_of_the_exact_bounds_on_average(table):
     """Of all params, encoder, prior and decoder; and VIMCO's bound lies between."""
     keys = jax.random.split(KEY, 2000)

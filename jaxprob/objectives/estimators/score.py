@@ -58,7 +58,8 @@ def score_function(
       decay: Share that moving averages keep of their past, in [0, 1).
       normalize: NVIL's other two tricks: the signal is centred by the moving average of what the
         baseline has left, and divided by its standard deviation where that is above 1. The gradient
-        towards q then points the same way on average, but is shorter: no longer unbiased.
+        towards q then points the same way on average, but is shorter: no longer unbiased. What a
+        loss adds outside of f, such as an analytic KL, is not divided and so weighs more.
 
     Raises:
       ValueError: An unknown baseline, one draw for "leave_one_out", or a decay outside [0, 1).
