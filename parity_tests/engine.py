@@ -30,6 +30,9 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 SCHEDULED_STEP = 17
 
+COLLECTIONS = "collections"
+"""Entry of the params that is carried, not trained; see `jaxprob.training.step`."""
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -187,12 +190,21 @@ def both_sides(case: ModelCase, dtype: str, mutate: Callable | None = None):
 def _moved(params: Any, dtype: str) -> Any:
     """Adds noise to a start: where zeros and identities stand, whole classes of mistake are equal.
 
-    A triangle packed in another order, for one, changes nothing while it is diagonal.
+    A triangle packed in another order, for one, changes nothing while it is diagonal. Collections
+    (counts, variances) stay as they are: noise might leave the numbers that they can be.
     """
+    if COLLECTIONS in params:
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params[COLLECTIONS])
+        return {"params": _moved(params["params"], dtype), COLLECTIONS: state}
     rng = np.random.default_rng(SEED)
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf + 0.2 * rng.normal(size=leaf.shape), dtype), params
     )
+
+
+def _trained(params: Any) -> Any:
+    """The params without the collections beside them."""
+    return params["params"] if COLLECTIONS in params else params
 
 
 def compare_outputs(case: ModelCase, dtype: str) -> dict[str, float]:
@@ -202,14 +214,13 @@ def compare_outputs(case: ModelCase, dtype: str) -> dict[str, float]:
         batch, twin_batch = batches(case, dtype)
         key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
         loss, metrics = jax.jit(case.jax_loss)(params, batch, key)
+        metrics = {name: value for name, value in metrics.items() if name != COLLECTIONS}
         ours = {**jax.jit(case.jax_outputs)(params, batch, key), "loss": loss, **metrics}
         with torch.no_grad():
+            # the outputs first: a loss may move buffers of the module
+            twins = dict(case.torch_outputs(module, twin_batch, twin_key))
             loss, metrics = case.torch_loss(module)(twin_batch, twin_key)
-            twins = {
-                **case.torch_outputs(module, twin_batch, twin_key),
-                "loss": loss,
-                **metrics,
-            }
+            twins |= {"loss": loss, **metrics}
     return worst(ours, {name: value.numpy() for name, value in twins.items()})
 
 
@@ -220,8 +231,13 @@ def compare_gradients(
     with torch_dtype(dtype):
         params, module = both_sides(case, dtype, mutate)
         batch, twin_batch = batches(case, dtype)
-        grad_fn = jax.jit(jax.grad(lambda *args: case.jax_loss(*args)[0]))
-        gradient = grad_fn(params, batch, jax.random.key(SEED + 1))
+
+        def loss_of(trained, batch, key):
+            whole = {**params, "params": trained} if COLLECTIONS in params else trained
+            return case.jax_loss(whole, batch, key)[0]
+
+        grad_fn = jax.jit(jax.grad(loss_of))
+        gradient = grad_fn(_trained(params), batch, jax.random.key(SEED + 1))
         case.torch_loss(module)(twin_batch, torch_random.key(SEED + 1))[0].backward()
         twin = interop.gradients_from_torch(module, params)
     return worst(_flat(gradient), _flat(twin))

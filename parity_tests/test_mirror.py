@@ -13,6 +13,7 @@ MIRRORED = (
     "nn",
     "heads",
     "objectives",
+    "objectives.estimators",
     "bayes",
     "flows",
     "metrics",
@@ -52,7 +53,7 @@ NO_TWIN = {
 
 
 def modules(package: str) -> list[str]:
-    folder = ROOT / "jaxprob" / package
+    folder = ROOT / "jaxprob" / pathlib.Path(*package.split("."))
     if folder.is_dir():
         return [package, *(f"{package}.{p.stem}" for p in folder.glob("*.py") if p.stem[0] != "_")]
     return [package]

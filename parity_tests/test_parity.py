@@ -25,6 +25,7 @@ QUICK_RUNS = {
     "mixture density network",
     "dense VAE",
     "flow MAF, likelihood",
+    "latent classes",
 }
 
 # A training run that agrees has gradients that do; their own comparison is then a longer proof.

@@ -3,27 +3,61 @@
 from jaxprob.vae.conv import ConvVAE
 from jaxprob.vae.dense import DenseVAE
 from jaxprob.vae.diagnostics import Diagnostics, diagnostics
+from jaxprob.vae.discrete import (
+    DiscreteVAE,
+    DiscreteVAEOutput,
+    exact_log_marginal,
+    negative_discrete_elbo,
+    with_estimator_state,
+)
 from jaxprob.vae.elbo import negative_elbo
+from jaxprob.vae.experts import MixtureOfExperts
 from jaxprob.vae.generate import interpolate, reconstruct, sample, traverse
 from jaxprob.vae.importance import LogMarginal, log_marginal, negative_iwae
+from jaxprob.vae.latent_class import (
+    FittedClasses,
+    LatentClassModel,
+    em_step,
+    fit_em,
+    initial_classes,
+    negative_log_marginal,
+)
 from jaxprob.vae.model import VAE, LatentVariableModel, VAEOutput
 from jaxprob.vae.terms import binarize
+from jaxprob.vae.vector_quantized import VQVAE, VQVAEOutput, revive_codes, update_codebook, vq_loss
 
 __all__ = [
-    "VAE",
     "ConvVAE",
     "DenseVAE",
     "Diagnostics",
+    "DiscreteVAE",
+    "DiscreteVAEOutput",
+    "FittedClasses",
+    "LatentClassModel",
     "LatentVariableModel",
     "LogMarginal",
+    "MixtureOfExperts",
+    "VAE",
     "VAEOutput",
+    "VQVAE",
+    "VQVAEOutput",
     "binarize",
     "diagnostics",
+    "em_step",
+    "exact_log_marginal",
+    "fit_em",
+    "initial_classes",
     "interpolate",
     "log_marginal",
+    "negative_discrete_elbo",
     "negative_elbo",
     "negative_iwae",
+    "negative_log_marginal",
     "reconstruct",
+    "revive_codes",
     "sample",
     "traverse",
+    "update_codebook",
+    "vq_loss",
+    "with_estimator_state",
 ]

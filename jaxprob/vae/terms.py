@@ -19,6 +19,7 @@ from jaxtyping import Float
 from jaxprob.nn.application import as_variables, call
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
+from jaxprob.vae.inputs import observed_inputs
 from jaxprob.vae.model import VAEOutput
 
 __all__ = [
@@ -91,9 +92,7 @@ def draw(
       binarized: Whether "x" holds grey levels to be drawn, see `binarize`.
     """
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
-    x = jnp.asarray(batch["x"])
-    if batch.get("mask") is not None:
-        x = jnp.where(_mask(batch, x), x, 0)
+    x = observed_inputs(batch)
     if binarized:
         x = binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
@@ -153,12 +152,3 @@ def log_weights(
         frozen = jax.lax.stop_gradient((variables, output.q))
         log_q, _ = model.apply(*frozen, output.z, method="log_densities")
     return log_likelihood(output.p, batch) + jnp.sum(log_prior - log_q, axis=-1)
-
-
-def _mask(batch: Batch, x: Array) -> Array:
-    mask = jnp.asarray(batch["mask"])
-    if mask.shape != x.shape:
-        raise ValueError(
-            f'batch["mask"] has shape {mask.shape}; expected that of batch["x"], {x.shape}.'
-        )
-    return mask.astype(bool)

@@ -6,6 +6,7 @@ A new model is one row here: it then gets values, gradients and training runs in
 from parity_tests.cases import (
     bayes,
     distributions,
+    estimators,
     flows,
     heads,
     laplace,
@@ -15,6 +16,7 @@ from parity_tests.cases import (
     point_estimates,
     supervised,
     vae,
+    vae_discrete,
 )
 
 MODELS = [
@@ -23,9 +25,11 @@ MODELS = [
     *point_estimates.MODELS,
     *supervised.MODELS,
     *vae.MODELS,
+    *vae_discrete.MODELS,
 ]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
+    *estimators.FUNCTIONS,
     *flows.FUNCTIONS,
     *heads.FUNCTIONS,
     *laplace.FUNCTIONS,
@@ -33,4 +37,5 @@ FUNCTIONS = [
     *nn.FUNCTIONS,
     *objectives.FUNCTIONS,
     *point_estimates.FUNCTIONS,
+    *vae_discrete.FUNCTIONS,
 ]

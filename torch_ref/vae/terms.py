@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_ref import random
 from torch_ref.distributions import Distribution, Independent
+from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel, VAEOutput
 
 __all__ = ["Drawn", "binarize", "draw", "log_likelihood", "log_weights", "noise"]
@@ -42,9 +43,7 @@ def draw(
 ) -> Drawn:
     """Draws S latents for each row and decodes them; missing values enter as 0."""
     eps_key, pixel_key, _ = random.split(key, 3)
-    x, mask = batch["x"], batch.get("mask")
-    if mask is not None:
-        x = x.masked_fill(~mask.bool(), 0.0)
+    x = observed_inputs(batch)
     if binarized:
         x = binarize(x, pixel_key)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, x.dtype)

@@ -1,0 +1,225 @@
+"""Variational autoencoders with binary or categorical latents, trained by any gradient estimator.
+
+    z_l ~ Bernoulli or one of K classes,  l = 1, ..., L;   q(z | x) = prod_l q(z_l | x)
+    log p(x) >= E_q[log p(x | z)] - sum_l KL(q(z_l | x) || p(z_l))
+
+The KL is a sum over classes; the expectation is what the estimators of `objectives.estimators` are
+for. With `vimco` the bound is that of several draws, E log (1/S) sum_s p(x, z_s) / q(z_s | x).
+
+Twin: `torch_ref/vae/discrete.py`. Source: Mnih & Gregor, "Neural variational inference and
+learning in belief networks" (2014); Jang, Gu & Poole, "Categorical reparameterization with
+Gumbel-softmax" (2017); Mnih & Rezende (2016) for the bound of several draws.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxprob.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
+from jaxprob.nn.application import as_variables
+from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
+from jaxprob.objectives.estimators import Estimator, score_function, states
+from jaxprob.objectives.estimators.contract import as_draws
+from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
+
+__all__ = [
+    "DiscreteVAE",
+    "DiscreteVAEOutput",
+    "exact_log_marginal",
+    "negative_discrete_elbo",
+    "with_estimator_state",
+]
+
+STATE = "estimator"
+"""Collection of the moving averages of an estimator."""
+
+
+class DiscreteVAEOutput(NamedTuple):
+    """One pass: q(z | x), a draw z, and p(x | z)."""
+
+    q: Distribution
+    z: Array
+    p: Distribution
+
+
+class DiscreteVAE(nn.Module):
+    """Encoder, discrete latents, decoder.
+
+    Attributes:
+      encoder: Module x `[B, ...]` -> features `[B, H]`.
+      decoder: Module latents `[B, L]` (or `[B, L K]`) -> distribution over x, batch shape `[B]`:
+        any backbone and head.
+      latent_dim: Number of latent variables L.
+      num_categories: 2 for Bernoulli latents, else their number of classes K, one-hot.
+      learn_prior: Whether the logits of the prior are learned; else it is uniform.
+      baseline: Module x -> `[B, 1]`, for `score_function("learned")` (NVIL).
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    latent_dim: int
+    num_categories: int = 2
+    learn_prior: bool = False
+    baseline: nn.Module | None = None
+
+    def setup(self) -> None:
+        """Makes the layer of the latents' logits and the prior's."""
+        if self.latent_dim < 1 or self.num_categories < 2:
+            raise ValueError(
+                "DiscreteVAE: latent_dim must be at least 1 and num_categories at least 2; got "
+                f"{self.latent_dim} and {self.num_categories}."
+            )
+        shape = self._logits_shape()
+        self.to_latent = nn.Dense(self.latent_dim * (shape[-1] if len(shape) == 2 else 1))
+        if self.learn_prior:
+            self.prior_logits = self.param("prior_logits", nn.initializers.zeros, shape)
+
+    def __call__(self, x: AnyArray, key: Key) -> DiscreteVAEOutput:
+        """Encodes, draws and decodes; `key` is the noise of the draw."""
+        if self.baseline is not None and self.is_initializing():
+            self.baseline(x)
+        q = self.encode(x)
+        z = as_draws(q, q.sample(seed=key))
+        return DiscreteVAEOutput(q, z, self.decode(z))
+
+    def encode(self, x: AnyArray) -> Distribution:
+        """Returns q(z | x): events `[L]`, or one-hot `[L, K]`."""
+        logits = self.to_latent(self.encoder(x))
+        return self._latents(logits.reshape(*logits.shape[:-1], *self._logits_shape()))
+
+    def decode(self, z: AnyArray) -> Distribution:
+        """Returns p(x | z) of latents `[B, L]`, or `[B, L, K]`, relaxed ones too."""
+        return self.decoder(z.reshape(*z.shape[: z.ndim - len(self._logits_shape())], -1))
+
+    def prior(self, dtype: Any = None) -> Distribution:
+        """Returns p(z), batch shape `()`; `dtype` is that of a uniform one."""
+        if self.learn_prior:
+            return self._latents(self.prior_logits)
+        return self._latents(jnp.zeros(self._logits_shape(), dtype or jnp.result_type(float)))
+
+    def predict_reward(self, x: AnyArray) -> Array | None:
+        """Returns the baseline's b(x) `[B]`, or None."""
+        return None if self.baseline is None else jnp.squeeze(self.baseline(x), axis=-1)
+
+    def _logits_shape(self) -> tuple[int, ...]:
+        classes = () if self.num_categories == 2 else (self.num_categories,)
+        return (self.latent_dim, *classes)
+
+    def _latents(self, logits: Array) -> Distribution:
+        family = Bernoulli if self.num_categories == 2 else OneHotCategorical
+        return Independent(family(logits=logits), 1)
+
+
+def with_estimator_state(params: Params, estimator: Estimator) -> Params:
+    """Returns the params with the estimator's moving averages beside them, where it has some.
+
+    Args:
+      params: Params of the model.
+      estimator: What the loss is made with.
+    """
+    state = estimator.init(jnp.result_type(*jax.tree.leaves(params)))
+    return {"params": params, "collections": {STATE: state}} if state else params
+
+
+def negative_discrete_elbo(
+    model: DiscreteVAE, estimator: Estimator | None = None, beta: float | Schedule = 1.0
+) -> LossFn:
+    """Returns the loss -ELBO of a model with discrete latents, in nats a row.
+
+    Args:
+      model: The model.
+      estimator: Of `objectives.estimators`; default `score_function("leave_one_out", 4)`.
+        `score_function("learned")` wants a model with `baseline`; one with moving averages wants
+        params from `with_estimator_state`. With `normalize=True` log p(x | z) is divided and the KL
+        is not, which is as if `beta` were larger.
+      beta: Weight of the KL, or a schedule; 1 for the bound.
+
+    Returns:
+      `loss_fn(params, batch, key) -> (loss, metrics)`; batch holds "x" `[B, ...]`, the targets too,
+      and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
+      hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco` and `reweighted_wake_sleep`
+      "nll" is the whole bound and there is no "kl". A learned baseline adds "baseline_loss", whose
+      gradient (not its value) is part of the loss. `loss_fn.evaluate` is the bound of exact draws,
+      whatever the estimator relaxes.
+
+    Raises:
+      ValueError: A negative beta; when called, an estimator that lacks its baseline or its state.
+    """
+    if not callable(beta) and not beta >= 0.0:
+        raise ValueError(f"negative_discrete_elbo: beta must not be negative; got {beta}.")
+    training = score_function("leave_one_out", 4) if estimator is None else estimator
+
+    def with_estimator(estimator: Estimator, train: bool) -> LossFn:
+        def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+            variables, x = as_variables(params), observed_inputs(batch)
+            state = variables.pop(STATE, None)
+            if state is None and estimator.init(x.dtype):
+                raise ValueError(
+                    f"negative_discrete_elbo: {estimator.name} keeps moving averages and the "
+                    "params have none. Start from with_estimator_state(params, estimator)."
+                )
+            q = model.apply(variables, x, method="encode")
+            dtype = jax.tree.leaves(q)[0].dtype
+            p = model.apply(variables, dtype, method="prior")
+            weight = weight_at(beta, batch, "negative_discrete_elbo")
+
+            def integrand(z: Array) -> Array:
+                decoded = model.apply(variables, z, method="decode")
+                log_likelihood = log_likelihood_of_inputs(decoded, batch)
+                if not estimator.log_mean_exp:
+                    return log_likelihood
+                return log_likelihood + weight * (p.log_prob(z) - q.log_prob(z))
+
+            extra: dict[str, Any] = {"state": state}
+            if estimator.learns_baseline:
+                extra["baseline"] = model.apply(variables, x, method="predict_reward")
+            estimate = estimator(q, integrand, key, batch=batch, **extra)
+            nll = -weighted_mean(estimate.value, batch)
+            loss, metrics = nll, {"nll": nll}
+            if not estimator.log_mean_exp:
+                metrics["kl"] = weighted_mean(q.kl_divergence(p), batch)
+                loss = nll + weight * metrics["kl"]
+            if estimator.learns_baseline:
+                error = weighted_mean(estimate.baseline_loss, batch)
+                metrics["baseline_loss"] = error
+                loss = loss + (error - jax.lax.stop_gradient(error))
+            if train and state is not None:
+                metrics["collections"] = {STATE: estimate.state}  # pyright: ignore[reportArgumentType]
+            return loss, metrics
+
+        return loss_fn
+
+    loss_fn = with_estimator(training, True)
+    predicting = score_function(None, training.num_samples) if training.relaxed else training
+    loss_fn.evaluate = with_estimator(predicting, False)  # type: ignore[attr-defined]
+    mark_schedules(loss_fn, beta, *training.schedules)
+    mark_schedules(loss_fn.evaluate, beta)  # type: ignore[attr-defined]
+    return loss_fn
+
+
+def exact_log_marginal(model: DiscreteVAE, params: Params, batch: Batch) -> Array:
+    """Returns log p(x) `[B]` by the sum over all states of the latents.
+
+    Args:
+      model: A model with at most `estimators.MOST_STATES` states.
+      params: Its params.
+      batch: "x" and perhaps "mask".
+
+    Raises:
+      ValueError: Too many states.
+    """
+    variables, x = as_variables(params), observed_inputs(batch)
+    variables.pop(STATE, None)
+    p = model.apply(variables, method="prior")
+    z = as_draws(p, jnp.asarray(states(p)))
+
+    def log_joint(one: Array) -> Array:
+        rows = jnp.broadcast_to(one, (x.shape[0], *one.shape))
+        decoded = model.apply(variables, rows, method="decode")
+        return log_likelihood_of_inputs(decoded, batch) + p.log_prob(one)
+
+    return jax.nn.logsumexp(jax.lax.map(log_joint, z), axis=0)

@@ -1,0 +1,285 @@
+"""Latent class analysis: a mixture whose components are products of categorical variables.
+
+    log p(x) = logsumexp_k [log w_k + sum over observed d of log p_kd(x_d)]
+
+A missing x_d drops out of its sum, which is its exact marginalisation. EM, with a pseudo-count a on
+every cell (the mode under Dirichlet(1 + a) priors):
+
+    r_nk = p(k | x_n),   w_k ~ a + sum_n r_nk,   p_kd(c) ~ a + sum_n r_nk [x_nd = c]
+
+Twin: `torch_ref/vae/latent_class.py`. Source: Goodman, "Exploratory latent structure analysis"
+(1974); Dempster, Laird & Rubin (1977), section 4.3.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprob.distributions import Categorical, Independent, MixtureSameFamily
+from jaxprob.distributions.constraints import Constraint
+from jaxprob.distributions.validation import check_values
+from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
+
+__all__ = [
+    "FittedClasses",
+    "LatentClassModel",
+    "em_step",
+    "fit_em",
+    "initial_classes",
+    "negative_log_marginal",
+]
+
+
+class LatentClassModel(nn.Module):
+    """K classes, in each of which D variables are independent.
+
+    Attributes:
+      num_classes: Number of classes K.
+      num_categories: For each variable the number of its values, 2 for a binary one.
+    """
+
+    num_classes: int
+    num_categories: Sequence[int]
+
+    def setup(self) -> None:
+        """Makes logits of the classes `[K]` and of the values `[K, D, C]`, C the most of all."""
+        if self.num_classes < 1 or not self.num_categories or min(self.num_categories) < 1:
+            raise ValueError(
+                "LatentClassModel: num_classes must be at least 1 and num_categories hold a number "
+                f"of at least 1 for each variable; got {self.num_classes} and "
+                f"{tuple(self.num_categories)}."
+            )
+        shape = (self.num_classes, len(self.num_categories), max(self.num_categories))
+        self.class_logits = self.param("class_logits", nn.initializers.zeros, shape[:1])
+        self.item_logits = self.param("item_logits", nn.initializers.normal(1.0), shape)
+
+    def __call__(self) -> MixtureSameFamily:
+        """Returns p(x), batch shape `()`, events `[D]` of integers."""
+        logits = jnp.where(self._exists(), self.item_logits, -jnp.inf)
+        items = Independent(Categorical(logits=logits), 1)
+        return MixtureSameFamily(Categorical(logits=self.class_logits), items)
+
+    def log_joint(self, x: AnyArray, mask: AnyArray | None = None) -> Array:
+        """Returns log p(x, class) `[B, K]`, -inf where a value does not exist.
+
+        Args:
+          x: Values `[B, D]`, from 0 to the variable's number of values - 1.
+          mask: True where observed, `[B, D]`; other values may be anything.
+
+        Raises:
+          ValueError: Shapes that do not fit.
+        """
+        chosen, possible = self.indicators(x, mask)
+        logits = jnp.where(self._exists(), self.item_logits, -jnp.inf)
+        log_p = jnp.where(self._exists(), jax.nn.log_softmax(logits, axis=-1), 0.0)
+        items = chosen.reshape(chosen.shape[0], -1) @ log_p.reshape(self.num_classes, -1).T
+        joint = items + jax.nn.log_softmax(self.class_logits)[None]
+        return jnp.where(possible[:, None], joint, -jnp.inf)
+
+    def log_prob(self, x: AnyArray, mask: AnyArray | None = None) -> Array:
+        """Returns log p(observed x) `[B]` in nats."""
+        return jax.nn.logsumexp(self.log_joint(x, mask), axis=-1)
+
+    def responsibilities(self, x: AnyArray, mask: AnyArray | None = None) -> Array:
+        """Returns p(class | observed x), `[B, K]`."""
+        return jax.nn.softmax(self.log_joint(x, mask), axis=-1)
+
+    def indicators(self, x: AnyArray, mask: AnyArray | None = None) -> tuple[Array, Array]:
+        """Returns [x_d = c] of the observed `[B, D, C]`, and whether all are values `[B]`."""
+        x, sizes = jnp.asarray(x), np.asarray(self.num_categories)
+        if x.ndim != 2 or x.shape[1] != len(sizes):
+            raise ValueError(
+                f"LatentClassModel: x has shape {x.shape}; expected [B, {len(sizes)}], one column "
+                "for each entry of num_categories."
+            )
+        if mask is not None and jnp.shape(mask) != x.shape:
+            raise ValueError(
+                f"LatentClassModel: mask has shape {jnp.shape(mask)}; expected that of x, "
+                f"{x.shape}."
+            )
+        seen = jnp.ones(x.shape, bool) if mask is None else jnp.asarray(mask, bool)
+        check_values("LatentClassModel", "x", jnp.where(seen, x, 0), _values_below(sizes[None]))
+        values = jnp.arange(sizes.max(), dtype=x.dtype)[None, None]
+        chosen = (x[..., None] == values) & seen[..., None] & jnp.asarray(self._exists())
+        possible = jnp.all(jnp.any(chosen, axis=-1) | ~seen, axis=-1)
+        return chosen.astype(self.class_logits.dtype), possible
+
+    def _exists(self) -> np.ndarray:
+        """Which cells of the padded table are values of their variable, `[1, D, C]`."""
+        sizes = np.asarray(self.num_categories)
+        return (np.arange(sizes.max()) < sizes[:, None])[None]
+
+
+def negative_log_marginal(model: LatentClassModel) -> LossFn:
+    """Returns the loss -mean_b log p(observed x_b), for a fit by gradient.
+
+    Returns:
+      `loss_fn(params, batch, key) -> (loss, {"nll": loss})`, in nats a row; batch holds "x"
+      `[B, D]` and where they apply "mask" `[B, D]` and "weight" `[B]`.
+    """
+
+    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        log_p = model.apply(
+            {"params": params}, batch["x"], batch.get("mask"), method="log_prob"
+        )  # fmt: skip
+        nll = -weighted_mean(log_p, batch)  # pyright: ignore[reportArgumentType]
+        return nll, {"nll": nll}
+
+    return loss_fn
+
+
+def em_step(
+    model: LatentClassModel,
+    params: Params,
+    x: AnyArray,
+    mask: AnyArray | None = None,
+    weight: AnyArray | None = None,
+    pseudo_count: float = 0.0,
+) -> tuple[Params, Array]:
+    """Takes one step of EM.
+
+    Args:
+      model: The model.
+      params: Where it stands.
+      x: Values `[B, D]`.
+      mask: True where observed, `[B, D]`.
+      weight: How often each row counts, `[B]`.
+      pseudo_count: a (>= 0), added to every cell.
+
+    Returns:
+      The new params, and what the step does not decrease, at the old ones: sum_n log p(x_n) + a sum
+      of the logarithms of all probabilities.
+    """
+    variables = {"params": params}
+    joint: Array = model.apply(variables, x, mask, method="log_joint")  # pyright: ignore[reportAssignmentType]
+    chosen, _ = model.apply(variables, x, mask, method="indicators")
+    exists = model._exists()
+    ones = jnp.ones(joint.shape[:1], joint.dtype)
+    count = ones if weight is None else jnp.asarray(weight, joint.dtype)
+    r = jax.nn.softmax(joint, axis=-1) * count[:, None]
+    table = (r.T @ chosen.reshape(chosen.shape[0], -1)).reshape(-1, *chosen.shape[1:])
+    log_w = jax.nn.log_softmax(params["class_logits"])
+    log_p = jax.nn.log_softmax(jnp.where(exists, params["item_logits"], -jnp.inf), axis=-1)
+    prior = jnp.sum(log_w) + jnp.sum(jnp.where(exists, log_p, 0.0))
+    # no 0 * -inf where nothing is added
+    penalty = pseudo_count * prior if pseudo_count > 0.0 else jnp.zeros_like(prior)
+    objective = jnp.sum(count * jax.nn.logsumexp(joint, axis=-1)) + penalty
+    new = {
+        "class_logits": _log_shares(jnp.sum(r, axis=0) + pseudo_count),
+        "item_logits": jnp.where(exists, _log_shares(table + pseudo_count * exists), 0.0),
+    }
+    return new, objective
+
+
+class FittedClasses(NamedTuple):
+    """A fit by EM.
+
+    Attributes:
+      params: Of the best restart.
+      objectives: What EM climbs, before each step of that restart `[steps]`.
+    """
+
+    params: Params
+    objectives: Array
+
+
+def initial_classes(
+    model: LatentClassModel,
+    x: AnyArray,
+    key: Key,
+    mask: AnyArray | None = None,
+    weight: AnyArray | None = None,
+) -> Params:
+    """Returns params that start each class between the margins and a row drawn at random.
+
+    Args:
+      model: The model.
+      x: Values `[B, D]`.
+      key: Which rows.
+      mask: True where observed, `[B, D]`.
+      weight: `[B]`; a row is drawn with probability proportional to it.
+    """
+    shapes = jax.eval_shape(model.init, key)["params"]
+    dtype = jnp.result_type(float) if weight is None else jnp.result_type(weight, jnp.float32)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, dtype), shapes)
+    chosen, _ = model.apply({"params": zeros}, x, mask, method="indicators")
+    count = jnp.ones(chosen.shape[0], dtype) if weight is None else jnp.asarray(weight, dtype)
+    exists = model._exists()
+    margins = jnp.sum(chosen * count[:, None, None], axis=0, keepdims=True) + exists
+    margins = margins / jnp.sum(margins, axis=-1, keepdims=True)
+    rows = jax.random.categorical(key, jnp.log(count), shape=(model.num_classes,))
+    items = jnp.log(0.5 * (margins + chosen[rows]) + (~exists))
+    return {"class_logits": zeros["class_logits"], "item_logits": jnp.where(exists, items, 0.0)}
+
+
+def fit_em(
+    model: LatentClassModel,
+    x: AnyArray,
+    key: Key,
+    *,
+    mask: AnyArray | None = None,
+    weight: AnyArray | None = None,
+    pseudo_count: float = 0.1,
+    num_steps: int = 200,
+    num_restarts: int = 1,
+) -> FittedClasses:
+    """Fits by EM from random starts, all steps in one compiled program.
+
+    Args:
+      model: The model.
+      x: Values `[B, D]`.
+      key: Of the starts: restart r has the key `split(key, R)[r]`.
+      mask: True where observed, `[B, D]`.
+      weight: How often each row counts, `[B]`: equal rows may be given once.
+      pseudo_count: a (>= 0), added to every cell.
+      num_steps: Steps of each restart.
+      num_restarts: Starts R; the one with the best objective is returned.
+
+    Returns:
+      The params and their climb.
+
+    Raises:
+      ValueError: Numbers below 1, or a negative pseudo-count.
+    """
+    if not (num_steps >= 1 and num_restarts >= 1 and pseudo_count >= 0.0):
+        raise ValueError(
+            "fit_em: num_steps and num_restarts must be at least 1 and pseudo_count not negative; "
+            f"got {num_steps}, {num_restarts} and {pseudo_count}."
+        )
+    arrays = (jnp.asarray(x), None if mask is None else jnp.asarray(mask),
+              None if weight is None else jnp.asarray(weight))  # fmt: skip
+    return _fit_em(model, *arrays, key, float(pseudo_count), num_steps, num_restarts)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5, 6, 7))
+def _fit_em(model, x, mask, weight, key, pseudo_count, num_steps, num_restarts) -> FittedClasses:
+    def restart(one: Key) -> FittedClasses:
+        def step(params: Params, _: None) -> tuple[Params, Array]:
+            return em_step(model, params, x, mask, weight, pseudo_count)
+
+        first = initial_classes(model, x, one, mask, weight)
+        return FittedClasses(*jax.lax.scan(step, first, None, num_steps))
+
+    fits = jax.vmap(restart)(jax.random.split(key, num_restarts))
+    best = jnp.argmax(fits.objectives[:, -1])
+    return jax.tree.map(lambda leaf: leaf[best], fits)
+
+
+def _values_below(sizes: np.ndarray) -> Constraint:
+    return Constraint(
+        "a value of its variable, from 0 to num_categories - 1",
+        lambda value, xp: (value >= 0) & (value < sizes) & (value == xp.floor(value)),
+        "Set num_categories to the number of values of each column, and mask what is missing.",
+    )
+
+
+def _log_shares(counts: Array) -> Array:
+    """log(counts / sum) over the last axis; of nothing the logarithm of the smallest number."""
+    total = jnp.sum(counts, axis=-1, keepdims=True)
+    return jnp.log(jnp.maximum(counts / total, jnp.finfo(counts.dtype).tiny))

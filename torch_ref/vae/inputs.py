@@ -1,0 +1,27 @@
+"""Inputs that are their own targets, some of them missing.
+
+Twin of `jaxprob/vae/inputs.py`.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from torch_ref.distributions import Distribution
+from torch_ref.objectives.likelihood import log_likelihood_of_batch
+
+__all__ = ["log_likelihood_of_inputs", "observed_inputs"]
+
+
+def observed_inputs(batch: Mapping[str, Tensor]) -> Tensor:
+    """Returns the inputs with 0 where the mask is False."""
+    mask = batch.get("mask")
+    return batch["x"] if mask is None else batch["x"].masked_fill(~mask.bool(), 0)
+
+
+def log_likelihood_of_inputs(p: Distribution, batch: Mapping[str, Tensor]) -> Tensor:
+    """Returns log p(x | z) `[B]` of the observed inputs."""
+    targets = {"y": observed_inputs(batch)}
+    if "mask" in batch:
+        targets["mask"] = batch["mask"]
+    return log_likelihood_of_batch(p, targets)

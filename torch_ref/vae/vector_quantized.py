@@ -1,0 +1,147 @@
+"""The VQ-VAE: latents are the nearest of K code vectors.
+
+Twin of `jaxprob/vae/vector_quantized.py`.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from torch_ref import random
+from torch_ref.distributions import Distribution
+from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.vae.inputs import log_likelihood_of_inputs, observed_inputs
+
+__all__ = ["VQVAE", "VQVAEOutput", "revive_codes", "update_codebook", "vq_loss"]
+
+Codebook = dict[str, Tensor]
+
+
+class VQVAEOutput(NamedTuple):
+    """Encodings `[B, *P, C]`, indices `[B, *P]`, code vectors `[B, *P, C]`, and p(x | z)."""
+
+    encodings: Tensor
+    indices: Tensor
+    quantized: Tensor
+    p: Distribution
+
+
+class VQVAE(nn.Module):
+    """Encoder, codebook, decoder; running averages are buffers `codebook.<name>`."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        num_codes: int,
+        code_dim: int,
+        decay: float | None = 0.99,
+    ):
+        super().__init__()
+        self.encoder, self.decoder, self.decay = encoder, decoder, decay
+        first = torch.randn(num_codes, code_dim)
+        if decay is None:
+            self.codes = nn.Parameter(first)
+            return
+        self.codebook = nn.Module()
+        self.codebook.register_buffer("codes", first)
+        self.codebook.register_buffer("counts", torch.ones(num_codes))
+        self.codebook.register_buffer("sums", first.clone())
+
+    def forward(self, x: Tensor) -> VQVAEOutput:
+        """Encodes, quantises and decodes."""
+        encodings = self.encode(x)
+        indices = self.quantize(encodings)
+        quantized = F.embedding(indices, self.code_vectors())
+        passed = quantized.detach() + (encodings - encodings.detach())
+        return VQVAEOutput(encodings, indices, quantized, self.decoder(passed))
+
+    def code_vectors(self) -> Tensor:
+        """Returns the codes `[K, C]`."""
+        return self.codes if self.decay is None else self.codebook.codes
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns the encodings."""
+        return self.encoder(x)
+
+    def quantize(self, encodings: Tensor) -> Tensor:
+        """Returns the index of the nearest code."""
+        gaps = encodings.detach().unsqueeze(-2) - self.code_vectors().detach()
+        return gaps.square().sum(-1).argmin(-1)
+
+    def decode(self, indices: Tensor) -> Distribution:
+        """Returns p(x | codes)."""
+        return self.decoder(self.code_vectors()[indices])
+
+
+def update_codebook(
+    codebook: Codebook,
+    encodings: Tensor,
+    indices: Tensor,
+    weight: Tensor | None = None,
+    decay: float = 0.99,
+    smoothing: float = 1e-5,
+) -> Codebook:
+    """Returns the codebook after one batch of encodings `[N, C]`."""
+    counts, sums = codebook["counts"], codebook["sums"]
+    times = torch.ones_like(encodings[:, 0]) if weight is None else weight.to(encodings)
+    chose = torch.zeros_like(counts).index_add(0, indices, times)
+    sum_of_them = torch.zeros_like(sums).index_add(0, indices, times[:, None] * encodings)
+    counts = counts * decay + (1 - decay) * chose
+    sums = sums * decay + (1 - decay) * sum_of_them
+    share = (counts + smoothing) / (counts + smoothing).sum()
+    return {"codes": sums / (share * counts.sum()).unsqueeze(1), "counts": counts, "sums": sums}
+
+
+def revive_codes(
+    codebook: Codebook,
+    encodings: Tensor,
+    key: Tensor,
+    weight: Tensor | None = None,
+    threshold: float = 1.0,
+) -> Codebook:
+    """Returns the codebook with its unused codes moved onto random encodings."""
+    codes, counts, sums = (codebook[name].clone() for name in ("codes", "counts", "sums"))
+    logits = torch.zeros_like(encodings[:, 0]) if weight is None else weight.to(encodings).log()
+    picked = encodings[random.categorical(key, logits, shape=counts.shape)]
+    unused = counts < threshold
+    codes[unused], counts[unused] = picked[unused], threshold
+    sums[unused] = threshold * picked[unused]
+    return {"codes": codes, "counts": counts, "sums": sums}
+
+
+def vq_loss(
+    model: VQVAE, commitment: float = 0.25, smoothing: float = 1e-5, revive_below: float = 0.0
+) -> LossFn:
+    """Returns the loss of a VQ-VAE; it also moves the buffers of the codebook."""
+
+    def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        out = model(observed_inputs(batch))
+        nll = -weighted_mean(log_likelihood_of_inputs(out.p, batch), batch)
+        to_code = (out.encodings - out.quantized.detach()).square().flatten(1).sum(-1)
+        metrics = {"nll": nll, "commitment": weighted_mean(to_code, batch)}
+        loss = nll + commitment * metrics["commitment"]
+        if model.decay is None:
+            to_encoding = (out.encodings.detach() - out.quantized).square().flatten(1).sum(-1)
+            loss = loss + weighted_mean(to_encoding, batch)
+        encodings, indices = out.encodings.detach().flatten(0, -2), out.indices.flatten()
+        weight = batch.get("weight")
+        if weight is not None:
+            weight = weight.repeat_interleave(len(indices) // len(weight))
+        times = torch.ones_like(encodings[:, 0]) if weight is None else weight.to(encodings)
+        usage = torch.zeros_like(model.code_vectors()[:, 0]).index_add(0, indices, times)
+        used = usage[usage > 0] / usage.sum()
+        metrics["perplexity"] = torch.exp(-(used * used.log()).sum()).detach()
+        if model.decay is not None:
+            codebook = dict(model.codebook.named_buffers())
+            new = update_codebook(codebook, encodings, indices, weight, model.decay, smoothing)
+            if revive_below > 0:
+                new = revive_codes(new, encodings, key, weight, revive_below)
+            for name, value in new.items():
+                codebook[name].copy_(value)
+        return loss, metrics
+
+    return loss_fn
