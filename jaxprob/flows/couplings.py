@@ -52,7 +52,8 @@ class _Coupling(nn.Module):
 
     def setup(self) -> None:
         """Makes the network."""
-        self.passing, self.moving = np.flatnonzero(self.mask), np.flatnonzero(~np.array(self.mask))
+        mask = np.array(self.mask, bool)
+        self.passing, self.moving = np.flatnonzero(mask), np.flatnonzero(~mask)
         if not self.moving.size:
             raise ValueError(
                 f"{type(self).__name__}: mask must leave an element to be mapped; got "
