@@ -172,7 +172,9 @@ def em_step(
     objective = jnp.sum(count * jax.nn.logsumexp(joint, axis=-1)) + penalty
     new = {
         "class_logits": _log_shares(jnp.sum(r, axis=0) + pseudo_count),
-        "item_logits": jnp.where(exists, _log_shares(table + pseudo_count * exists), 0.0),
+        "item_logits": jnp.where(
+            exists, _log_shares(jnp.where(exists, table + pseudo_count, 0.0)), 0.0
+        ),
     }
     return new, objective
 
