@@ -256,6 +256,7 @@ def fit_em(
         )
     arrays = (jnp.asarray(x), None if mask is None else jnp.asarray(mask),
               None if weight is None else jnp.asarray(weight))  # fmt: skip
+    model = model.clone(num_categories=tuple(model.num_categories))  # a list has no hash
     return _fit_em(model, *arrays, key, float(pseudo_count), num_steps, num_restarts)
 
 

@@ -125,8 +125,9 @@ def test_a_row_that_counts_twice_is_two_rows():
 def test_without_pseudo_counts_no_value_is_seen_and_nothing_breaks():
     """A value that never occurs gets probability 0, and no NaN."""
     rows = np.zeros((4, 3), int)
-    fitted = vae.fit_em(MODEL, rows, KEY, pseudo_count=0.0, num_steps=5)
-    log_prob = MODEL.apply({"params": fitted.params}, rows, method="log_prob")
+    model = vae.LatentClassModel(K, list(SIZES))
+    fitted = vae.fit_em(model, rows, KEY, pseudo_count=0.0, num_steps=5)
+    log_prob = model.apply({"params": fitted.params}, rows, method="log_prob")
     np.testing.assert_allclose(log_prob, 0.0, atol=1e-12)
     assert np.all(np.isfinite(fitted.objectives))
 
