@@ -36,6 +36,7 @@ def test_the_density_of_the_test_is_exact(n, r):
     np.testing.assert_allclose(found, scipy.stats.binom.logpmf(k, n, r), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow  # the mechanism is the gamma's, whose proof is a quick one
 def test_an_element_does_not_move_its_neighbours():
     n = jnp.where(jnp.arange(600) % 3 == 0, 10.0, 60.0)
     p = jnp.full(600, 0.4)

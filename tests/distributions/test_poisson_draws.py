@@ -36,6 +36,7 @@ def test_large_rates_have_their_mean_and_spread():
     np.testing.assert_allclose(scores.std(0), 1.0, atol=4 / np.sqrt(2 * SIZE))
 
 
+@pytest.mark.slow  # the mechanism is the gamma's, whose proof is a quick one
 def test_an_element_does_not_move_its_neighbours():
     rate = jnp.where(jnp.arange(3000) % 3 == 0, 4.0, 10.0)
     require_neighbours_stay(poisson_draws, rate, 200.0)

@@ -47,6 +47,7 @@ def test_draws_follow_the_distribution(dtype):
     require_laws(found, [uniform, *laws, normal])  # SciPy's own turns normal for large k
 
 
+@pytest.mark.slow  # the mechanism is the gamma's, whose proof is a quick one
 def test_an_element_does_not_move_its_neighbours():
     k = jnp.where(jnp.arange(3000) % 3 == 0, 0.4, 90.0)
     require_neighbours_stay(von_mises_draws, k, 2.0, rtol=1e-13)
