@@ -13,7 +13,7 @@ from jaxprob.training.step import TrainState, newly_infinite, propose
 from jaxprob.types import Batch, Key
 
 if TYPE_CHECKING:
-    from jaxprob.training.loop import LoopState, Plan
+    from jaxprob.training.plan import LoopState, Plan
     from jaxprob.training.run import Fitted
 
 __all__ = ["NonFiniteError", "raise_non_finite", "step_error", "to_local", "validation_error"]

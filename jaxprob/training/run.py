@@ -21,15 +21,8 @@ from jaxprob.training.diagnose import (
     to_local,
     validation_error,
 )
-from jaxprob.training.loop import (
-    LoopState,
-    Member,
-    Plan,
-    first_member,
-    on_mesh,
-    run_epochs,
-    start,
-)
+from jaxprob.training.loop import first_member, on_mesh, run_epochs, start
+from jaxprob.training.plan import LoopState, Member, Plan
 from jaxprob.training.precision import in_precision
 from jaxprob.training.progress import Progress
 from jaxprob.training.sharding import agreed, check_shares, checked_mesh, to_host

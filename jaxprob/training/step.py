@@ -152,6 +152,7 @@ def apply_gradient(
     batch: Batch,
     key: Key,
     wanted: Array | bool = True,
+    undo: bool = True,
 ) -> tuple[TrainState, Metrics, Array]:
     """Takes one step, or none where something in it is not finite.
 
@@ -162,6 +163,8 @@ def apply_gradient(
       batch: Arrays with leading axis B.
       key: Randomness of the loss.
       wanted: Boolean `[]`; False leaves the state as it was, whatever the step gives.
+      undo: Whether a step that is not wanted or not finite leaves the state as it was. False is for
+        those who have kept a copy: the new state is written over the old one.
 
     Returns:
       The new state (the old one where loss, metrics, gradient, new params, new collections or new
@@ -174,8 +177,9 @@ def apply_gradient(
     finite = jnp.isfinite(sum((jnp.sum(leaf) for leaf in leaves), start=loss))
     for old_leaf, new_leaf in _inexact_pairs(state.opt_state, new.opt_state):
         finite = finite & ~newly_infinite(jnp.sum(old_leaf), jnp.sum(new_leaf))
-    kept = jax.tree.map(lambda a, b: jnp.where(finite & wanted, a, b), new, state)
-    return kept, {"loss": loss, **metrics}, finite
+    if undo:
+        new = jax.tree.map(lambda a, b: jnp.where(finite & wanted, a, b), new, state)
+    return new, {"loss": loss, **metrics}, finite
 
 
 def newly_infinite(old: Array, new: Array) -> Array:

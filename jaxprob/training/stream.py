@@ -19,14 +19,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxprob.training.checkpoint import Checkpoints
 from jaxprob.training.data import as_device_data, step_key
-from jaxprob.training.loop import (
-    Member,
-    Plan,
-    Running,
-    counted_step,
-    end_of_epoch,
-    over_members,
-)
+from jaxprob.training.loop import counted_step, end_of_epoch, over_members
+from jaxprob.training.plan import Member, Plan, Running
 from jaxprob.training.sharding import member_sharding, place, split_rows, to_host
 from jaxprob.types import Array, Batch, Metrics
 
