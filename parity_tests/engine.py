@@ -209,38 +209,66 @@ def _trained(params: Any) -> Any:
 
 def compare_outputs(case: ModelCase, dtype: str) -> dict[str, float]:
     """Returns the error of every output, the loss and its terms, from the same key."""
-    with torch_dtype(dtype):
-        params, module = both_sides(case, dtype)
-        batch, twin_batch = batches(case, dtype)
-        key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
-        loss, metrics = jax.jit(case.jax_loss)(params, batch, key)
-        metrics = {name: value for name, value in metrics.items() if name != COLLECTIONS}
-        ours = {**jax.jit(case.jax_outputs)(params, batch, key), "loss": loss, **metrics}
-        with torch.no_grad():
-            # the outputs first: a loss may move buffers of the module
-            twins = dict(case.torch_outputs(module, twin_batch, twin_key))
-            loss, metrics = case.torch_loss(module)(twin_batch, twin_key)
-            twins |= {"loss": loss, **metrics}
-    return worst(ours, {name: value.numpy() for name, value in twins.items()})
+    return compare_model(case, dtype, gradients=False)[0]
 
 
 def compare_gradients(
     case: ModelCase, dtype: str, mutate: Callable | None = None
 ) -> dict[str, float]:
     """Returns the error of the gradient of every parameter, from the same key."""
+    return compare_model(case, dtype, mutate, values=False)[1]
+
+
+def compare_model(
+    case: ModelCase,
+    dtype: str,
+    mutate: Callable | None = None,
+    *,
+    values: bool = True,
+    gradients: bool = True,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the errors of values (outputs, the loss, its terms) and of gradients.
+
+    One program on the side of JAX: most of a row's time is its compilation.
+
+    Args:
+      case: The row.
+      dtype: "float64" or "float32".
+      mutate: See `both_sides`.
+      values: Whether to compare values; else they are an empty dict.
+      gradients: Whether to compare gradients; else they are an empty dict.
+    """
     with torch_dtype(dtype):
         params, module = both_sides(case, dtype, mutate)
         batch, twin_batch = batches(case, dtype)
+        key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
 
-        def loss_of(trained, batch, key):
-            whole = {**params, "params": trained} if COLLECTIONS in params else trained
-            return case.jax_loss(whole, batch, key)[0]
+        def run(params: Any, batch: dict, key: jax.Array) -> tuple[dict, Any]:
+            def loss_of(trained: Any) -> tuple[jax.Array, dict]:
+                whole = {**params, "params": trained} if COLLECTIONS in params else trained
+                return case.jax_loss(whole, batch, key)
 
-        grad_fn = jax.jit(jax.grad(loss_of))
-        gradient = grad_fn(_trained(params), batch, jax.random.key(SEED + 1))
-        case.torch_loss(module)(twin_batch, torch_random.key(SEED + 1))[0].backward()
-        twin = interop.gradients_from_torch(module, params)
-    return worst(_flat(gradient), _flat(twin))
+            differentiated = jax.value_and_grad(loss_of, has_aux=True)
+            takes = differentiated if gradients else lambda trained: (loss_of(trained), {})
+            (loss, metrics), gradient = takes(_trained(params))
+            outputs = case.jax_outputs(params, batch, key) if values else {}
+            terms = {name: value for name, value in metrics.items() if name != COLLECTIONS}
+            return {**outputs, "loss": loss, **terms}, gradient
+
+        ours, gradient = jax.jit(run, compiler_options=QUICK)(params, batch, key)
+        twins = {}
+        if values:
+            # before the loss, which may move buffers of the module
+            with torch.no_grad():
+                twins |= case.torch_outputs(module, twin_batch, twin_key)
+        loss, metrics = case.torch_loss(module)(twin_batch, twin_key)
+        twins |= {"loss": loss, **metrics}
+        found = worst(ours, {name: value.detach().numpy() for name, value in twins.items()})
+        if not gradients:
+            return found, {}
+        loss.backward()
+        twin_gradient = interop.gradients_from_torch(module, params)
+    return found, worst(_flat(gradient), _flat(twin_gradient))
 
 
 def compare_training(

@@ -5,8 +5,7 @@ import pytest
 from parity_tests.cases import FUNCTIONS, MODELS
 from parity_tests.engine import (
     compare_function,
-    compare_gradients,
-    compare_outputs,
+    compare_model,
     compare_training,
     record,
 )
@@ -28,9 +27,6 @@ QUICK_RUNS = {
     "latent classes",
 }
 
-# A training run that agrees has gradients that do; their own comparison is then a longer proof.
-NO_RUNS = {case.name for case in MODELS} - QUICK_RUNS
-
 
 def rows(cases, quick=None):
     """Rows in float64, the gate, those that take long marked; the quick ones in float32 too.
@@ -49,15 +45,11 @@ def rows(cases, quick=None):
 
 
 @pytest.mark.parametrize(("case", "dtype"), rows(MODELS))
-def test_model_values(case, dtype, record_property):
-    errors = compare_outputs(case, dtype)
-    record(record_property, case.name, "values", errors, dtype, MODELS_BOUNDS["value"][dtype])
-
-
-@pytest.mark.parametrize(("case", "dtype"), rows(MODELS, NO_RUNS))
-def test_model_gradients(case, dtype, record_property):
-    errors = compare_gradients(case, dtype)
-    record(record_property, case.name, "gradients", errors, dtype, MODELS_BOUNDS["gradient"][dtype])
+def test_model(case, dtype, record_property):
+    values, gradients = compare_model(case, dtype)
+    record(record_property, case.name, "values", values, dtype, MODELS_BOUNDS["value"][dtype])
+    bound = MODELS_BOUNDS["gradient"][dtype]
+    record(record_property, case.name, "gradients", gradients, dtype, bound)
 
 
 @pytest.mark.parametrize(("case", "dtype"), rows(MODELS, QUICK_RUNS))

@@ -70,7 +70,8 @@ def distribution_row(
       quantities: What to compare.
       without: What does not exist.
       kl: name -> function like `build` for q of KL(p || q).
-      draw: Whether to compare draws from one key, and their pathwise gradients.
+      draw: Whether to compare draws from one key, and their pathwise gradients. Draws by rejection
+        take longest to compile: they stand in rows of their own, see `draws_row`.
       elementwise: See `FunctionCase`.
       slow: See `FunctionCase`.
     """
@@ -91,3 +92,12 @@ def distribution_row(
         return outputs | ({"draw": d.draw(key, DRAWS)} if draw else {})
 
     return FunctionCase(name, ours, twins, inputs, elementwise=elementwise, slow=slow)
+
+
+def draws_row(name: str, build: Callable, inputs: dict[str, np.ndarray]) -> FunctionCase:
+    """Returns the row, among the longer proofs, of draws that are made by rejection.
+
+    What is rejected, and that many draws agree, is the matter of `test_draws`; here it is what a
+    distribution makes of them. The density is there so that counts have something to differentiate.
+    """
+    return distribution_row(f"{name}, draws", build, inputs, DENSITY, slow=True)

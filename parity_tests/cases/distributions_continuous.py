@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from parity_tests.cases.distribution_row import EVERYTHING, SEARCHED, distribution_row
+from parity_tests.cases.distribution_row import EVERYTHING, SEARCHED, distribution_row, draws_row
 
 _rng = np.random.default_rng(11)
 B = 5
@@ -70,6 +70,7 @@ FUNCTIONS = [
         WITH_DF,
         without=("quantile", *SEARCHED),
         kl={"Normal": _normal},
+        draw=False,
     ),
     distribution_row(
         "StudentT quantile",
@@ -135,6 +136,7 @@ FUNCTIONS = [
             "Normal": lambda d, a: d.Normal(a["other"], a["b"]),
             "Exponential": _exponential,
         },
+        draw=False,
     ),
     distribution_row(
         "InverseGamma",
@@ -147,6 +149,7 @@ FUNCTIONS = [
             "Gamma": lambda d, a: d.Gamma(a["other"], a["a"]),
             "Exponential": _exponential,
         },
+        draw=False,
     ),
     distribution_row(
         "Beta",
@@ -160,6 +163,7 @@ FUNCTIONS = [
         kl={
             "Beta": lambda d, a: d.Beta(a["other"], a["a"]),
         },
+        draw=False,
     ),
     distribution_row(
         "Uniform",
@@ -174,8 +178,19 @@ FUNCTIONS = [
         "VonMises",
         _two("VonMises", "loc", "k"),
         ANGLES,
-        without=("quantile", *SEARCHED),  # the draw is one
+        without=("quantile", *SEARCHED),
         kl={"VonMises": lambda d, a: d.VonMises(0.5 * a["loc"], a["other"])},
+        draw=False,
+    ),
+    *(
+        draws_row(name, build, inputs)
+        for name, build, inputs in (
+            ("StudentT", lambda d, a: d.StudentT(a["df"], a["loc"], a["scale"]), WITH_DF),
+            ("Gamma", _two("Gamma", "a", "b"), POSITIVE),
+            ("InverseGamma", _two("InverseGamma", "a", "b"), POSITIVE),
+            ("Beta", _two("Beta", "a", "b"), UNIT),
+            ("VonMises", _two("VonMises", "loc", "k"), ANGLES),
+        )
     ),
     distribution_row("Deterministic", lambda d, a: d.Deterministic(a["loc"]), REAL),
     *(

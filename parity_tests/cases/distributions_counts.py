@@ -7,6 +7,7 @@ from parity_tests.cases.distribution_row import (
     MOMENTS,
     TAILS,
     distribution_row,
+    draws_row,
 )
 
 _rng = np.random.default_rng(12)
@@ -37,7 +38,7 @@ CLASSES = {
 DISCRETE = (*DENSITY, *TAILS, "quantile", *MOMENTS)
 
 
-def _rows(name: str, build, quantities, kl: bool, inputs=COUNTS, x: str = "x"):
+def _rows(name: str, build, quantities, kl: bool, inputs=COUNTS, x: str = "x", draw: bool = True):
     """A row for each of the two ways to give the odds."""
     return [
         distribution_row(
@@ -46,6 +47,7 @@ def _rows(name: str, build, quantities, kl: bool, inputs=COUNTS, x: str = "x"):
             {**inputs, "x": inputs[x]},
             (*quantities, *FORMS),
             kl={name: lambda d, a: build(d, a, {FORMS[0]: a["other"]})} if kl else None,
+            draw=draw,
             slow=form == "probs",
         )
         for form in FORMS
@@ -59,11 +61,38 @@ FUNCTIONS = [
         COUNTS,
         DISCRETE,
         kl={"Poisson": lambda d, a: d.Poisson(a["size"])},
+        draw=False,
     ),
     *_rows("Geometric", lambda d, a, odds: d.Geometric(**odds), (*DISCRETE, "entropy"), True),
-    *_rows("Binomial", lambda d, a, odds: d.Binomial(a["n"], **odds), DISCRETE, True),
+    *_rows("Binomial", lambda d, a, odds: d.Binomial(a["n"], **odds), DISCRETE, True, draw=False),
     *_rows(
-        "NegativeBinomial", lambda d, a, odds: d.NegativeBinomial(a["size"], **odds), DISCRETE, True
+        "NegativeBinomial",
+        lambda d, a, odds: d.NegativeBinomial(a["size"], **odds),
+        DISCRETE,
+        True,
+        draw=False,
+    ),
+    *(
+        draws_row(name, build, inputs)
+        for name, build, inputs in (
+            ("Poisson", lambda d, a: d.Poisson(a["rate"]), COUNTS),
+            ("Binomial", lambda d, a: d.Binomial(a["n"], logits=a["logits"]), COUNTS),
+            (
+                "NegativeBinomial",
+                lambda d, a: d.NegativeBinomial(a["size"], logits=a["logits"]),
+                COUNTS,
+            ),
+            (
+                "ZeroInflated Poisson",
+                lambda d, a: d.ZeroInflated(d.Poisson(a["rate"]), a["z"]),
+                COUNTS,
+            ),
+            (
+                "Multinomial",
+                lambda d, a: d.Multinomial(a["n"], logits=a["logits"]),
+                {**CLASSES, "x": CLASSES["counts"]},
+            ),
+        )
     ),
     *_rows(
         "Bernoulli",
@@ -77,6 +106,7 @@ FUNCTIONS = [
         lambda d, a: d.ZeroInflated(d.Poisson(a["rate"]), a["z"]),
         COUNTS,
         DISCRETE,
+        draw=False,
     ),
     distribution_row(
         "ZeroInflated NegativeBinomial",
@@ -84,6 +114,7 @@ FUNCTIONS = [
         COUNTS,
         DISCRETE,
         slow=True,
+        draw=False,
     ),
     distribution_row(
         "Quantized Normal",
@@ -120,5 +151,6 @@ FUNCTIONS = [
         True,
         CLASSES,
         x="counts",
+        draw=False,
     ),
 ]

@@ -12,6 +12,7 @@ from parity_tests.cases.distribution_row import (
     QUANTILES,
     TAILS,
     distribution_row,
+    draws_row,
 )
 
 _rng = np.random.default_rng(13)
@@ -131,7 +132,9 @@ FUNCTIONS = [
         SIMPLEX,
         (*DENSITY, "mean", "variance", "covariance", "entropy", "marginal cdf"),
         kl={"Dirichlet": lambda d, a: d.Dirichlet(a["other"])},
+        draw=False,
     ),
+    draws_row("Dirichlet", lambda d, a: d.Dirichlet(a["a"]), SIMPLEX),
     distribution_row(
         "RelaxedOneHotCategorical",
         lambda d, a: d.RelaxedOneHotCategorical(a["t"], logits=a["a"]),
