@@ -37,7 +37,8 @@ class Keyed(nn.Module):
 
 @pytest.fixture(scope="module")
 def variables():
-    return Flagged().init(KEY, X)
+    start = jax.jit(Flagged().init)(KEY, X)
+    return jax.tree.map(lambda leaf: leaf.astype(X.dtype), start)
 
 
 def test_params_and_variables_are_each_others_inverse(variables):
