@@ -3,6 +3,7 @@
 Our side of a row is computed once; the twin is broken in each way by turns.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -13,12 +14,14 @@ import torch_ref.vae.conv as torch_conv
 import torch_ref.vae.elbo as torch_elbo
 import torch_ref.vae.importance as torch_importance
 import torch_ref.vae.terms as torch_terms
+from parity_tests.cases.vae import FUNCTIONS
 from parity_tests.cases.vae import MODELS as ROWS
 from parity_tests.engine import (
     QUICK,
     SEED,
     batches,
     both_sides,
+    compare_function,
     compare_gradients,
     torch_dtype,
     worst,
@@ -95,6 +98,16 @@ def test_a_broken_twin_is_caught(mutation, monkeypatch):
     assert max(errors(row).values()) <= MODELS["value"]["float64"]
     monkeypatch.setattr(module, name, instead)
     assert max(errors(row).values()) > MODELS["value"]["float64"]
+
+
+def test_another_order_of_the_divergence_is_caught(monkeypatch):
+    """The mean of the weights in the place of the mean of their powers."""
+    row = dataclasses.replace(FUNCTIONS[0], differentiable=False)
+    mean = torch_importance._log_mean
+    monkeypatch.setattr(torch_importance, "_log_mean", lambda w: mean(2.0 * w) / 2.0)
+    values, _ = compare_function(row, "float64")
+    bounds = ("alpha 0.5", "alpha 2.5", "ciwae")
+    assert min(values[name] for name in bounds) > MODELS["value"]["float64"]
 
 
 @pytest.mark.slow

@@ -13,7 +13,13 @@ from jaxprob.vae.discrete import (
 from jaxprob.vae.elbo import negative_elbo
 from jaxprob.vae.experts import MixtureOfExperts
 from jaxprob.vae.generate import interpolate, reconstruct, sample, traverse
-from jaxprob.vae.importance import LogMarginal, log_marginal, negative_iwae
+from jaxprob.vae.importance import (
+    LogMarginal,
+    log_marginal,
+    negative_ciwae,
+    negative_iwae,
+    negative_renyi,
+)
 from jaxprob.vae.latent_class import (
     FittedClasses,
     LatentClassModel,
@@ -49,10 +55,12 @@ __all__ = [
     "initial_classes",
     "interpolate",
     "log_marginal",
+    "negative_ciwae",
     "negative_discrete_elbo",
     "negative_elbo",
     "negative_iwae",
     "negative_log_marginal",
+    "negative_renyi",
     "reconstruct",
     "revive_codes",
     "sample",

@@ -37,5 +37,6 @@ FUNCTIONS = [
     *nn.FUNCTIONS,
     *objectives.FUNCTIONS,
     *point_estimates.FUNCTIONS,
+    *vae.FUNCTIONS,
     *vae_discrete.FUNCTIONS,
 ]
