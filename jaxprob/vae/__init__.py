@@ -29,6 +29,7 @@ from jaxprob.vae.latent_class import (
     negative_log_marginal,
 )
 from jaxprob.vae.model import VAE, LatentVariableModel, VAEOutput
+from jaxprob.vae.recurrent import RecurrentVAE
 from jaxprob.vae.terms import binarize
 from jaxprob.vae.vector_quantized import VQVAE, VQVAEOutput, revive_codes, update_codebook, vq_loss
 
@@ -43,6 +44,7 @@ __all__ = [
     "LatentVariableModel",
     "LogMarginal",
     "MixtureOfExperts",
+    "RecurrentVAE",
     "VAE",
     "VAEOutput",
     "VQVAE",

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxprob.objectives.estimators import exact_gradient, relax, score_function
 from tests.objectives.test_estimators import B, binary, params_of, reward
@@ -18,6 +19,7 @@ def features(w, z):
     return z @ w["linear"] + squares.reshape(B, -1) @ w["square"]
 
 
+@pytest.mark.slow
 def test_a_learned_control_variate_lowers_the_variance():
     """Trained by the slope of single squared estimates; measured against the exact gradient."""
     params = params_of((3,))

@@ -32,6 +32,7 @@ from torch_ref.vae.latent_class import (
     negative_log_marginal,
 )
 from torch_ref.vae.model import VAE, LatentVariableModel, VAEOutput
+from torch_ref.vae.recurrent import RecurrentVAE
 from torch_ref.vae.terms import binarize
 from torch_ref.vae.vector_quantized import (
     VQVAE,
@@ -52,6 +53,7 @@ __all__ = [
     "LatentVariableModel",
     "LogMarginal",
     "MixtureOfExperts",
+    "RecurrentVAE",
     "VAE",
     "VAEOutput",
     "VQVAE",

@@ -83,6 +83,8 @@ class DiscreteVAE(nn.Module):
 
     def predict_control(self, x: Tensor, z: Tensor) -> Tensor:
         """Returns the learned part of the control variate `[B]`."""
+        if self.control is None:
+            raise ValueError("DiscreteVAE: the estimator learns a control; the model has none.")
         return self.control(torch.cat([x.flatten(1), z.flatten(1)], -1)).squeeze(-1)
 
     def _latents(self, logits: Tensor) -> Distribution:

@@ -14,6 +14,7 @@ from torch_ref import random
 from torch_ref.distributions import Distribution, Independent, MultivariateNormal, Normal
 from torch_ref.distributions.base import log_sum_exp
 from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel
 from torch_ref.vae.terms import draw, log_likelihood, log_weights
 
@@ -99,13 +100,18 @@ def log_marginal(
     key: Tensor,
     num_samples: int = 1000,
     chunk_size: int = 50,
+    lengths: Tensor | None = None,
 ) -> LogMarginal:
     """Estimates log p(x) `[B]` by `num_samples` draws of q(z | x), each with a key of its own."""
+    batch = {"x": x} if lengths is None else {"x": x, "lengths": lengths}
+    batch["x"] = observed_inputs(batch)
+    more = () if lengths is None else (lengths,)
     parts = []
+    dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     for numbers in torch.arange(num_samples).split(chunk_size):
         keys = [random.fold_in(key, int(number)) for number in numbers]
-        eps = [random.normal(k, (x.shape[0], model.latent_dim), x.dtype) for k in keys]
-        parts.append(log_weights(model, model(x, torch.stack(eps)), {"x": x}))
+        eps = [random.normal(k, (x.shape[0], model.latent_dim), dtype) for k in keys]
+        parts.append(log_weights(model, model(batch["x"], torch.stack(eps), *more), batch))
     log_w = torch.cat(parts)
     value = _log_mean(log_w)
     error = (log_w - value).exp().std(0) / math.sqrt(num_samples)
