@@ -9,7 +9,7 @@ from parity_tests.cases.estimators import estimators_row
 from parity_tests.cases.vae_discrete import codebook_row, em_row, vq_row
 from parity_tests.engine import compare_function, compare_gradients
 from parity_tests.tolerances import MODELS
-from torch_ref.objectives.estimators import Estimate, Estimator, score
+from torch_ref.objectives.estimators import Estimate, Estimator, pathwise, score
 from torch_ref.objectives.estimators.contract import draws, without_state
 from torch_ref.objectives.likelihood import weighted_mean
 
@@ -60,6 +60,22 @@ def test_wrong_estimator_is_caught(name):
         values, gradients = compare_function(row, "float64")
     assert max(values.values()) <= MODELS["value"]["float64"]
     assert max(gradients.values()) > MODELS["gradient"]["float64"]
+
+
+def test_a_relaxed_draw_that_does_not_know_the_class_is_caught(monkeypatch):
+    """RELAX with one relaxed draw in both places: its terms no longer cancel on average."""
+    row = estimators_row("unconditional", "Bernoulli", (3,), ("relax",))
+    coupled = pathwise._coupled_draws
+
+    def free(*arguments):
+        hard, soft, _ = coupled(*arguments)
+        return [hard, soft, soft]
+
+    monkeypatch.setattr(pathwise, "_coupled_draws", free)
+    values, gradients = compare_function(row, "float64")
+    assert values["relax"] <= MODELS["value"]["float64"]
+    assert values["relax baseline"] > MODELS["value"]["float64"]
+    assert gradients["logits"] > MODELS["gradient"]["float64"]
 
 
 def _swapped_terms(model, commitment=0.25):

@@ -6,6 +6,7 @@ import torch
 import torch_ref.heads.bounded
 import torch_ref.heads.classes
 import torch_ref.heads.counts
+import torch_ref.heads.discretized
 import torch_ref.heads.heavy_tailed
 import torch_ref.heads.mixture
 import torch_ref.heads.positive
@@ -42,6 +43,14 @@ MUTATIONS = {
         "QuantileHead", twins.quantiles, "positive", lambda raw: softplus(-raw) + 1e-4,
     ),
     "component scale without floor": ("MixtureHead", twins.mixture, "positive", softplus),
+    "levels half a level off": (
+        "DiscretizedLogisticMixtureHead", twins.discretized, "Logistic",
+        lambda loc, scale: torch_ref.distributions.Logistic(loc + 0.5, scale),
+    ),
+    "ends without their tails": (
+        "DiscretizedLogisticMixtureHead", twins.discretized, "Quantized",
+        lambda base, low, high: torch_ref.distributions.Quantized(base, low - 1, high + 1),
+    ),
     "weights ignored": (
         "pinball loss", torch_ref.objectives.criteria, "weighted_mean",
         lambda values, batch: values.mean(),

@@ -3,30 +3,38 @@
 Our side of a row is computed once; the twin is broken in each way by turns.
 """
 
+import dataclasses
 import functools
 
 import jax
 import pytest
+import torch
 
 import torch_ref.random as torch_random
 import torch_ref.vae.conv as torch_conv
 import torch_ref.vae.elbo as torch_elbo
 import torch_ref.vae.importance as torch_importance
+import torch_ref.vae.recurrent as torch_recurrent
 import torch_ref.vae.terms as torch_terms
+from parity_tests.cases import vae_recurrent
+from parity_tests.cases.vae import FUNCTIONS
 from parity_tests.cases.vae import MODELS as ROWS
 from parity_tests.engine import (
     QUICK,
     SEED,
     batches,
     both_sides,
+    compare_function,
     compare_gradients,
     torch_dtype,
     worst,
 )
 from parity_tests.tolerances import MODELS
+from torch_ref.vae.inputs import without_padding
 from torch_ref.vae.model import LatentVariableModel
+from torch_ref.vae.recurrent import RecurrentVAE
 
-NAMED = {case.name: case for case in ROWS}
+NAMED = {case.name: case for case in (*ROWS, *vae_recurrent.MODELS)}
 SAMPLES = "VAE normal, masks, annealed, free bits"
 DOUBLE = "IWAE doubly reparameterised"
 
@@ -59,6 +67,12 @@ def shifted(*args, **kwargs):
     return layer
 
 
+def to_the_last_step(model, x, lengths):
+    """The state after the padding, not that after the last valid step."""
+    return ENCODE(model, without_padding(x, lengths))
+
+
+ENCODE = RecurrentVAE.encode
 CONV_TRANSPOSE, NOISE = torch_conv.ConvTranspose, torch_terms.noise
 KL, LIKELIHOOD = LatentVariableModel.kl, torch_terms.log_likelihood
 
@@ -85,6 +99,15 @@ MUTATIONS = {
     "mean of the log-weights": (
         DOUBLE, torch_importance, "log_sum_exp", lambda w, dim: w.mean(dim) + 1.6094379124341003,
     ),
+    "padding counted": (
+        "recurrent VAE", torch_terms, "valid_steps",
+        lambda lengths, time: torch.ones(len(lengths), time, dtype=torch.bool),
+    ),
+    "no word dropped": (
+        "recurrent VAE", torch_recurrent.random, "bernoulli",
+        lambda key, p, shape: torch.ones(shape),
+    ),
+    "padding encoded": ("recurrent VAE", RecurrentVAE, "encode", to_the_last_step),
     "pixels by rounding": (DOUBLE, torch_terms, "binarize", lambda x, key: x.round()),
 }  # fmt: skip
 
@@ -95,6 +118,16 @@ def test_a_broken_twin_is_caught(mutation, monkeypatch):
     assert max(errors(row).values()) <= MODELS["value"]["float64"]
     monkeypatch.setattr(module, name, instead)
     assert max(errors(row).values()) > MODELS["value"]["float64"]
+
+
+def test_another_order_of_the_divergence_is_caught(monkeypatch):
+    """The mean of the weights in the place of the mean of their powers."""
+    row = dataclasses.replace(FUNCTIONS[0], differentiable=False)
+    mean = torch_importance._log_mean
+    monkeypatch.setattr(torch_importance, "_log_mean", lambda w: mean(2.0 * w) / 2.0)
+    values, _ = compare_function(row, "float64")
+    bounds = ("alpha 0.5", "alpha 2.5", "ciwae")
+    assert min(values[name] for name in bounds) > MODELS["value"]["float64"]
 
 
 @pytest.mark.slow

@@ -63,8 +63,16 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
 
     @property
     def support(self) -> Constraint:
-        """The support of the components."""
-        return getattr(self.components_distribution, "support", super().support)
+        """The support of the components: a value is an event where it is one of any of them."""
+        inner = getattr(self.components_distribution, "support", super().support)
+        if not any(jnp.ndim(bound) for bound in inner.bounds):
+            return inner
+        axis = -1 - len(self.event_shape)  # of the components, which their bounds have too
+
+        def test(value: Any, xp: Any) -> Any:
+            return xp.any(inner.test(xp.expand_dims(value, axis), xp), axis=axis)
+
+        return inner._replace(test=test)
 
     def marginal(self) -> Distribution:
         """Returns, for each event element, the mixture of that element's marginals."""

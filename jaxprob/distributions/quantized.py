@@ -2,11 +2,14 @@
 
     p(k) = F(k) - F(k - 1),   p(low) = F(low),   p(high) = 1 - F(high - 1)
 
-The difference is taken in the smaller of the two tails, so that it keeps its digits far out.
+The difference is taken in the smaller of the two tails, so that it keeps its digits far out. The
+moments are sums over the integers, E Y = low + sum_{k < high} P(Y > k), one at a time.
 
 Twin: `torch_ref/distributions/quantized.py`. Source: Salimans et al., "PixelCNN++" (2017), eq. 2.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import distrax
@@ -30,7 +33,8 @@ class Quantized(Univariate, distrax.Quantized):
     Args:
       distribution: A continuous distribution over numbers, with a cdf.
       low: Smallest integer, which takes all mass below it; None for no end.
-      high: Largest integer, which takes all mass above it; None for no end.
+      high: Largest integer, which takes all mass above it; None for no end. Where both are given as
+        Python numbers there are a mean and a variance.
     """
 
     def __init__(
@@ -48,6 +52,9 @@ class Quantized(Univariate, distrax.Quantized):
         ends = (-jnp.inf if low is None else jnp.ceil(jnp.asarray(low, dtype)),
                 jnp.inf if high is None else jnp.floor(jnp.asarray(high, dtype)))  # fmt: skip
         ends = [jnp.asarray(end, dtype) for end in ends]
+        plain = isinstance(low, float | int) and isinstance(high, float | int)
+        finite = plain and math.isfinite(low) and math.isfinite(high)
+        self._count = int(math.floor(high) - math.ceil(low)) + 1 if finite else None
         shape = np.broadcast_shapes(distribution.batch_shape, *(end.shape for end in ends))
         self._low, self._high = (jnp.broadcast_to(end, shape) for end in ends)
         self._distribution = jax.tree.map(
@@ -124,12 +131,32 @@ class Quantized(Univariate, distrax.Quantized):
         return jnp.clip(draws, self._low[None], self._high[None])
 
     def mean(self) -> Array:
-        """Not in closed form."""
-        raise NotImplementedError("Quantized has no mean in closed form; average draws.")
+        """Returns the mean, where both ends are Python numbers; a sum over all integers."""
+
+        def above(k: Array) -> Array:
+            return jnp.exp(self._base_tails(k, self._distribution._parameters())[1])
+
+        return self._low + self._sum("mean", above, last=False)
 
     def variance(self) -> Array:
-        """Not in closed form."""
-        raise NotImplementedError("Quantized has no variance in closed form; average draws.")
+        """Returns the variance, where both ends are Python numbers; a sum over all integers."""
+        mean = self.mean()
+
+        def spread(k: Array) -> Array:
+            return jnp.exp(self._log_density(k, *self._parameters())) * (k - mean) ** 2
+
+        return self._sum("variance", spread)
+
+    def _sum(self, name: str, term: Callable[[Array], Array], last: bool = True) -> Array:
+        """Sum of terms `[*batch]` over the integers, without or with the largest one."""
+        if self._count is None:
+            raise NotImplementedError(
+                f"Quantized has no {name} in closed form without ends; give low and high as Python "
+                "numbers, or average draws."
+            )
+        steps = jnp.arange(self._count - 1 + last, dtype=self._low.dtype)
+        zero = jnp.zeros_like(self._low)
+        return jax.lax.scan(lambda total, i: (total + term(self._low + i), None), zero, steps)[0]
 
     def _shown_fields(self) -> dict[str, Any]:
         return {"distribution": self._distribution, "low": self._low, "high": self._high}

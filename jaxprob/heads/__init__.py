@@ -3,6 +3,7 @@
 from jaxprob.heads.bounded import BetaHead
 from jaxprob.heads.classes import BernoulliHead, CategoricalHead
 from jaxprob.heads.counts import NegativeBinomialHead, PoissonHead
+from jaxprob.heads.discretized import DiscretizedLogisticMixtureHead
 from jaxprob.heads.heavy_tailed import LaplaceHead, StudentTHead
 from jaxprob.heads.mixture import MixtureHead
 from jaxprob.heads.multivariate_normal import MultivariateNormalHead
@@ -15,6 +16,7 @@ __all__ = [
     "BernoulliHead",
     "BetaHead",
     "CategoricalHead",
+    "DiscretizedLogisticMixtureHead",
     "GammaHead",
     "LaplaceHead",
     "LogNormalHead",

@@ -31,7 +31,7 @@ from jaxprob.distributions.validation import align, check_values
 from jaxprob.nn.initializers import fan_in_uniform, param_dtype
 from jaxprob.types import AnyArray, Array
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "valid_steps"]
 
 State = tuple[Array, ...]
 """What a cell carries from step to step, each `[B, H]`; its first entry is the output."""
@@ -186,7 +186,7 @@ def _run(
                 f"{owner}: initial must be [layers * directions, B, H] = {shape}; got "
                 f"{given.shape}."
             )
-    valid = None if lengths is None else _valid(owner, lengths, batch, time)
+    valid = None if lengths is None else valid_steps(owner, lengths, batch, time)
     if valid is not None:
         # Beside the states below: 0 * NaN would be NaN in the gradient of the weights.
         x = jnp.where(valid[..., None], x, 0)
@@ -253,16 +253,27 @@ def _scan(
     return outputs, final
 
 
-def _valid(owner: str, lengths: AnyArray, batch: int, time: int) -> Array:
-    """Mask `[B, T]`, True before each sequence's end."""
+def valid_steps(owner: str, lengths: AnyArray, batch: int, time: int, least: int = 0) -> Array:
+    """Returns the mask `[B, T]`, True before each sequence's end.
+
+    Args:
+      owner: Who asks, for messages.
+      lengths: Valid steps of each sequence `[B]`.
+      batch: Number of sequences B.
+      time: Steps T, padding and all.
+      least: Smallest length that is allowed.
+
+    Raises:
+      ValueError: Lengths of another shape, that are no integers, or not from `least` to T.
+    """
     if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
             f"{owner}: lengths must be integers [B] with B = {batch}; got shape {lengths.shape} "
             f"and dtype {lengths.dtype}."
         )
     allowed = Constraint(
-        f"between 0 and T = {time}, the time steps of x",
-        lambda value, xp: (value >= 0) & (value <= time),
+        f"between {least} and T = {time}, the time steps of x",
+        lambda value, xp: (value >= least) & (value <= time),
         "Clip them, or pad x further.",
     )
     check_values(owner, "lengths", lengths, allowed)

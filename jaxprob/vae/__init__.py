@@ -13,7 +13,13 @@ from jaxprob.vae.discrete import (
 from jaxprob.vae.elbo import negative_elbo
 from jaxprob.vae.experts import MixtureOfExperts
 from jaxprob.vae.generate import interpolate, reconstruct, sample, traverse
-from jaxprob.vae.importance import LogMarginal, log_marginal, negative_iwae
+from jaxprob.vae.importance import (
+    LogMarginal,
+    log_marginal,
+    negative_ciwae,
+    negative_iwae,
+    negative_renyi,
+)
 from jaxprob.vae.latent_class import (
     FittedClasses,
     LatentClassModel,
@@ -23,6 +29,7 @@ from jaxprob.vae.latent_class import (
     negative_log_marginal,
 )
 from jaxprob.vae.model import VAE, LatentVariableModel, VAEOutput
+from jaxprob.vae.recurrent import RecurrentVAE
 from jaxprob.vae.terms import binarize
 from jaxprob.vae.vector_quantized import VQVAE, VQVAEOutput, revive_codes, update_codebook, vq_loss
 
@@ -37,6 +44,7 @@ __all__ = [
     "LatentVariableModel",
     "LogMarginal",
     "MixtureOfExperts",
+    "RecurrentVAE",
     "VAE",
     "VAEOutput",
     "VQVAE",
@@ -49,10 +57,12 @@ __all__ = [
     "initial_classes",
     "interpolate",
     "log_marginal",
+    "negative_ciwae",
     "negative_discrete_elbo",
     "negative_elbo",
     "negative_iwae",
     "negative_log_marginal",
+    "negative_renyi",
     "reconstruct",
     "revive_codes",
     "sample",

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Shaped
+from jaxtyping import Integer, Shaped
 
 from jaxprob.nn.application import as_variables, hashable
 from jaxprob.types import AnyArray, Array, Key, Params
@@ -70,7 +70,11 @@ class Diagnostics(NamedTuple):
 
 
 def diagnostics(
-    model: nn.Module, params: Params, x: Shaped[AnyArray, "B *D"], key: Key
+    model: nn.Module,
+    params: Params,
+    x: Shaped[AnyArray, "B *D"],
+    key: Key,
+    lengths: Integer[AnyArray, " B"] | None = None,
 ) -> Diagnostics:
     """Says how much of x the latents hold, and what to do if that is nothing.
 
@@ -79,6 +83,7 @@ def diagnostics(
       params: Its params.
       x: Rows `[B, *event]`, at least 2; some thousand are enough. Time grows as B^2.
       key: Key of one draw for each row.
+      lengths: Valid steps `[B]`, for a model of sequences.
 
     Raises:
       ValueError: Fewer than two rows.
@@ -87,7 +92,7 @@ def diagnostics(
         raise ValueError(
             f"diagnostics: x must hold at least two rows, over which codes differ; got {len(x)}."
         )
-    found = facts(hashable(model), params, jnp.asarray(x), key)
+    found = facts(hashable(model), params, jnp.asarray(x), key, lengths)
     nll, kl, activity, information = jax.tree.map(np.asarray, found)
     active = activity > ACTIVE
     total = float(kl.sum())
@@ -106,10 +111,12 @@ def diagnostics(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def facts(model: nn.Module, params: Params, x: Array, key: Key) -> tuple[Array, ...]:
+def facts(
+    model: nn.Module, params: Params, x: Array, key: Key, lengths: AnyArray | None = None
+) -> tuple[Array, ...]:
     """Returns -log p(x | z), KL and activity of each latent, and the information."""
     variables = as_variables(params)
-    drawn = draw(model, params, {"x": x}, key, 1)
+    drawn = draw(model, params, {"x": x, "lengths": lengths}, key, 1)
     q, z, p = drawn.output
     log_q, log_prior = model.apply(variables, q, z, method="log_densities")
 

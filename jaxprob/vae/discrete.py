@@ -57,6 +57,8 @@ class DiscreteVAE(nn.Module):
       num_categories: 2 for Bernoulli latents, else their number of classes K, one-hot.
       learn_prior: Whether the logits of the prior are learned; else it is uniform.
       baseline: Module x -> `[B, 1]`, for `score_function("learned")` (NVIL).
+      control: Module of x and relaxed latents side by side, `[B, D + L]` (or `[B, D + L K]`) ->
+        `[B, 1]`, for `relax`.
     """
 
     encoder: nn.Module
@@ -65,6 +67,7 @@ class DiscreteVAE(nn.Module):
     num_categories: int = 2
     learn_prior: bool = False
     baseline: nn.Module | None = None
+    control: nn.Module | None = None
 
     def setup(self) -> None:
         """Makes the layer of the latents' logits and the prior's."""
@@ -84,6 +87,8 @@ class DiscreteVAE(nn.Module):
             self.baseline(x)
         q = self.encode(x)
         z = as_draws(q, q.sample(seed=key))
+        if self.control is not None and self.is_initializing():
+            self.predict_control(x, z)
         return DiscreteVAEOutput(q, z, self.decode(z))
 
     def encode(self, x: AnyArray) -> Distribution:
@@ -104,6 +109,16 @@ class DiscreteVAE(nn.Module):
     def predict_reward(self, x: AnyArray) -> Array | None:
         """Returns the baseline's b(x) `[B]`, or None."""
         return None if self.baseline is None else jnp.squeeze(self.baseline(x), axis=-1)
+
+    def predict_control(self, x: AnyArray, z: AnyArray) -> Array:
+        """Returns the learned part r(x, z) `[B]` of the control variate, z relaxed or not."""
+        if self.control is None:
+            raise ValueError(
+                "DiscreteVAE: the estimator learns a control variate and the model has none. Give "
+                "it control=nn.Sequential([MLP((64,)), nn.Dense(1)])."
+            )
+        rows = [jnp.asarray(a).reshape(len(x), -1) for a in (x, z)]
+        return jnp.squeeze(self.control(jnp.concatenate(rows, axis=-1)), axis=-1)
 
     def _logits_shape(self) -> tuple[int, ...]:
         classes = () if self.num_categories == 2 else (self.num_categories,)
@@ -133,18 +148,18 @@ def negative_discrete_elbo(
     Args:
       model: The model.
       estimator: Of `objectives.estimators`; default `score_function("leave_one_out", 4)`.
-        `score_function("learned")` wants a model with `baseline`; one with moving averages wants
-        params from `with_estimator_state`. With `normalize=True` log p(x | z) is divided and the KL
-        is not, which is as if `beta` were larger.
+        `score_function("learned")` wants a model with `baseline`, `relax` one with `control`; one
+        with moving averages wants params from `with_estimator_state`. With `normalize=True`
+        log p(x | z) is divided and the KL is not, which is as if `beta` were larger.
       beta: Weight of the KL, or a schedule; 1 for the bound.
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; batch holds "x" `[B, ...]`, the targets too,
       and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
       hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco` and `reweighted_wake_sleep`
-      "nll" is the whole bound and there is no "kl". A learned baseline adds "baseline_loss", whose
-      gradient (not its value) is part of the loss. `loss_fn.evaluate` is the bound of exact draws,
-      whatever the estimator relaxes.
+      "nll" is the whole bound and there is no "kl". A learned baseline or control adds
+      "baseline_loss", whose gradient (not its value) is part of the loss. `loss_fn.evaluate` is the
+      bound of exact draws, whatever the estimator relaxes.
 
     Raises:
       ValueError: A negative beta; when called, an estimator that lacks its baseline or its state.
@@ -177,13 +192,15 @@ def negative_discrete_elbo(
             extra: dict[str, Any] = {"state": state}
             if estimator.learns_baseline:
                 extra["baseline"] = model.apply(variables, x, method="predict_reward")
+            if estimator.learns_control:
+                extra["baseline"] = lambda z: model.apply(variables, x, z, method="predict_control")
             estimate = estimator(q, integrand, key, batch=batch, **extra)
             nll = -weighted_mean(estimate.value, batch)
             loss, metrics = nll, {"nll": nll}
             if not estimator.log_mean_exp:
                 metrics["kl"] = weighted_mean(q.kl_divergence(p), batch)
                 loss = nll + weight * metrics["kl"]
-            if estimator.learns_baseline:
+            if estimator.learns_baseline or estimator.learns_control:
                 error = weighted_mean(estimate.baseline_loss, batch)
                 metrics["baseline_loss"] = error
                 loss = loss + (error - jax.lax.stop_gradient(error))

@@ -8,21 +8,31 @@ Twin: `torch_ref/vae/generate.py`. Source: Shoemake, "Animating rotation with qu
 """
 
 import functools
+import inspect
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Integer, Shaped
 
 from jaxprob.nn.application import as_variables, hashable
 from jaxprob.types import AnyArray, Array, Key, Numbers, Params
+from jaxprob.vae.inputs import observed_inputs
 from jaxprob.vae.model import in_dtype
+from jaxprob.vae.terms import decoder_inputs, lengths_of
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
 
-def sample(model: nn.Module, params: Params, key: Key, num: int, mean: bool = False) -> Array:
+def sample(
+    model: nn.Module,
+    params: Params,
+    key: Key,
+    num: int,
+    mean: bool = False,
+    num_steps: int | None = None,
+) -> Array:
     """Draws data from the model: z from the prior, then x from p(x | z).
 
     Args:
@@ -31,21 +41,44 @@ def sample(model: nn.Module, params: Params, key: Key, num: int, mean: bool = Fa
       key: Key of the draws.
       num: How many.
       mean: True returns the means of p(x | z), as pictures of samples commonly do.
+      num_steps: Steps T of each draw, for a model of sequences.
 
     Returns:
       Draws `[num, *event]`.
 
     Raises:
-      ValueError: Fewer than one.
+      ValueError: Fewer than one, or steps for a model that has none.
     """
     if not num >= 1:
         raise ValueError(f"sample: num must be at least 1; got {num}.")
-    return _sample(hashable(model), num, mean, params, key)
+    takes_steps = "num_steps" in inspect.signature(type(model).generate).parameters
+    if takes_steps != (num_steps is not None and num_steps >= 1):
+        raise ValueError(
+            f"sample: {type(model).__name__} makes sequences; say how long, num_steps >= 1; got "
+            f"{num_steps}."
+            if takes_steps
+            else f"sample: {type(model).__name__} does not make sequences; leave num_steps out."
+        )
+    options = (("num_steps", num_steps),) if takes_steps else ()
+    return _sample(hashable(model), num, mean, options, params, key)
 
 
-def reconstruct(model: nn.Module, params: Params, x: Shaped[AnyArray, "B *D"]) -> Any:
-    """Returns p(x | z) at the posterior mean of z, batch shape `[B]`."""
-    return _decode_codes(hashable(model), _itself, params, (jnp.asarray(x),), ())
+def reconstruct(
+    model: nn.Module,
+    params: Params,
+    x: Shaped[AnyArray, "B *D"],
+    lengths: Integer[AnyArray, " B"] | None = None,
+) -> Any:
+    """Returns p(x | z) at the posterior mean of z, batch shape `[B]`.
+
+    Of a model of sequences with `lengths` `[B]`, each step is given those before it in x; steps
+    behind the end mean nothing.
+    """
+    batch = {"x": jnp.asarray(x), "lengths": lengths}
+    batch = {**batch, "x": observed_inputs(batch)}
+    given = lengths_of(model, batch)
+    context = decoder_inputs(model, batch)
+    return _decode_codes(hashable(model), _itself, params, (batch["x"],), (), given, context)
 
 
 def interpolate(
@@ -115,23 +148,27 @@ def traverse(
     return _decode_codes(hashable(model), _replaced, params, (jnp.asarray(x),), arrays)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _sample(model: nn.Module, num: int, mean: bool, params: Params, key: Key) -> Array:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _sample(
+    model: nn.Module, num: int, mean: bool, options: tuple, params: Params, key: Key
+) -> Array:
     variables = as_variables(params)
     code_key, event_key = jax.random.split(key)
     prior = model.apply(variables, method="prior")
     floats = [a for a in jax.tree.leaves(params) if jnp.issubdtype(a.dtype, jnp.floating)]
     prior = in_dtype(prior, floats or [jnp.zeros(())])
-    p = model.apply(variables, prior.sample(seed=code_key, sample_shape=(num,)), method="decode")
-    return p.mean() if mean else p.sample(seed=event_key)
+    z = prior.sample(seed=code_key, sample_shape=(num,))
+    return model.apply(variables, z, event_key, mean, method="generate", **dict(options))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple) -> Any:
-    """p(x | path(codes of the rows, arguments))."""
+def _decode_codes(
+    model, path, params: Params, rows: tuple, arguments: tuple, given=None, context=None
+) -> Any:
+    """p(x | path(codes of the rows, arguments)), with more arguments of encoder and decoder."""
     variables = as_variables(params)
-    codes = [model.apply(variables, x, method="encode").mean() for x in rows]
-    return model.apply(variables, path(*codes, *arguments), method="decode")
+    codes = [model.apply(variables, x, method="encode", **(given or {})).mean() for x in rows]
+    return model.apply(variables, path(*codes, *arguments), method="decode", **(context or {}))
 
 
 def _itself(codes: Float[Array, "B L"]) -> Float[Array, "B L"]:

@@ -1,6 +1,9 @@
 """Bounds by importance weights, and log p(x) with its error.
 
     L_k = E log (1 / k) sum_i w_i,   w_i = p(x, z_i) / q(z_i | x),   ELBO = L_1 <= L_k <= log p(x)
+    Renyi    E 1 / (1 - a) log (1 / k) sum_i w_i^(1 - a):  L_k at a = 0, the ELBO as a -> 1, the
+             largest log w_i as a -> -inf
+    CIWAE    b ELBO + (1 - b) L_k
 
 The gradient towards the encoder: as the weights depend on it (reparameterized), or by way of z
 alone, each draw weighted by the square of its normalised weight (doubly reparameterized). The
@@ -9,27 +12,33 @@ grows; where q is still far from the posterior it may vary more than the first.
 
 Twin: `torch_ref/vae/importance.py`. Sources: Burda, Grosse & Salakhutdinov, "Importance weighted
 autoencoders" (2016), eqs. 8-14; Tucker et al., "Doubly reparameterized gradient estimators for
-Monte Carlo objectives" (2019), eq. 8.
+Monte Carlo objectives" (2019), eq. 8; Li & Turner, "Renyi divergence variational inference"
+(2016); Rainforth et al., "Tighter variational bounds are not necessarily better" (2018).
 """
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Shaped
+from jaxtyping import Integer, Shaped
 
 from jaxprob.nn.application import as_variables, hashable
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
-from jaxprob.vae.terms import decode_again, draw, log_likelihood, log_weights
+from jaxprob.vae.inputs import observed_inputs
+from jaxprob.vae.terms import decode_again, draw, lengths_of, log_likelihood, log_weights
 
-__all__ = ["LogMarginal", "log_marginal", "negative_iwae"]
+__all__ = ["LogMarginal", "log_marginal", "negative_ciwae", "negative_iwae", "negative_renyi"]
 
 GRADIENTS = ("reparameterized", "doubly_reparameterized")
+
+Bound = Callable[[Array], Array]
+"""Log-weights `[S, B]` -> bound of each row `[B]`."""
 
 
 class LogMarginal(NamedTuple):
@@ -69,33 +78,122 @@ def negative_iwae(
     Raises:
       ValueError: No samples, or an unknown gradient.
     """
-    if not num_samples >= 1:
-        raise ValueError(f"negative_iwae: num_samples must be at least 1; got {num_samples}.")
+    _require_draws("negative_iwae", num_samples)
     if gradient not in GRADIENTS:
         raise ValueError(
             f"negative_iwae: gradient must be one of {', '.join(GRADIENTS)}; got {gradient!r}."
         )
+    doubly = gradient == "doubly_reparameterized"
+    return _negative_bound(model, num_samples, _log_mean_exp, binarize, doubly)
+
+
+def negative_renyi(
+    model: nn.Module, alpha: float, num_samples: int, binarize: bool = False
+) -> LossFn:
+    """Returns the loss -L_alpha, the variational Renyi bound, in nats a row.
+
+    It falls as alpha rises. With alpha >= 0 it bounds log p(x) from below; under 0 it comes to lie
+    above as the draws get more. A large alpha asks q to stay where the posterior is, a small one to
+    cover all of it.
+
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      alpha: Order of the divergence, any real number or +-inf: 0 is `negative_iwae`, 1 is
+        `negative_elbo` with the KL estimated from the draws, -inf trains the best draw alone.
+      num_samples: Draws k for each row. The bound is that of all k together: as k grows it comes to
+        log p(x) less the divergence of order alpha.
+      binarize: Whether "x" holds grey levels in [0, 1] from which pixels are drawn in each step.
+
+    Returns:
+      A loss like that of `negative_iwae`, with its metrics.
+
+    Raises:
+      ValueError: No samples, or an alpha that is not a number.
+    """
+    _require_draws("negative_renyi", num_samples)
+    if math.isnan(alpha):
+        raise ValueError("negative_renyi: alpha must be a number; got nan. Write 1.0 for the ELBO.")
+    return _negative_bound(model, num_samples, functools.partial(_renyi, alpha), binarize)
+
+
+def negative_ciwae(
+    model: nn.Module, num_samples: int, beta: float = 0.5, binarize: bool = False
+) -> LossFn:
+    """Returns the loss -(beta ELBO + (1 - beta) L_k), in nats a row.
+
+    The tighter the bound, the less of its gradient towards q is signal; the ELBO's share keeps q
+    learning.
+
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      num_samples: Draws k for each row, which both bounds share.
+      beta: Share of the ELBO, in [0, 1].
+      binarize: Whether "x" holds grey levels in [0, 1] from which pixels are drawn in each step.
+
+    Returns:
+      A loss like that of `negative_iwae`, with its metrics.
+
+    Raises:
+      ValueError: No samples, or a share outside [0, 1].
+    """
+    _require_draws("negative_ciwae", num_samples)
+    if not 0.0 <= beta <= 1.0:
+        raise ValueError(
+            f"negative_ciwae: beta must lie in [0, 1]; got {beta}. Write 1.0 for the ELBO, 0.0 for "
+            "negative_iwae."
+        )
+
+    def bound(weights: Array) -> Array:
+        return beta * jnp.mean(weights, axis=0) + (1.0 - beta) * _log_mean_exp(weights)
+
+    return _negative_bound(model, num_samples, bound, binarize)
+
+
+def _require_draws(owner: str, num_samples: int) -> None:
+    if not num_samples >= 1:
+        raise ValueError(f"{owner}: num_samples must be at least 1; got {num_samples}.")
+
+
+def _log_mean_exp(weights: Array) -> Array:
+    return logsumexp(weights, axis=0) - math.log(weights.shape[0])
+
+
+def _renyi(alpha: float, weights: Array) -> Array:
+    if math.isinf(alpha):
+        return jnp.min(weights, axis=0) if alpha > 0 else jnp.max(weights, axis=0)
+    centre = jnp.mean(weights, axis=0)
+    if alpha == 1.0:
+        return centre
+    # about the mean, so that what is divided by a small number is no large one
+    power = 1.0 - alpha
+    return centre + _log_mean_exp(power * (weights - centre[None])) / power
+
+
+def _negative_bound(
+    model: nn.Module, num_samples: int, bound: Bound, binarize: bool, doubly: bool = False
+) -> LossFn:
+    """The loss of a function of the log-weights; `doubly` gives that of L_k its other gradient."""
 
     def in_mode(train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
             drawn = draw(model, params, batch, key, num_samples, train, binarize)
             output = drawn.output
             weights = log_weights(model, params, output, drawn.batch)
-            bound = weighted_mean(logsumexp(weights, axis=0) - math.log(num_samples), batch)
+            value = weighted_mean(bound(weights), batch)
             elbo = weighted_mean(weights, batch)
             nll = -weighted_mean(log_likelihood(output.p, drawn.batch), batch)
             metrics: Metrics = {"nll": nll, "kl": -elbo - nll}
             if drawn.collections:
                 metrics["collections"] = drawn.collections
-            if gradient == "doubly_reparameterized":
+            if doubly:
                 shares = jax.lax.stop_gradient(jax.nn.softmax(weights, axis=0))
                 z = _scale_gradient(output.z, shares[..., None])
                 # The values are those above, and XLA computes them once; the slopes are others.
-                p = decode_again(model, params, z, key, train)
+                p = decode_again(model, params, z, drawn.batch, key, train)
                 again = log_weights(model, params, output._replace(z=z, p=p), drawn.batch, True)
                 surrogate = weighted_mean(jnp.sum(shares * again, axis=0), batch)
-                bound = jax.lax.stop_gradient(bound - surrogate) + surrogate
-            return -bound, metrics
+                value = jax.lax.stop_gradient(value - surrogate) + surrogate
+            return -value, metrics
 
         return loss_fn
 
@@ -111,6 +209,7 @@ def log_marginal(
     key: Key,
     num_samples: int = 1000,
     chunk_size: int = 50,
+    lengths: Integer[AnyArray, " B"] | None = None,
 ) -> LogMarginal:
     """Estimates log p(x) by importance sampling from q(z | x): L_k with k = `num_samples`.
 
@@ -122,6 +221,7 @@ def log_marginal(
         `chunk_size`.
       num_samples: Draws for each row, at least 2.
       chunk_size: Draws that are in memory at a time.
+      lengths: Valid steps `[B]`, for a model of sequences.
 
     Returns:
       The estimate of each row and its standard error. Where q is much narrower than the posterior
@@ -138,21 +238,30 @@ def log_marginal(
         raise ValueError(f"log_marginal: chunk_size must be at least 1; got {chunk_size}.")
     chunks = -(-num_samples // chunk_size)
     size = -(-num_samples // chunks)
-    return _log_marginal(hashable(model), num_samples, size, chunks, params, jnp.asarray(x), key)
+    batch = {"x": jnp.asarray(x), "lengths": lengths}
+    batch = {**batch, "x": observed_inputs(batch)}
+    return _log_marginal(hashable(model), num_samples, size, chunks, params, batch, key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _log_marginal(
-    model: nn.Module, num_samples: int, size: int, chunks: int, params: Params, x: Array, key: Key
+    model: nn.Module,
+    num_samples: int,
+    size: int,
+    chunks: int,
+    params: Params,
+    batch: Batch,
+    key: Key,
 ) -> LogMarginal:
+    x = batch["x"]
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     shape = (x.shape[0], model.latent_dim)
 
     def weights(numbers):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         eps = jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
-        output = model.apply(as_variables(params), x, eps)
-        log_w = log_weights(model, params, output, {"x": x})
+        output = model.apply(as_variables(params), x, eps, **lengths_of(model, batch))
+        log_w = log_weights(model, params, output, batch)
         return jnp.where((numbers < num_samples)[:, None], log_w, -jnp.inf)
 
     def chunk(carry, first):

@@ -2,25 +2,47 @@
 
     x_observed = where(mask, x, 0),   log p(x | z) = sum over observed i of log p(x_i | z)
 
+Sequences have "lengths" too. What stands behind the end of one becomes a copy of its first step: an
+event of p(x | z) like any other, whose value and gradient are finite and are then left out.
+
 Twin: `torch_ref/vae/inputs.py`.
 """
 
 import distrax
 import jax.numpy as jnp
 
+from jaxprob.nn.recurrent import valid_steps
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
-from jaxprob.types import Array, Batch
+from jaxprob.types import AnyArray, Array, Batch
 
-__all__ = ["log_likelihood_of_inputs", "observed_inputs"]
+__all__ = ["log_likelihood_of_inputs", "observed_inputs", "without_padding"]
+
+
+def without_padding(x: AnyArray, lengths: AnyArray | None, owner: str = "lengths") -> Array:
+    """Returns sequences `[B, T, ...]` with their first step in the place of all padding.
+
+    Raises:
+      ValueError: Lengths of another shape, or outside of [1, T].
+    """
+    x = jnp.asarray(x)
+    if lengths is None:
+        return x
+    if x.ndim < 2:
+        raise ValueError(f"{owner}: x must be [B, T, ...] to have lengths; got shape {x.shape}.")
+    valid = valid_steps(owner, lengths, *x.shape[:2], least=1)
+    return jnp.where(valid.reshape(*valid.shape, *[1] * (x.ndim - 2)), x, x[:, :1])
 
 
 def observed_inputs(batch: Batch) -> Array:
     """Returns `batch["x"]` with 0 where `batch["mask"]` (of the same shape) is False.
 
+    Padding of sequences with "lengths" is replaced, see `without_padding`.
+
     Raises:
-      ValueError: A mask of another shape.
+      ValueError: A mask of another shape, or wrong lengths.
     """
-    x, mask = jnp.asarray(batch["x"]), batch.get("mask")
+    x = without_padding(batch["x"], batch.get("lengths"), 'batch["lengths"]')
+    mask = batch.get("mask")
     if mask is None:
         return x
     mask = jnp.asarray(mask, bool)
@@ -29,7 +51,7 @@ def observed_inputs(batch: Batch) -> Array:
             f'batch["mask"] has shape {mask.shape}; expected that of batch["x"], {x.shape}: True '
             "where an input was observed."
         )
-    return jnp.where(mask, x, jnp.zeros_like(x))
+    return jnp.where(without_padding(mask, batch.get("lengths")), x, jnp.zeros_like(x))
 
 
 def log_likelihood_of_inputs(p: distrax.Distribution, batch: Batch) -> Array:

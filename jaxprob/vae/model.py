@@ -21,7 +21,7 @@ from jaxprob.distributions import Distribution, Independent, MultivariateNormal,
 from jaxprob.distributions.validation import align
 from jaxprob.heads import NormalHead
 from jaxprob.nn.application import mode_options
-from jaxprob.types import AnyArray, Array
+from jaxprob.types import AnyArray, Array, Key
 
 __all__ = ["VAE", "LatentVariableModel", "VAEOutput", "in_dtype", "reparameterize"]
 
@@ -64,6 +64,11 @@ class LatentVariableModel(nn.Module):
     def decode(self, z: Float[AnyArray, "*B L"], train: bool = False) -> Any:
         """Returns p(x | z), batch shape `[*B]`."""
         return _in_mode(self.decoder, z, train)
+
+    def generate(self, z: Float[AnyArray, "B L"], key: Key, mean: bool = False) -> Array:
+        """Returns a draw of p(x | z), or its mean, `[B, *event]`."""
+        p = self.decode(z)
+        return p.mean() if mean else p.sample(seed=key)
 
     def prior(self) -> Any:
         """Returns p(z), event shape `(L,)`: independent standard normals."""

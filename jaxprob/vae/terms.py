@@ -8,6 +8,7 @@ change nothing.
 Twin: `torch_ref/vae/terms.py`.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
 import distrax
@@ -17,16 +18,19 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxprob.nn.application import as_variables, call
+from jaxprob.nn.recurrent import valid_steps
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
-from jaxprob.vae.inputs import observed_inputs
+from jaxprob.vae.inputs import observed_inputs, without_padding
 from jaxprob.vae.model import VAEOutput
 
 __all__ = [
     "Drawn",
     "binarize",
     "decode_again",
+    "decoder_inputs",
     "draw",
+    "lengths_of",
     "log_likelihood",
     "log_weights",
     "noise",
@@ -84,12 +88,16 @@ def draw(
     Args:
       model: A `LatentVariableModel`.
       params: Its params.
-      batch: "x" `[B, *event]`, and where it applies "mask" `[B, *event]`: False where a value is
-        missing; it may hold anything, the encoder sees 0.
+      batch: "x" `[B, *event]`, and where they apply "mask" `[B, *event]`: False where a value is
+        missing; it may hold anything, the encoder sees 0; and for models of sequences "lengths"
+        `[B]`: valid steps of each, 1 to T.
       key: Key of noise, of binarisation and of randomness inside the model.
       num_samples: Draws S for each row.
       train: Whether this is a step of training.
       binarized: Whether "x" holds grey levels to be drawn, see `binarize`.
+
+    Raises:
+      ValueError: Lengths for a model that takes none.
     """
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
     x = observed_inputs(batch)
@@ -97,24 +105,57 @@ def draw(
         x = binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    output, collections = call(model, as_variables(params), (x, eps), inner_key, train)
-    return Drawn({**batch, "x": x}, output, collections)
+    inputs = (x, eps, *lengths_of(model, batch).values())
+    output, collections = call(model, as_variables(params), inputs, inner_key, train)
+    seen = {**batch, "x": x}
+    if batch.get("mask") is not None:
+        seen["mask"] = without_padding(batch["mask"], batch.get("lengths"))
+    return Drawn(seen, output, collections)
 
 
-def decode_again(model: nn.Module, params: Params, z: Array, key: Key, train: bool) -> Any:
+def lengths_of(model: nn.Module, batch: Batch) -> dict[str, Any]:
+    """Returns {"lengths": ...} where the batch has some, and nothing otherwise.
+
+    Raises:
+      ValueError: Lengths for a model that takes none.
+    """
+    if batch.get("lengths") is None:
+        return {}
+    if "lengths" not in inspect.signature(type(model).__call__).parameters:
+        raise ValueError(
+            f'batch["lengths"] is there, but {type(model).__name__} takes no lengths: it would '
+            "read the padding. Use vae.RecurrentVAE, or leave the lengths out."
+        )
+    return {"lengths": batch["lengths"]}
+
+
+def decoder_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
+    """Returns what `decode` takes beside z: a decoder that sees what came before takes x."""
+    if "x" not in inspect.signature(type(model).decode).parameters:
+        return {}
+    return {"x": batch["x"], **lengths_of(model, batch)}
+
+
+def decode_again(
+    model: nn.Module, params: Params, z: Array, batch: Batch, key: Key, train: bool
+) -> Any:
     """Returns p(x | z) as `draw` with the same key decoded it, dropout and all."""
     variables, inner_key = as_variables(params), jax.random.split(key, 3)[2]
-    options: dict[str, Any] = {"method": "decode"}
+    options = {"method": "decode", "train": train, **decoder_inputs(model, batch)}
     if train:
         options |= {"rngs": {"dropout": inner_key}}
+        if "key" in inspect.signature(type(model).decode).parameters:
+            options["key"] = inner_key
     state = [name for name in variables if name != "params"] if train else []
     if not state:
-        return model.apply(variables, z, train, **options)
-    return model.apply(variables, z, train, mutable=state, **options)[0]
+        return model.apply(variables, z, **options)
+    return model.apply(variables, z, mutable=state, **options)[0]
 
 
 def log_likelihood(p: Any, batch: Batch) -> Array:
     """Returns log p(x | z) `[S, B]` of what was observed of `batch["x"]`, in nats.
+
+    With "lengths" p is `Independent` over its steps, and the valid ones count.
 
     Raises:
       ValueError: A decoder that returns no distribution, or one over another shape than that of x.
@@ -131,7 +172,12 @@ def log_likelihood(p: Any, batch: Batch) -> Array:
             f'batch["x"] has shape {x.shape}, but p(x | z) of the decoder is over {expected}. Give '
             "its head as many features as x has, or reshape x."
         )
-    return log_likelihood_of_batch(p, {"y": x, "mask": batch.get("mask")}, num_leading=1)
+    targets = {"y": x, "mask": batch.get("mask")}
+    if batch.get("lengths") is None:
+        return log_likelihood_of_batch(p, targets, num_leading=1)
+    valid = valid_steps('batch["lengths"]', batch["lengths"], *x.shape[:2])
+    steps = log_likelihood_of_batch(p.distribution, targets, num_leading=1)
+    return jnp.sum(jnp.where(valid[None], steps, 0.0), axis=-1)
 
 
 def log_weights(

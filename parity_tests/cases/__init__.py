@@ -17,6 +17,7 @@ from parity_tests.cases import (
     supervised,
     vae,
     vae_discrete,
+    vae_recurrent,
 )
 
 MODELS = [
@@ -26,6 +27,7 @@ MODELS = [
     *supervised.MODELS,
     *vae.MODELS,
     *vae_discrete.MODELS,
+    *vae_recurrent.MODELS,
 ]
 FUNCTIONS = [
     *distributions.FUNCTIONS,
@@ -37,5 +39,6 @@ FUNCTIONS = [
     *nn.FUNCTIONS,
     *objectives.FUNCTIONS,
     *point_estimates.FUNCTIONS,
+    *vae.FUNCTIONS,
     *vae_discrete.FUNCTIONS,
 ]

@@ -127,7 +127,7 @@ FUNCTIONS = [
         "Quantized Logistic with ends",
         lambda d, a: d.Quantized(d.Logistic(a["z"], a["size"]), -2, 14),
         {**COUNTS, "x": np.array([0, 2, -2, 14, 5])},
-        (*DENSITY, *TAILS, "quantile"),
+        (*DENSITY, *TAILS, "quantile", "mean", "variance"),
     ),
     *_rows(
         "Categorical",

@@ -30,6 +30,8 @@ SETTINGS = {
     "soft": ("straight_through", {"backward": "soft", "num_samples": 2}),
     "identity": ("straight_through", {"backward": "identity"}),
     "rebar": ("rebar", {"temperature": 0.7, "strength": 0.8, "num_samples": 2}),
+    "relax": ("relax", {"temperature": 0.7, "strength": 0.8, "num_samples": 2}),
+    "black box": ("relax", {"strength": 0.0}),
     "enumerated": ("enumerated", {}),
 }
 
@@ -50,6 +52,8 @@ def _estimates(a, q, key, package, names, sin, number) -> dict:
         extra = {}
         if estimator.learns_baseline:
             extra["baseline"] = a["baseline"]
+        if estimator.learns_control:
+            extra["baseline"] = lambda z: sin(z.reshape(B, -1) @ a["control"]) * a["baseline"]
         if name in ("moving", "nvil"):
             extra["state"] = {part: number(np.array(value)) for part, value in STATE.items()}
         value, error, state = estimator(
@@ -71,6 +75,7 @@ def estimators_row(
         "w": _rng.normal(size=int(np.prod(shape))),
         "shift": _rng.normal(size=B),
         "baseline": _rng.normal(size=B),
+        "control": _rng.normal(size=int(np.prod(shape))),
     }
 
     def jax_fn(a, key):

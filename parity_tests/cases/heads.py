@@ -38,6 +38,12 @@ HEADS = [
     ("BernoulliHead", {"features": 2}, _rng.integers(0, 2, (B, 2)), {}),
     ("CategoricalHead", {"num_classes": 4}, _rng.integers(0, 4, B), {}),
     ("MixtureHead", UNITS | {"components": 3}, REAL, {}),
+    (
+        "DiscretizedLogisticMixtureHead",
+        {"features": 2, "num_components": 3, "levels": 8},
+        np.array([[0, 7], [7, 1], [3, 0], [6, 5], [2, 2], [1, 4]]),
+        {},
+    ),
     ("MultivariateNormalHead", UNITS, REAL, {}),
     ("QuantileHead", UNITS | {"levels": (0.1, 0.3, 0.9)}, REAL, {}),
 ]

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from flax.traverse_util import flatten_dict, unflatten_dict
+from torch.func import functional_call
 
 import torch_ref.random as torch_random
 from jaxprob import heads, objectives, vae
 from jaxprob.nn import MLP
 from jaxprob.vae.diagnostics import facts
 from parity_tests.cases.bayes import OPTIMIZERS
-from parity_tests.engine import ModelCase
+from parity_tests.engine import FunctionCase, ModelCase
 from torch_ref import heads as torch_heads
 from torch_ref import objectives as torch_objectives
 from torch_ref import vae as torch_vae
@@ -172,3 +174,66 @@ MODELS = [
     vae_row("IWAE correlated posterior", CORRELATED, correlated, iwae(num_samples=3), PARTIAL,
             slow=True),
 ]  # fmt: skip
+
+
+BOUNDS = {
+    "alpha 0.5": ("negative_renyi", {"alpha": 0.5}),
+    "alpha 1": ("negative_renyi", {"alpha": 1.0}),
+    "alpha 2.5": ("negative_renyi", {"alpha": 2.5}),
+    "alpha -inf": ("negative_renyi", {"alpha": -float("inf")}),
+    "ciwae": ("negative_ciwae", {"beta": 0.3}),
+}
+
+
+class Losses(torch.nn.Module):
+    """All of `BOUNDS` on one module, as a function of its parameters."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch, key):
+        """Returns each loss and the KL beside it."""
+        found = {}
+        for name, (loss, options) in BOUNDS.items():
+            value, metrics = getattr(torch_vae, loss)(self.module, num_samples=4, **options)(
+                batch, key
+            )
+            found |= {name: value, f"{name} kl": metrics["kl"]}
+        return found
+
+
+def bounds_row(name):
+    """Other functions of the same weights: one program, every parameter an input."""
+    mask = PARTIAL["mask"][:7]
+    data = {"x": REAL[:7], "weight": PARTIAL["weight"][:7]}
+    eps = np.zeros((7, NORMAL.latent_dim))
+    shapes = jax.eval_shape(lambda: NORMAL.init(jax.random.key(0), data["x"], eps)["params"])
+    paths = flatten_dict(shapes, sep="/")
+    weights = {path: _rng.normal(0.0, 0.5, leaf.shape) for path, leaf in paths.items()}
+
+    def jax_fn(a, key):
+        params = unflatten_dict({path: a[path] for path in weights}, sep="/")
+        batch = {part: a[part] for part in data} | {"mask": mask}
+        found = {}
+        for bound, (loss, options) in BOUNDS.items():
+            value, metrics = getattr(vae, loss)(NORMAL, num_samples=4, **options)(
+                params, batch, key
+            )
+            found |= {bound: value, f"{bound} kl": metrics["kl"]}
+        return found
+
+    def torch_fn(a, key):
+        named = {
+            "module." + path.replace("/", ".").replace("kernel", "weight"): (
+                a[path].T if path.endswith("kernel") else a[path]
+            )
+            for path in weights
+        }
+        batch = {part: a[part] for part in data} | {"mask": torch.tensor(mask)}
+        return functional_call(Losses(normal()), named, (batch, key))
+
+    return FunctionCase(name, jax_fn, torch_fn, weights | data)
+
+
+FUNCTIONS = [bounds_row("Renyi bounds and CIWAE")]

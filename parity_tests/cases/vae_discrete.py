@@ -25,6 +25,7 @@ MISSING = {
     "mask": _rng.random((ROWS, D)) < 0.8,
     "weight": _rng.uniform(0.0, 2.0, ROWS),
 }
+WHOLE = {name: array[:64] for name, array in MISSING.items()}  # compiles one program fewer
 OPTIMIZERS = {
     "rmsprop": (optim.rmsprop(0.005), lambda p: torch.optim.RMSprop(p, 0.005)),
     "adam": (optim.adam(0.01), lambda p: torch.optim.Adam(p, 0.01)),
@@ -43,7 +44,7 @@ def discrete_row(
     """One `DiscreteVAE` with an estimator."""
     latent_dim = 4 if num_categories == 2 else 2
     size = latent_dim * (1 if num_categories == 2 else num_categories)
-    learned = settings.get("baseline") == "learned"
+    learned, controlled = settings.get("baseline") == "learned", estimator == "relax"
     ours = getattr(estimators, estimator)(**settings)
     twin_estimator = getattr(torch_estimators, estimator)(**settings)
     model = vae.DiscreteVAE(
@@ -53,6 +54,7 @@ def discrete_row(
         num_categories,
         learn_prior=num_categories > 2,
         baseline=nn.Sequential([MLP((3,), nn.tanh), nn.Dense(1)]) if learned else None,
+        control=nn.Sequential([MLP((3,), nn.tanh), nn.Dense(1)]) if controlled else None,
     )
 
     def init(key):
@@ -63,12 +65,15 @@ def discrete_row(
         decoder = torch.nn.Sequential(
             TorchMLP(size, (5,), torch.tanh), torch_heads.BernoulliHead(5, D)
         )
-        baseline = None
+        baseline = control = None
         if learned:
             baseline = torch.nn.Sequential(TorchMLP(D, (3,), torch.tanh), torch.nn.Linear(3, 1))
+        if controlled:
+            mlp = TorchMLP(D + size, (3,), torch.tanh)
+            control = torch.nn.Sequential(mlp, torch.nn.Linear(3, 1))
         module = twins.DiscreteVAE(
             TorchMLP(D, (5, 5), torch.tanh), decoder, 5, latent_dim, num_categories,
-            num_categories > 2, baseline,
+            num_categories > 2, baseline, control,
         )  # fmt: skip
         return twins.with_estimator_state(module, twin_estimator)
 
@@ -315,6 +320,7 @@ NVIL = {"baseline": "learned", "num_samples": 2, "normalize": True}
 
 MODELS = [
     discrete_row("discrete VAE, NVIL", "score_function", NVIL),
+    discrete_row("discrete VAE, RELAX", "relax", {}, data=WHOLE, slow=True),
     discrete_row("discrete VAE, VIMCO", "vimco", {"num_samples": 3}, beta=0.7, slow=True),
     discrete_row(
         "discrete VAE, one-hot, Gumbel", "gumbel_softmax", {"temperature": 0.8, "num_samples": 2},

@@ -25,6 +25,7 @@ HEADS = {
     "BernoulliHead": ({"features": 3}, (B, 3)),
     "CategoricalHead": ({"num_classes": 3}, (B,)),
     "MixtureHead": ({"components": 3, "features": 2, "target_std": (1.0, 2.0)}, (B, 2)),
+    "DiscretizedLogisticMixtureHead": ({"features": 2, "num_components": 3, "levels": 7}, (B, 2)),
     "MultivariateNormalHead": ({"features": 3, "target_std": (1.0, 2.0, 3.0)}, (B, 3)),
     "QuantileHead": ({"levels": (0.1, 0.5, 0.9), "features": 2}, (B, 2)),
 }
@@ -193,6 +194,10 @@ def test_for_target_knows_every_kind():
         (lambda: heads.for_target("counts"), "no kind of target 'counts'; choose one of binary"),
         (lambda: heads.for_target("class"), "CategoricalHead takes num_classes"),
         (lambda: heads.for_target("real", components=3), "NormalHead takes features"),
+        (
+            lambda: build("DiscretizedLogisticMixtureHead", levels=1),
+            "levels must be at least 2 and num_components at least 1; got 1 and 3",
+        ),
         (lambda: build("QuantileHead", levels=(0.5, 0.1)), "rising probabilities"),
         (lambda: build("QuantileHead", levels=(0.5,)), "at least two"),
         (lambda: build("QuantileHead", levels=(0.0, 0.5)), "in \\(0, 1\\)"),

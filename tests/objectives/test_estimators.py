@@ -22,6 +22,7 @@ from jaxprob.objectives.estimators import (
     exact_objective,
     gumbel_softmax,
     rebar,
+    relax,
     reparameterized,
     reweighted_wake_sleep,
     score_function,
@@ -79,6 +80,11 @@ def flat(tree):
     return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(tree)])
 
 
+def flat_rows(z):
+    return z.reshape(B, -1)[:, :3]
+
+
+SLOPES = jnp.array([0.4, -1.1, 0.7])
 STATE = {"mean": jnp.asarray(1.0), "variance": jnp.asarray(0.1), "weight": jnp.asarray(0.5)}
 PREDICTED = jnp.array([1.5, 2.5])
 UNBIASED = {
@@ -87,6 +93,8 @@ UNBIASED = {
     "leave one out": (score_function("leave_one_out", 3), {}),
     "learned": (score_function("learned", 3), {"baseline": PREDICTED}),
     "rebar": (rebar(0.5, num_samples=3), {}),
+    "relax": (relax(0.5, num_samples=3), {"baseline": lambda z: jnp.sin(flat_rows(z) @ SLOPES)}),
+    "black box": (relax(0.5, 0.0, 3), {"baseline": lambda z: flat_rows(z) @ SLOPES}),
     "enumerated": (enumerated(), {}),
 }
 TEMPERATURES = (2.0, 1.0, 0.5, 0.1)
@@ -144,6 +152,7 @@ def test_baselines_take_variance_away(measured):
     for better in ("moving average", "leave one out", "learned"):
         assert total[better] < 0.6 * total["score"], better
     assert total["rebar"] < total["score"]
+    assert total["relax"] < total["score"]
 
 
 def test_the_bias_of_relaxed_draws_shrinks_with_the_temperature(measured):
@@ -376,6 +385,8 @@ def called(estimator, q=Q, **arguments):
         (lambda: gumbel_softmax(0.0), "temperature must be positive; got 0.0"),
         (lambda: straight_through("hard"), "backward must be"),
         (lambda: called(score_function("learned")), "learns a baseline and none was given"),
+        (lambda: relax(-1.0), "temperature must be positive; got -1.0"),
+        (lambda: called(relax()), "its baseline must be a function of relaxed draws"),
         (
             lambda: called(score_function(), baseline=jnp.zeros(B)),
             "a baseline was given, but it uses none",

@@ -15,6 +15,7 @@ from jaxprob.nn import MLP
 from jaxprob.objectives.estimators import (
     enumerated,
     gumbel_softmax,
+    relax,
     score_function,
     straight_through,
     vimco,
@@ -206,6 +207,12 @@ def test_categorical_latents_and_what_a_pass_returns():
     ("call", "message"),
     [
         (lambda: vae.negative_discrete_elbo(BINARY, beta=-1.0), "beta must not be negative"),
+        (
+            lambda: jax.eval_shape(
+                vae.negative_discrete_elbo(BINARY, relax()), PARAMS, {"x": X}, KEY
+            ),
+            "learns a control variate and the model has none",
+        ),
         (
             lambda: vae.negative_discrete_elbo(BINARY, score_function("learned"))(
                 PARAMS, {"x": X}, KEY

@@ -69,6 +69,59 @@ def test_one_draw_is_the_elbo():
     np.testing.assert_allclose(metrics["kl"], others["kl"], rtol=1e-12)
 
 
+def test_other_bounds_are_these_at_their_ends():
+    """Of one key: IWAE and the ELBO to the last digits, and in between in order."""
+    orders = (np.inf, 3.0, 1.0 + 1e-7, 1.0, 1.0 - 1e-7, 0.5, 0.0, -2.0, -np.inf)
+
+    @jax.jit
+    def run():
+        def value(loss):
+            return loss(PARAMS, {"x": X}, KEY)[0]
+
+        return {
+            "iwae": value(vae.negative_iwae(DENSE, 6)),
+            "elbo": value(vae.negative_elbo(DENSE, num_samples=6, analytic_kl=False)),
+            "renyi": jnp.stack([value(vae.negative_renyi(DENSE, a, 6)) for a in orders]),
+            "ciwae": jnp.stack([value(vae.negative_ciwae(DENSE, 6, b)) for b in (0.0, 0.25, 1.0)]),
+            "one": value(vae.negative_renyi(DENSE, 0.3, 1)),
+            "elbo of one": value(vae.negative_elbo(DENSE, analytic_kl=False)),
+        }
+
+    found = run()
+    iwae, elbo, renyi = found["iwae"], found["elbo"], found["renyi"]
+    np.testing.assert_allclose(renyi[6], iwae, rtol=1e-12)
+    np.testing.assert_allclose(renyi[3], elbo, rtol=1e-12)
+    np.testing.assert_allclose(renyi[np.array([2, 4])], elbo, rtol=1e-6)
+    assert np.all(np.diff(renyi) < 0.0), "the loss falls with alpha"
+    ends = [iwae, 0.25 * elbo + 0.75 * iwae, elbo]
+    np.testing.assert_allclose(found["ciwae"], ends, rtol=1e-12)
+    np.testing.assert_allclose(found["one"], found["elbo of one"], rtol=1e-12)
+
+
+def test_renyi_bounds_are_their_closed_form():
+    """For a normal q that is too wide by a factor w all moments of the weights are known.
+
+    E_q (p(x, z) / q)^s = p(x)^s [w^(s - 1) / sqrt((1 - s) / w^2 + s)]^L: precisions add up.
+    """
+    w, draws, orders = 1.6, 20_000, (0.5, -0.4, 1.2)
+
+    def moment(s):
+        return (w ** (s - 1.0) / np.sqrt((1.0 - s) / w**2 + s)) ** 2
+
+    @jax.jit
+    def bounds():
+        return [-vae.negative_renyi(WIDE, a, draws)({}, {"x": X}, KEY)[0] for a in orders]
+
+    for alpha, bound in zip(orders, bounds(), strict=True):
+        power = 1.0 - alpha
+        gap = np.log(moment(power)) / power
+        # the spread of the mean of one row, by the delta method; five rows have one each
+        spread = np.sqrt((moment(2 * power) / moment(power) ** 2 - 1.0) / draws) / abs(power)
+        error = 4.0 * spread / np.sqrt(len(X))
+        assert abs(gap) > 4.0 * error
+        assert abs(bound - LOG_MARGINAL.mean() - gap) < error, alpha
+
+
 class Straight(nn.Module):
     """A decoder whose directions are orthogonal, so that the exact posterior has no correlations.
 
@@ -196,6 +249,9 @@ def test_error_covers_the_truth(repeats, samples, slack):
     [
         (lambda: vae.negative_iwae(DENSE, 0), "num_samples must be at least 1"),
         (lambda: vae.negative_iwae(DENSE, 2, "score"), "gradient must be one of reparam"),
+        (lambda: vae.negative_renyi(DENSE, 0.5, 0), "num_samples must be at least 1; got 0"),
+        (lambda: vae.negative_renyi(DENSE, np.nan, 2), "alpha must be a number; got nan"),
+        (lambda: vae.negative_ciwae(DENSE, 2, 1.5), "beta must lie in .0, 1.; got 1.5"),
         (lambda: vae.log_marginal(DENSE, PARAMS, X, KEY, 1), "num_samples must be at least 2"),
         (lambda: vae.log_marginal(DENSE, PARAMS, X, KEY, 9, 0), "chunk_size must be at least 1"),
     ],

@@ -20,7 +20,7 @@ class Quantized(Univariate):
     Args:
       distribution: A continuous distribution over numbers.
       low: Smallest integer; None for no end.
-      high: Largest integer; None for no end.
+      high: Largest integer; None for no end. With both there are a mean and a variance.
     """
 
     arg_constraints = {}  # pyright: ignore[reportAssignmentType]
@@ -51,6 +51,25 @@ class Quantized(Univariate):
         upper_before = torch.where(low, 1.0, self.distribution.survival_function(before))
         left = lower < upper_before
         return torch.where(left, lower - lower_before, upper_before - upper).log()
+
+    def _levels(self) -> tuple[Tensor, Tensor]:
+        """All integers and their probabilities, in front of the batch."""
+        low, high = int(self.low.min()), int(self.high.max())
+        k = torch.arange(low, high + 1, dtype=self.low.dtype)
+        k = k.reshape(-1, *[1] * self.low.ndim)
+        return k, self._log_density(k).exp()
+
+    @property
+    def mean(self) -> Tensor:
+        """sum_k k p(k)."""
+        k, p = self._levels()
+        return (k * p).sum(0)
+
+    @property
+    def variance(self) -> Tensor:
+        """sum_k (k - mean)^2 p(k)."""
+        k, p = self._levels()
+        return ((k - self.mean).square() * p).sum(0)
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.distribution.cdf(x), self.distribution.survival_function(x)

@@ -3,6 +3,7 @@
 from torch_ref.heads.bounded import BetaHead
 from torch_ref.heads.classes import BernoulliHead, CategoricalHead
 from torch_ref.heads.counts import NegativeBinomialHead, PoissonHead
+from torch_ref.heads.discretized import DiscretizedLogisticMixtureHead
 from torch_ref.heads.heavy_tailed import LaplaceHead, StudentTHead
 from torch_ref.heads.mixture import MixtureHead
 from torch_ref.heads.multivariate_normal import MultivariateNormalHead
@@ -15,6 +16,7 @@ __all__ = [
     "BernoulliHead",
     "BetaHead",
     "CategoricalHead",
+    "DiscretizedLogisticMixtureHead",
     "GammaHead",
     "LaplaceHead",
     "LogNormalHead",

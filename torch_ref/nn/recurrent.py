@@ -5,10 +5,11 @@ Twin of `jaxprob/nn/recurrent.py`.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "valid_steps"]
 
 
 class _Recurrent:
@@ -64,3 +65,8 @@ class GRU(_Recurrent, nn.GRU):
 
 class LSTM(_Recurrent, nn.LSTM):
     """`torch.nn.LSTM`; states are pairs (h, c)."""
+
+
+def valid_steps(lengths: Tensor, time: int) -> Tensor:
+    """Returns the mask `[B, T]`, True before each sequence's end."""
+    return torch.arange(time) < lengths.unsqueeze(-1)

@@ -16,7 +16,13 @@ from torch_ref.vae.discrete import (
 from torch_ref.vae.elbo import negative_elbo
 from torch_ref.vae.experts import MixtureOfExperts
 from torch_ref.vae.generate import interpolate, reconstruct, sample, traverse
-from torch_ref.vae.importance import LogMarginal, log_marginal, negative_iwae
+from torch_ref.vae.importance import (
+    LogMarginal,
+    log_marginal,
+    negative_ciwae,
+    negative_iwae,
+    negative_renyi,
+)
 from torch_ref.vae.latent_class import (
     FittedClasses,
     LatentClassModel,
@@ -26,6 +32,7 @@ from torch_ref.vae.latent_class import (
     negative_log_marginal,
 )
 from torch_ref.vae.model import VAE, LatentVariableModel, VAEOutput
+from torch_ref.vae.recurrent import RecurrentVAE
 from torch_ref.vae.terms import binarize
 from torch_ref.vae.vector_quantized import (
     VQVAE,
@@ -46,6 +53,7 @@ __all__ = [
     "LatentVariableModel",
     "LogMarginal",
     "MixtureOfExperts",
+    "RecurrentVAE",
     "VAE",
     "VAEOutput",
     "VQVAE",
@@ -58,10 +66,12 @@ __all__ = [
     "initial_classes",
     "interpolate",
     "log_marginal",
+    "negative_ciwae",
     "negative_discrete_elbo",
     "negative_elbo",
     "negative_iwae",
     "negative_log_marginal",
+    "negative_renyi",
     "reconstruct",
     "revive_codes",
     "sample",

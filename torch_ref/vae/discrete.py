@@ -3,6 +3,7 @@
 Twin of `jaxprob/vae/discrete.py`.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -46,6 +47,7 @@ class DiscreteVAE(nn.Module):
         num_categories: int = 2,
         learn_prior: bool = False,
         baseline: nn.Module | None = None,
+        control: nn.Module | None = None,
     ):
         super().__init__()
         classes = () if num_categories == 2 else (num_categories,)
@@ -53,7 +55,7 @@ class DiscreteVAE(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.to_latent = nn.Linear(in_features, math.prod(self.latent_shape))
         self.prior_logits = nn.Parameter(torch.zeros(self.latent_shape)) if learn_prior else None
-        self.baseline = baseline
+        self.baseline, self.control = baseline, control
 
     def forward(self, x: Tensor, key: Tensor) -> DiscreteVAEOutput:
         """Encodes, draws and decodes."""
@@ -78,6 +80,12 @@ class DiscreteVAE(nn.Module):
     def predict_reward(self, x: Tensor) -> Tensor | None:
         """Returns the baseline's b(x) `[B]`, or None."""
         return None if self.baseline is None else self.baseline(x).squeeze(-1)
+
+    def predict_control(self, x: Tensor, z: Tensor) -> Tensor:
+        """Returns the learned part of the control variate `[B]`."""
+        if self.control is None:
+            raise ValueError("DiscreteVAE: the estimator learns a control; the model has none.")
+        return self.control(torch.cat([x.flatten(1), z.flatten(1)], -1)).squeeze(-1)
 
     def _latents(self, logits: Tensor) -> Distribution:
         family = Bernoulli if len(self.latent_shape) == 1 else OneHotCategorical
@@ -112,13 +120,16 @@ def negative_discrete_elbo(
         def log_weight(z: Tensor) -> Tensor:
             return log_likelihood(z) + weight * (p.log_prob(z) - q.log_prob(z))
 
+        learned = model.predict_reward(x) if estimator.learns_baseline else None
+        if estimator.learns_control:
+            learned = functools.partial(model.predict_control, x)
         buffers = getattr(model, "estimator", None)
         estimate = estimator(
             q,
             log_weight if estimator.log_mean_exp else log_likelihood,
             key,
             batch=batch,
-            baseline=model.predict_reward(x) if estimator.learns_baseline else None,
+            baseline=learned,
             state=None if buffers is None else dict(buffers.named_buffers()),
         )
         nll = -weighted_mean(estimate.value, batch)
@@ -126,7 +137,7 @@ def negative_discrete_elbo(
         if not estimator.log_mean_exp:
             metrics["kl"] = weighted_mean(q.kl_divergence(p), batch)
             loss = loss + weight * metrics["kl"]
-        if estimator.learns_baseline:
+        if estimator.learns_baseline or estimator.learns_control:
             metrics["baseline_loss"] = weighted_mean(estimate.baseline_loss, batch)
             loss = loss + metrics["baseline_loss"] - metrics["baseline_loss"].detach()
         for name, value in estimate.state.items():

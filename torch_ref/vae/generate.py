@@ -16,16 +16,27 @@ __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
 
 @torch.no_grad()
-def sample(model: LatentVariableModel, key: Tensor, num: int, mean: bool = False) -> Tensor:
+def sample(
+    model: LatentVariableModel,
+    key: Tensor,
+    num: int,
+    mean: bool = False,
+    num_steps: int | None = None,
+) -> Tensor:
     """Draws z from the prior and x from p(x | z), `[num, *event]`."""
     code_key, event_key = random.split(key)
-    p = model.decode(model.prior().draw(code_key, (num,)))
-    return p.mean if mean else p.draw(event_key)
+    z = model.prior().draw(code_key, (num,))
+    options = {} if num_steps is None else {"num_steps": num_steps}
+    return model.generate(z, event_key, mean, **options)
 
 
-def reconstruct(model: LatentVariableModel, x: Tensor) -> Distribution:
+def reconstruct(
+    model: LatentVariableModel, x: Tensor, lengths: Tensor | None = None
+) -> Distribution:
     """Returns p(x | z) at the posterior mean of z."""
-    return model.decode(model.encode(x).mean)
+    if lengths is None:
+        return model.decode(model.encode(x).mean)
+    return model.decode(model.encode(x, lengths).mean, x, lengths)
 
 
 def interpolate(

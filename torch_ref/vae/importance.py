@@ -4,7 +4,7 @@ Twin of `jaxprob/vae/importance.py`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,10 +14,11 @@ from torch_ref import random
 from torch_ref.distributions import Distribution, Independent, MultivariateNormal, Normal
 from torch_ref.distributions.base import log_sum_exp
 from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel
 from torch_ref.vae.terms import draw, log_likelihood, log_weights
 
-__all__ = ["LogMarginal", "log_marginal", "negative_iwae"]
+__all__ = ["LogMarginal", "log_marginal", "negative_ciwae", "negative_iwae", "negative_renyi"]
 
 
 class LogMarginal(NamedTuple):
@@ -34,19 +35,60 @@ def negative_iwae(
     binarize: bool = False,
 ) -> LossFn:
     """Returns the loss -L_k; see the twin for the gradients."""
+    double = gradient == "doubly_reparameterized"
+    return _negative_bound(model, num_samples, _log_mean, binarize, double)
+
+
+def negative_renyi(
+    model: LatentVariableModel, alpha: float, num_samples: int, binarize: bool = False
+) -> LossFn:
+    """Returns the loss -L_alpha: the log of the power mean of order 1 - alpha of the weights."""
+
+    def bound(log_w: Tensor) -> Tensor:
+        if alpha == 1.0:
+            return log_w.mean(0)
+        if math.isinf(alpha):
+            return log_w.amin(0) if alpha > 0 else log_w.amax(0)
+        return _log_mean((1.0 - alpha) * log_w) / (1.0 - alpha)
+
+    return _negative_bound(model, num_samples, bound, binarize)
+
+
+def negative_ciwae(
+    model: LatentVariableModel, num_samples: int, beta: float = 0.5, binarize: bool = False
+) -> LossFn:
+    """Returns the loss -(beta ELBO + (1 - beta) L_k)."""
+    return _negative_bound(
+        model,
+        num_samples,
+        lambda log_w: torch.lerp(_log_mean(log_w), log_w.mean(0), beta),
+        binarize,
+    )
+
+
+def _log_mean(log_w: Tensor) -> Tensor:
+    return log_sum_exp(log_w, dim=0) - math.log(len(log_w))
+
+
+def _negative_bound(
+    model: LatentVariableModel,
+    num_samples: int,
+    bound: Callable[[Tensor], Tensor],
+    binarize: bool,
+    double: bool = False,
+) -> LossFn:
+    """The loss of a function of the log-weights `[S, B]`."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         seen, output = draw(model, batch, key, num_samples, binarize)
-        double = gradient == "doubly_reparameterized"
         log_w = log_weights(model, output, seen, _detached(output.q) if double else None)
-        bound = log_sum_exp(log_w, dim=0) - math.log(num_samples)
         if double and output.z.requires_grad:
             # backward has reached z with each draw weighted once; this weights it once more
             shares = log_w.detach().softmax(0).unsqueeze(-1)
             output.z.register_hook(lambda slope: shares * slope)
         nll = weighted_mean(-log_likelihood(output.p, seen).mean(0), batch)
         metrics = {"nll": nll, "kl": -weighted_mean(log_w.mean(0), batch) - nll}
-        return -weighted_mean(bound, batch), metrics
+        return -weighted_mean(bound(log_w), batch), metrics
 
     return loss_fn
 
@@ -58,15 +100,20 @@ def log_marginal(
     key: Tensor,
     num_samples: int = 1000,
     chunk_size: int = 50,
+    lengths: Tensor | None = None,
 ) -> LogMarginal:
     """Estimates log p(x) `[B]` by `num_samples` draws of q(z | x), each with a key of its own."""
+    batch = {"x": x} if lengths is None else {"x": x, "lengths": lengths}
+    batch["x"] = observed_inputs(batch)
+    more = () if lengths is None else (lengths,)
     parts = []
+    dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     for numbers in torch.arange(num_samples).split(chunk_size):
         keys = [random.fold_in(key, int(number)) for number in numbers]
-        eps = [random.normal(k, (x.shape[0], model.latent_dim), x.dtype) for k in keys]
-        parts.append(log_weights(model, model(x, torch.stack(eps)), {"x": x}))
+        eps = [random.normal(k, (x.shape[0], model.latent_dim), dtype) for k in keys]
+        parts.append(log_weights(model, model(batch["x"], torch.stack(eps), *more), batch))
     log_w = torch.cat(parts)
-    value = log_sum_exp(log_w, dim=0) - math.log(num_samples)
+    value = _log_mean(log_w)
     error = (log_w - value).exp().std(0) / math.sqrt(num_samples)
     return LogMarginal(value, error)
 

@@ -54,6 +54,11 @@ class LatentVariableModel(nn.Module):
         """Returns p(x | z)."""
         return self.decoder(z)
 
+    def generate(self, z: Tensor, key: Tensor, mean: bool = False) -> Tensor:
+        """Returns a draw of p(x | z), or its mean."""
+        p = self.decode(z)
+        return p.mean if mean else p.draw(key)
+
     def prior(self) -> Distribution:
         """Returns p(z), independent standard normals."""
         return Independent(Normal(torch.zeros(self.latent_dim), torch.ones(self.latent_dim)), 1)

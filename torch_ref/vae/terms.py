@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_ref import random
 from torch_ref.distributions import Distribution, Independent
+from torch_ref.nn.recurrent import valid_steps
 from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel, VAEOutput
 
@@ -42,22 +43,31 @@ def draw(
     binarized: bool = False,
 ) -> Drawn:
     """Draws S latents for each row and decodes them; missing values enter as 0."""
-    eps_key, pixel_key, _ = random.split(key, 3)
+    eps_key, pixel_key, inner_key = random.split(key, 3)
     x = observed_inputs(batch)
     if binarized:
         x = binarize(x, pixel_key)
-    eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, x.dtype)
-    return Drawn({**batch, "x": x}, model(x, eps))
+    dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+    eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
+    if "lengths" not in batch:
+        return Drawn({**batch, "x": x}, model(x, eps))
+    output = model(x, eps, batch["lengths"], inner_key if model.training else None)
+    return Drawn({**batch, "x": x}, output)
 
 
 def log_likelihood(p: Distribution, batch: Mapping[str, Tensor]) -> Tensor:
     """Returns log p(x | z) `[S, B]` of what was observed of `batch["x"]`."""
-    x, mask = batch["x"], batch.get("mask")
+    x, mask, lengths = batch["x"], batch.get("mask"), batch.get("lengths")
     expected = p.batch_shape[1:] + p.event_shape
     if x.shape != expected:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected {tuple(expected)}.")
+    valid = None if lengths is None else valid_steps(lengths, x.shape[1])
     if mask is None:
-        return p.log_prob(x)
+        if valid is None:
+            return p.log_prob(x)
+        return p.base_dist.log_prob(x).masked_fill(~valid, 0.0).sum(-1)
+    if valid is not None:
+        mask = mask.bool() & valid.reshape(valid.shape + (1,) * (mask.ndim - 2))
     while isinstance(p, Independent):
         p = p.base_dist
     seen = mask.bool()

@@ -8,6 +8,7 @@
 | `vimco(num_samples)`                        | any              | yes, of a tighter one |
 | `reweighted_wake_sleep(num_samples)`        | any              | of p; of q as 1 / S   |
 | `rebar(temperature)`                        | binary, one-hot  | yes                   |
+| `relax(temperature)`                        | binary, one-hot  | yes                   |
 | `gumbel_softmax(temperature)`               | binary, one-hot  | as t -> 0             |
 | `straight_through()`                        | binary, one-hot  | f linear in each z_i  |
 | `enumerated()`                              | few states       | exact                 |
@@ -29,6 +30,7 @@ from jaxprob.objectives.estimators.enumeration import (
 from jaxprob.objectives.estimators.pathwise import (
     gumbel_softmax,
     rebar,
+    relax,
     reparameterized,
     straight_through,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "exact_objective",
     "gumbel_softmax",
     "rebar",
+    "relax",
     "reparameterized",
     "reweighted_wake_sleep",
     "score_function",

@@ -51,8 +51,9 @@ class Estimate(NamedTuple):
 
     Attributes:
       value: Estimate of the objective `[*batch]`, whose gradient estimates that of the objective.
-      baseline_loss: Squared error of a learned baseline `[*batch]`, to be minimised beside; 0 where
-        none is learned. It moves the baseline only.
+      baseline_loss: Squared error of a learned baseline `[*batch]`, or squared gradient estimate
+        under a learned control variate, to be minimised beside; 0 where none is learned. It moves
+        the learned part only.
       state: What the next call takes; an empty dict for most.
     """
 
@@ -71,7 +72,8 @@ class Estimator:
       num_samples: Draws of each row S.
       log_mean_exp: Whether the objective is E log (1/S) sum_s exp f(z_s), a bound of several draws
         that wants f = log p(x, z) - log q(z), rather than E f(z).
-      learns_baseline: Whether a call wants `baseline`.
+      learns_baseline: Whether a call wants `baseline`, a number for each row.
+      learns_control: Whether a call wants `baseline`, a function of relaxed draws.
       relaxed: Whether f sees values between the classes, so that the value is not that of q.
       init: dtype -> state before the first call.
       schedules: Those of its settings that may follow the step.
@@ -82,6 +84,7 @@ class Estimator:
     num_samples: int = 1
     log_mean_exp: bool = False
     learns_baseline: bool = False
+    learns_control: bool = False
     relaxed: bool = False
     init: Callable[[Any], dict[str, Array]] = lambda dtype: {}
     schedules: tuple[float | Schedule, ...] = ()
@@ -93,7 +96,7 @@ class Estimator:
         key: Key,
         *,
         batch: Batch | None = None,
-        baseline: Array | None = None,
+        baseline: Array | Integrand | None = None,
         state: dict[str, Array] | None = None,
     ) -> Estimate:
         """Estimates the objective and its gradient.
@@ -105,7 +108,8 @@ class Estimator:
             added behind the others leave the draws of those as they are.
           batch: The rows, of which "weight" (for moving averages) and "step" (for schedules) are
             read where they are there.
-          baseline: Prediction b(x) of f `[*batch]`, with its gradient, for a learned baseline.
+          baseline: Prediction b(x) of f `[*batch]`, with its gradient, for a learned baseline; for
+            a learned control variate a function like f that takes relaxed draws too.
           state: The last call's state; None for the first.
 
         Returns:
@@ -114,7 +118,13 @@ class Estimator:
         Raises:
           ValueError: A baseline that is missing, or that nobody asked for.
         """
-        if self.learns_baseline != (baseline is not None):
+        if self.learns_control and not callable(baseline):
+            raise ValueError(
+                f"{self.name}: its baseline must be a function of relaxed draws, z [*batch, "
+                f"*event] -> [*batch]; got {type(baseline).__name__}. A DiscreteVAE has one with "
+                "control=<module>."
+            )
+        if not self.learns_control and self.learns_baseline != (baseline is not None):
             raise ValueError(
                 f"{self.name}: "
                 + (
@@ -124,10 +134,10 @@ class Estimator:
                     else 'a baseline was given, but it uses none. Write score_function("learned").'
                 )
             )
-        if baseline is not None and baseline.shape != q.batch_shape:
+        if self.learns_baseline and jnp.shape(baseline) != q.batch_shape:
             raise ValueError(
-                f"{self.name}: baseline has shape {baseline.shape}; expected one number for each "
-                f"row, {q.batch_shape}."
+                f"{self.name}: baseline has shape {jnp.shape(baseline)}; expected one number "
+                f"for each row, {q.batch_shape}."
             )
         state = self.init(jnp.result_type(float)) if state is None else state
         return self.estimate(q, f, key, {} if batch is None else batch, baseline, state)

@@ -1,25 +1,33 @@
-"""Estimators by the path of a draw: reparameterised, relaxed, straight through, and REBAR.
+"""Estimators by the path of a draw: reparameterised, relaxed, straight through, REBAR, RELAX.
 
     reparameterized    z = g(eps; params),  grad f(z)
     Gumbel-softmax     z = softmax((logits + G) / t), or its sigmoid: biased, less so for small t
     straight through   z hard forwards; backwards as if it were the probabilities (or the logits)
     REBAR              [f(b) - c f(s(z'))] grad log q(b) + c grad f(s(z)) - c grad f(s(z')),
                        b = the class that z chooses, z' drawn given b, s the softmax at t: unbiased
+    RELAX              the same with c f + r in the place of c f, r learned by the slope of the
+                       squared gradient estimate: its mean is fixed, so that is its variance's slope
 
 Twin: `torch_ref/objectives/estimators/pathwise.py`. Source: Kingma & Welling (2014); Jang, Gu &
 Poole and Maddison, Mnih & Teh (both 2017); Bengio, Leonard & Courville (2013); Tucker et al.,
-"REBAR" (2017).
+"REBAR" (2017); Grathwohl et al., "Backpropagation through the void" (2018).
 """
 
 import distrax
 import jax
 import jax.numpy as jnp
 
-from jaxprob.distributions import Bernoulli, RelaxedBernoulli, RelaxedOneHotCategorical
+from jaxprob.distributions import (
+    Bernoulli,
+    Independent,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
 from jaxprob.objectives.annealing import Schedule, weight_at
 from jaxprob.objectives.estimators.contract import (
     Estimate,
     Estimator,
+    Integrand,
     binary_or_one_hot,
     draws,
     factors,
@@ -30,7 +38,7 @@ from jaxprob.objectives.estimators.contract import (
 )
 from jaxprob.types import Array, Key
 
-__all__ = ["gumbel_softmax", "rebar", "reparameterized", "straight_through"]
+__all__ = ["gumbel_softmax", "rebar", "relax", "reparameterized", "straight_through"]
 
 
 def reparameterized(num_samples: int = 1) -> Estimator:
@@ -133,16 +141,7 @@ def rebar(
     def estimate(q, f, key, batch, predicted, state) -> Estimate:
         factor = binary_or_one_hot(q, "rebar")
         t = weight_at(temperature, batch, "rebar")
-        binary = isinstance(factor, Bernoulli)
-        logits = _log_probs_of_classes(factor)
-
-        def draw(k: Key) -> tuple[Array, Array, Array]:
-            chosen, free, given = _coupled_scores(k, logits)
-            soft, soft_given = (jax.nn.softmax(s / t, axis=-1) for s in (free, given))
-            # of two classes the probability of the second is what a Bernoulli draw is
-            return tuple(z[..., 1] if binary else z for z in (chosen, soft, soft_given))  # type: ignore[return-value]
-
-        hard, soft, soft_given = jax.vmap(draw)(jax.random.split(key, num_samples))
+        hard, soft, soft_given = _coupled_draws(factor, t, jax.random.split(key, num_samples))
         values, free, given = (jax.vmap(f)(z) for z in (hard, soft, soft_given))
         score = score_term(values - strength * given, log_prob_of_draws(q, hard))
         control = strength * (free - given)
@@ -150,6 +149,67 @@ def rebar(
         return without_state(jnp.mean(values + score + slope, axis=0))
 
     return Estimator("REBAR", estimate, num_samples, schedules=(temperature,))
+
+
+def relax(
+    temperature: float | Schedule = 0.5, strength: float = 1.0, num_samples: int = 1
+) -> Estimator:
+    """Returns RELAX: REBAR whose control variate has a learned part; unbiased, whatever that is.
+
+    A call takes that part as `baseline`: a function r of relaxed draws `[*batch, *event]` to
+    `[*batch]`, such as a network. `Estimate.baseline_loss` is the squared gradient estimate of a
+    row, summed over q's logits; its slope moves r alone, towards less variance. The paper takes the
+    square over the params of q, which logits are a linear map away from. Temperature and strength
+    are fixed; the paper also learns the temperature.
+
+    Args:
+      temperature: t (> 0) of the relaxed draws, or a schedule.
+      strength: Factor c of f itself in the control variate; 0 leaves r alone, and f is then seen at
+        the classes only: it may be a black box.
+      num_samples: Draws of each row S.
+
+    Raises:
+      ValueError: A temperature that is not positive.
+    """
+    require_samples("relax", num_samples)
+    _require_positive("relax", temperature)
+
+    def estimate(q, f, key, batch, learned, state) -> Estimate:
+        factor = binary_or_one_hot(q, "relax")
+        t = weight_at(temperature, batch, "relax")
+        keys = jax.random.split(key, num_samples)
+        logits = jax.lax.stop_gradient(factor.logits)
+
+        def drawn(logits: Array) -> tuple[distrax.Distribution, tuple[Array, Array, Array]]:
+            moved = type(factor)(logits=logits)
+            return moved, _coupled_draws(moved, t, keys)
+
+        def control(z: Array) -> tuple[Array, Array]:
+            """Values `[S, *batch]` and slopes `[S, *batch, *event]`; only r's params move them."""
+            value, slope = _with_slope(learned, z)
+            if strength != 0.0:
+                of_f = jax.lax.stop_gradient(_with_slope(f, z))
+                value, slope = value + strength * of_f[0], slope + strength * of_f[1]
+            return value, slope
+
+        hard, soft, soft_given = drawn(logits)[1]
+        values = jax.vmap(f)(hard)
+        _, slope = control(soft)
+        given, slope_given = control(soft_given)
+        signal = jax.lax.stop_gradient(values) - given
+
+        def total(logits: Array) -> Array:
+            moved, (_, soft, soft_given) = drawn(logits)
+            log_q = jnp.sum(signal * jax.vmap(_product(moved, q).log_prob)(hard))
+            return log_q + jnp.sum(slope * soft) - jnp.sum(slope_given * soft_given)
+
+        gradient = jax.grad(total)(logits) / num_samples
+        axes = tuple(range(len(q.batch_shape), gradient.ndim))
+        path = jax.lax.stop_gradient(gradient) * (factor.logits - logits)
+        value = jnp.mean(values, axis=0) + jnp.sum(path, axis=axes)
+        return Estimate(value, jnp.sum(gradient**2, axis=axes), {})
+
+    return Estimator("RELAX", estimate, num_samples, learns_control=True, schedules=(temperature,))
 
 
 def _value_of(hard: Array, soft: Array) -> Array:
@@ -162,6 +222,38 @@ def _nearest(z: Array, factor: distrax.Distribution) -> Array:
     if isinstance(factor, Bernoulli):
         return (z > 0.5).astype(z.dtype)
     return jax.nn.one_hot(jnp.argmax(z, axis=-1), z.shape[-1], dtype=z.dtype)
+
+
+def _with_slope(f: Integrand, z: Array) -> tuple[Array, Array]:
+    """Values `[S, *batch]` of f at fixed draws, and their slopes `[S, *batch, *event]`."""
+
+    def total(z: Array) -> tuple[Array, Array]:
+        values = jax.vmap(f)(z)
+        return jnp.sum(values), values
+
+    slope, values = jax.grad(total, has_aux=True)(jax.lax.stop_gradient(z))
+    return values, slope
+
+
+def _product(factor: distrax.Distribution, q: distrax.Distribution) -> distrax.Distribution:
+    """These factors in the place of q's own."""
+    if not isinstance(q, distrax.Independent):
+        return factor
+    return Independent(factor, len(factor.batch_shape) - len(q.batch_shape))
+
+
+def _coupled_draws(factor: distrax.Distribution, t: Array | float, keys: Key) -> tuple[Array, ...]:
+    """For each key: a draw, the relaxed draw that it is nearest to, and another relaxed one."""
+    binary = isinstance(factor, Bernoulli)
+    logits = _log_probs_of_classes(factor)
+
+    def draw(k: Key) -> tuple[Array, ...]:
+        chosen, free, given = _coupled_scores(k, logits)
+        soft, soft_given = (jax.nn.softmax(s / t, axis=-1) for s in (free, given))
+        # of two classes the probability of the second is what a Bernoulli draw is
+        return tuple(z[..., 1] if binary else z for z in (chosen, soft, soft_given))
+
+    return jax.vmap(draw)(keys)
 
 
 def _log_probs_of_classes(factor: distrax.Distribution) -> Array:

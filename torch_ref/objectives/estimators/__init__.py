@@ -11,6 +11,7 @@ from torch_ref.objectives.estimators.enumeration import (
 from torch_ref.objectives.estimators.pathwise import (
     gumbel_softmax,
     rebar,
+    relax,
     reparameterized,
     straight_through,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "exact_objective",
     "gumbel_softmax",
     "rebar",
+    "relax",
     "reparameterized",
     "reweighted_wake_sleep",
     "score_function",

@@ -30,7 +30,7 @@ Integrand = Callable[[Tensor], Tensor]
 
 
 class Estimate(NamedTuple):
-    """Surrogate `[*batch]`, loss of a learned baseline `[*batch]`, state of the next call."""
+    """Surrogate `[*batch]`, loss of what is learned beside `[*batch]`, state of the next call."""
 
     value: Tensor
     baseline_loss: Tensor
@@ -46,6 +46,7 @@ class Estimator:
     num_samples: int = 1
     log_mean_exp: bool = False
     learns_baseline: bool = False
+    learns_control: bool = False
     relaxed: bool = False
     init: Callable[[], dict[str, Tensor]] = dict
     schedules: tuple[float | Schedule, ...] = ()
@@ -57,11 +58,11 @@ class Estimator:
         key: Tensor,
         *,
         batch: Mapping[str, Tensor] | None = None,
-        baseline: Tensor | None = None,
+        baseline: Tensor | Integrand | None = None,
         state: dict[str, Tensor] | None = None,
     ) -> Estimate:
         """Estimates E_q[f(z)] and its gradient."""
-        if self.learns_baseline != (baseline is not None):
+        if (self.learns_baseline or self.learns_control) != (baseline is not None):
             raise ValueError(f"{self.name}: a baseline is given exactly where one is learned.")
         state = self.init() if state is None else state
         return self.estimate(q, f, key, batch or {}, baseline, state)
