@@ -7,7 +7,7 @@ import torch
 
 from parity_tests.cases.estimators import estimators_row
 from parity_tests.cases.vae_discrete import codebook_row, em_row, vq_row
-from parity_tests.engine import compare_function, compare_gradients
+from parity_tests.engine import compare_function, compare_gradients, right_and_broken
 from parity_tests.tolerances import MODELS
 from torch_ref.objectives.estimators import Estimate, Estimator, pathwise, score
 from torch_ref.objectives.estimators.contract import draws, without_state
@@ -92,15 +92,18 @@ def _swapped_terms(model, commitment=0.25):
 
 
 def test_swapped_commitment_and_codebook_terms_are_caught():
+    right = vq_row("right", None, commitment=0.3)
+    assert max(compare_gradients(right, "float64").values()) <= MODELS["gradient"]["float64"]
     row = vq_row("swapped", None, twin_loss=_swapped_terms, commitment=0.3)
     assert max(compare_gradients(row, "float64").values()) > MODELS["gradient"]["float64"]
 
 
 @pytest.mark.parametrize(
-    "row",
-    [codebook_row("no Laplace smoothing", 0.0), em_row("another pseudo-count", 0.301)],
-    ids=lambda row: row.name,
+    ("row", "mistake"),
+    [(codebook_row, 0.0), (em_row, 0.301)],
+    ids=["no Laplace smoothing", "another pseudo-count"],
 )
-def test_wrong_counts_are_caught(row):
-    values, _ = compare_function(row, "float64")
-    assert max(values.values()) > MODELS["value"]["float64"]
+def test_wrong_counts_are_caught(row, mistake):
+    right, wrong = right_and_broken(row("right"), row("broken", mistake))
+    assert right <= MODELS["value"]["float64"]
+    assert wrong > MODELS["value"]["float64"]

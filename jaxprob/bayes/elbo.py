@@ -16,6 +16,7 @@ import flax.linen as nn
 
 from jaxprob.bayes.forward import VariationalPosterior
 from jaxprob.bayes.variational_layers import VariationalLayers
+from jaxprob.distributions.validation import require_samples
 from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
 from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_mean
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
@@ -57,8 +58,7 @@ def negative_elbo(
             f"negative_elbo: num_data must be the number of rows of the training set, at least 1; "
             f"got {num_data}. Write num_data=len(x_train)."
         )
-    if not num_samples >= 1:
-        raise ValueError(f"negative_elbo: num_samples must be at least 1; got {num_samples}.")
+    require_samples("negative_elbo", num_samples)
     if not callable(kl_weight) and not kl_weight >= 0:
         raise ValueError(
             f"negative_elbo: kl_weight must not be negative; got {kl_weight}. Write 1.0 for "

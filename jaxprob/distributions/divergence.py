@@ -47,7 +47,7 @@ from jaxprob.distributions.special import (
 )
 from jaxprob.distributions.student_t import StudentT
 from jaxprob.distributions.uniform import Uniform
-from jaxprob.distributions.validation import align
+from jaxprob.distributions.validation import align, require_samples
 from jaxprob.distributions.von_mises import VonMises
 from jaxprob.types import Array, Key
 
@@ -68,8 +68,7 @@ def monte_carlo_kl(
     Returns:
       The estimate and its standard error, both `[*batch]`, in nats.
     """
-    if num_samples < 2:
-        raise ValueError(f"monte_carlo_kl: num_samples must be at least 2; got {num_samples}.")
+    require_samples("monte_carlo_kl", num_samples, 2)
     draws, log_p = p.sample_and_log_prob(seed=key, sample_shape=(num_samples,))
     ratio = jnp.subtract(log_p, q.log_prob(draws))
     return jnp.mean(ratio, axis=0), jnp.std(ratio, axis=0, ddof=1) / math.sqrt(num_samples)

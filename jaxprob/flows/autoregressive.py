@@ -76,7 +76,9 @@ class MaskedAffineAutoregressive(nn.Module):
             x = jnp.where(turn, z * jnp.exp(log_scale) + shift, x)
             return (x, log_det + jnp.sum(jnp.where(turn, log_scale, 0.0), axis=-1)), None
 
-        start = (jnp.zeros_like(z), jnp.zeros(z.shape[:-1], z.dtype))
+        given = () if condition is None else (condition,)
+        dtype = jnp.result_type(z, *given, *jax.tree.leaves(variables))  # that of a step's results
+        start = (jnp.zeros(z.shape, dtype), jnp.zeros(z.shape[:-1], dtype))
         (x, log_det), _ = jax.lax.scan(step, start, turns)
         return x, log_det
 

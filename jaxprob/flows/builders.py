@@ -20,7 +20,7 @@ import numpy as np
 from jaxprob.flows.autoregressive import MaskedAffineAutoregressive
 from jaxprob.flows.couplings import AffineCoupling, SplineCoupling, alternating_mask
 from jaxprob.flows.flow import Flow, Inverse
-from jaxprob.flows.linear_maps import LULinear, Rescale
+from jaxprob.flows.linear_maps import LULinear, Rescale, require_positive
 from jaxprob.flows.planar_maps import Planar
 from jaxprob.types import Array
 
@@ -57,11 +57,11 @@ def coupling(
       std: Standard deviation of the training data, likewise.
 
     Raises:
-      ValueError: No features or no layers.
+      ValueError: No features, no layers, or a standard deviation that is not positive.
 
     Source: Dinh, Sohl-Dickstein & Bengio, "Density estimation using real NVP" (2017), eqs. 7-8.
     """
-    _require("coupling", features, num_layers)
+    _require("coupling", features, num_layers, std)
     layers = [
         AffineCoupling(alternating_mask(features, i), tuple(hidden), activation)
         for i in range(num_layers)
@@ -94,11 +94,11 @@ def spline_coupling(
       std: Standard deviation of the training data, likewise.
 
     Raises:
-      ValueError: No features or no layers.
+      ValueError: No features, no layers, or a standard deviation that is not positive.
 
     Source: Durkan et al., "Neural spline flows" (2019), section 3.
     """
-    _require("spline_coupling", features, num_layers)
+    _require("spline_coupling", features, num_layers, std)
     layers = [
         SplineCoupling(
             alternating_mask(features, i), tuple(hidden), activation, bins=bins, bound=bound
@@ -129,12 +129,12 @@ def masked_autoregressive(
       std: Standard deviation of the training data, likewise.
 
     Raises:
-      ValueError: No features or no layers.
+      ValueError: No features, no layers, or a standard deviation that is not positive.
 
     Source: Papamakarios, Pavlakou & Murray, "Masked autoregressive flow for density estimation"
     (2017), section 3; masks by Germain et al. (2015).
     """
-    _require("masked_autoregressive", features, num_layers)
+    _require("masked_autoregressive", features, num_layers, std)
     layers = _chains(features, num_layers, hidden, activation)
     return _flow(features, layers, mean, std)
 
@@ -158,12 +158,12 @@ def inverse_autoregressive(
       std: Standard deviation of the target, likewise.
 
     Raises:
-      ValueError: No features or no layers.
+      ValueError: No features, no layers, or a standard deviation that is not positive.
 
     Source: Kingma et al., "Improving variational inference with inverse autoregressive flow"
-    (2016), section 3, in the form of Papamakarios et al. (2017), section 3.4.
+    (2016), section 4, in the form of Papamakarios et al. (2017), section 3.2.
     """
-    _require("inverse_autoregressive", features, num_layers)
+    _require("inverse_autoregressive", features, num_layers, std)
     layers = [Inverse(layer) for layer in _chains(features, num_layers, hidden, activation)]
     return _flow(features, layers, mean, std)
 
@@ -187,11 +187,11 @@ def planar(
       std: Standard deviation of the target, likewise.
 
     Raises:
-      ValueError: No features or no layers.
+      ValueError: No features, no layers, or a standard deviation that is not positive.
 
     Source: Rezende & Mohamed, "Variational inference with normalizing flows" (2015), section 4.1.
     """
-    _require("planar", features, num_layers)
+    _require("planar", features, num_layers, std)
     layers = [Planar(features, tuple(hidden), activation) for _ in range(num_layers)]
     return _flow(features, layers, mean, std)
 
@@ -225,7 +225,8 @@ def _static(value: Units) -> Units:
     return float(array) if array.ndim == 0 else tuple(map(float, array))
 
 
-def _require(owner: str, features: int, num_layers: int) -> None:
+def _require(owner: str, features: int, num_layers: int, std: Units) -> None:
     for name, value in (("features", features), ("num_layers", num_layers)):
         if not value >= 1:
             raise ValueError(f"{owner}: {name} must be at least 1; got {value}.")
+    require_positive(owner, std)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxprob.flows.flow import require_size
 from jaxprob.flows.splines import MIN_SHARE, num_parameters, rational_quadratic
 from jaxprob.heads.links import bounded
 from jaxprob.nn import MLP
@@ -77,6 +78,7 @@ class _Coupling(nn.Module):
         return self._mapped(jnp.asarray(x), condition, inverse=True)
 
     def _mapped(self, x: Array, condition: AnyArray | None, inverse: bool) -> tuple[Array, Array]:
+        require_size(type(self).__name__, x, len(self.mask), "its mask")
         passed, moved = x[..., self.passing], x[..., self.moving]
         if not self.passing.size and condition is None:
             raise ValueError(

@@ -28,8 +28,10 @@ Energy = Callable[[Array], Array]
 
 
 def u1(x: Float[AnyArray, "*B 2"]) -> Float[Array, "*B"]:
-    """Two bumps on a ring."""
-    ring = 0.5 * ((jnp.sqrt(jnp.sum(x**2, axis=-1)) - 2.0) / 0.4) ** 2
+    """Two bumps on a ring; at its centre, where there is no slope, it is given as 0."""
+    square = jnp.sum(x**2, axis=-1)
+    radius = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    ring = 0.5 * ((radius - 2.0) / 0.4) ** 2
     return ring - jnp.logaddexp(_bell(x[..., 0] - 2.0, 0.6), _bell(x[..., 0] + 2.0, 0.6))
 
 

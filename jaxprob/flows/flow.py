@@ -21,11 +21,11 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxprob.types import AnyArray, Array, Key
 
-__all__ = ["Flow", "Inverse"]
+__all__ = ["Flow", "Inverse", "require_size"]
 
 
 class Flow(nn.Module):
@@ -45,15 +45,15 @@ class Flow(nn.Module):
     features: int
     transforms: Sequence[nn.Module]
 
-    def __call__(self, x: Float[AnyArray, "*B D"], condition: AnyArray | None = None) -> Array:
+    def __call__(self, x: Shaped[AnyArray, "*B D"], condition: AnyArray | None = None) -> Array:
         """Returns `log_prob(x, condition)`."""
         return self.log_prob(x, condition)
 
-    def log_prob(self, x: Float[AnyArray, "*B D"], condition: AnyArray | None = None) -> Array:
+    def log_prob(self, x: Shaped[AnyArray, "*B D"], condition: AnyArray | None = None) -> Array:
         """Returns log p(x | condition) in nats, `[*B]`.
 
         Args:
-          x: Events `[*B, D]`.
+          x: Events `[*B, D]`, numbers of any kind.
           condition: What the density depends on, `[*B, C]` or with fewer leading axes.
 
         Raises:
@@ -63,26 +63,27 @@ class Flow(nn.Module):
         return self.base_log_prob(z) + log_det
 
     def sample(
-        self, key: Key, sample_shape: Sequence[int] = (), condition: AnyArray | None = None
+        self, key: Key, sample_shape: int | Sequence[int] = (), condition: AnyArray | None = None
     ) -> Array:
         """Draws events `[*sample_shape, *B, D]`, B being the batch axes of the condition."""
         return self.sample_and_log_prob(key, sample_shape, condition)[0]
 
     def sample_and_log_prob(
-        self, key: Key, sample_shape: Sequence[int] = (), condition: AnyArray | None = None
+        self, key: Key, sample_shape: int | Sequence[int] = (), condition: AnyArray | None = None
     ) -> tuple[Array, Array]:
         """Draws events and gives their log-density from the same pass.
 
         Args:
           key: Key of the draw.
-          sample_shape: Leading axes of the draws.
+          sample_shape: Leading axes of the draws; a number for one axis.
           condition: What the density depends on, `[*B, C]`.
 
         Returns:
           Events `[*sample_shape, *B, D]` and log p `[*sample_shape, *B]`.
         """
         batch = () if condition is None else condition.shape[:-1]
-        shape = (*sample_shape, *batch, self.features)
+        lead = (sample_shape,) if isinstance(sample_shape, int) else sample_shape
+        shape = (*lead, *batch, self.features)
         z = jax.random.normal(key, shape, self._dtype(condition))
         x, log_det = self.forward(z, condition)
         return x, self.base_log_prob(z) - log_det
@@ -99,7 +100,7 @@ class Flow(nn.Module):
         return z, total
 
     def inverse(
-        self, x: Float[AnyArray, "*B D"], condition: AnyArray | None = None
+        self, x: Shaped[AnyArray, "*B D"], condition: AnyArray | None = None
     ) -> tuple[Array, Array]:
         """Maps x to z of the base; returns z `[*B, D]` and log |det dz/dx| `[*B]`."""
         x, condition = self._aligned("x", x, condition)
@@ -118,6 +119,7 @@ class Flow(nn.Module):
     ) -> tuple[Array, Array | None]:
         """Checks the shapes; gives the condition all batch axes of x."""
         x = jnp.asarray(x)
+        x = x.astype(jnp.result_type(x, 1.0))  # a transform takes no integers
         if x.shape[-1] != self.features:
             raise ValueError(
                 f"Flow: {name} has shape {x.shape}; expected events of size {self.features} on the "
@@ -143,6 +145,15 @@ class Flow(nn.Module):
         return jnp.result_type(float) if condition is None else condition.dtype
 
 
+def require_size(owner: str, x: AnyArray, size: int, of: str) -> None:
+    """Raises a `ValueError` where the events of x are not as many elements as a transform maps."""
+    if x.shape[-1:] != (size,):
+        raise ValueError(
+            f"{owner}: events have shape {x.shape}, but {of} has {size} entries. It wants one for "
+            "each element of the last axis."
+        )
+
+
 class Inverse(nn.Module):
     """A transform the other way round: a fast density becomes fast sampling, or the reverse.
 
@@ -156,6 +167,6 @@ class Inverse(nn.Module):
         """Applies `transform.inverse`."""
         return self.transform.inverse(z, condition)
 
-    def inverse(self, x: Float[AnyArray, "*B D"], condition: AnyArray | None = None):
+    def inverse(self, x: Shaped[AnyArray, "*B D"], condition: AnyArray | None = None):
         """Applies `transform.forward`."""
         return self.transform.forward(x, condition)

@@ -5,8 +5,8 @@
     LULinear      x = L U z + b      L unit lower, U upper triangular with diagonal e^d
 
 Twin: `torch_ref/flows/linear_maps.py`. Source: Kingma & Dhariwal, "Glow: generative flow with
-invertible 1x1 convolutions" (2018), section 3.2; Durkan et al., "Neural spline flows" (2019),
-section 3.1. Their PLU has a fixed permutation P: put a `Permutation` after `LULinear`.
+invertible 1x1 convolutions" (2018), section 3.2; Durkan et al., "Neural spline flows" (2019).
+Their PLU has a fixed permutation P: put a `Permutation` after `LULinear`.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxprob.distributions.validation import align
 from jaxprob.flows.couplings import SCALE_BOUND
+from jaxprob.flows.flow import require_size
 from jaxprob.heads.links import bounded
 from jaxprob.nn.initializers import param_dtype
 from jaxprob.types import AnyArray, Array, Key
 
-__all__ = ["LULinear", "Permutation", "Rescale"]
+__all__ = ["LULinear", "Permutation", "Rescale", "require_positive"]
 
 
 class Rescale(nn.Module):
@@ -40,21 +41,24 @@ class Rescale(nn.Module):
 
     def setup(self) -> None:
         """Checks the units."""
-        if not (np.asarray(self.std) > 0).all():
-            raise ValueError(f"Rescale: std must be positive; got {self.std}.")
+        require_positive("Rescale", self.std)
 
-    def forward(self, z: Float[AnyArray, "*B D"], condition: AnyArray | None = None):
+    def forward(self, z: Shaped[AnyArray, "*B D"], condition: AnyArray | None = None):
         """Maps z to x; returns x `[*B, D]` and log |det dx/dz| `[*B]`."""
         mean, std = self._units(z)
         return mean + std * z, jnp.sum(jnp.broadcast_to(jnp.log(std), z.shape), axis=-1)
 
-    def inverse(self, x: Float[AnyArray, "*B D"], condition: AnyArray | None = None):
+    def inverse(self, x: Shaped[AnyArray, "*B D"], condition: AnyArray | None = None):
         """Maps x to z; returns z `[*B, D]` and log |det dz/dx| `[*B]`."""
         mean, std = self._units(x)
         return (x - mean) / std, -jnp.sum(jnp.broadcast_to(jnp.log(std), x.shape), axis=-1)
 
     def _units(self, x: AnyArray) -> tuple[Array, Array]:
-        mean, std = (align(jnp.asarray(v, x.dtype), x.ndim) for v in (self.mean, self.std))
+        for name, value in (("its mean", self.mean), ("its std", self.std)):
+            if np.ndim(value):
+                require_size("Rescale", x, np.size(value), name)
+        dtype = jnp.result_type(x, 1.0)  # units are no integers, whatever the data are
+        mean, std = (align(jnp.asarray(v, dtype), x.ndim) for v in (self.mean, self.std))
         return mean, std
 
 
@@ -87,10 +91,12 @@ class Permutation(nn.Module):
 
     def forward(self, z: Float[AnyArray, "*B D"], condition: AnyArray | None = None):
         """Maps z to x; returns x `[*B, D]` and zeros `[*B]`."""
+        require_size("Permutation", z, len(self.order), "its order")
         return jnp.asarray(z)[..., np.array(self.order)], jnp.zeros(z.shape[:-1], z.dtype)
 
     def inverse(self, x: Float[AnyArray, "*B D"], condition: AnyArray | None = None):
         """Maps x to z; returns z `[*B, D]` and zeros `[*B]`."""
+        require_size("Permutation", x, len(self.order), "its order")
         return jnp.asarray(x)[..., np.argsort(self.order)], jnp.zeros(x.shape[:-1], x.dtype)
 
 
@@ -134,3 +140,9 @@ class LULinear(nn.Module):
         rows = solve_triangular(left, rows, lower=True, unit_diagonal=True)
         z = solve_triangular(right, rows, lower=False).T.reshape(x.shape)
         return z, jnp.broadcast_to(-jnp.sum(log_diagonal), x.shape[:-1])
+
+
+def require_positive(owner: str, std: float | Sequence[float]) -> None:
+    """Raises a `ValueError` where a standard deviation is not positive."""
+    if not (np.asarray(std) > 0).all():
+        raise ValueError(f"{owner}: std must be positive; got {std}.")

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxprob.distributions.validation import require_samples
 from jaxprob.flows.flow import Flow
 from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
 from jaxprob.objectives.likelihood import weighted_mean
@@ -36,10 +37,19 @@ def negative_log_likelihood(model: Flow, event: str = "x", condition: str | None
     Returns:
       `loss_fn(params, batch, key) -> (loss, {"nll": loss})` in nats a row. Rows may carry "weight"
       `[B]`, as in `objectives.negative_log_likelihood`. The key is not used.
+
+    Raises:
+      ValueError: When called, events of another size, or a "mask": the elements of an event are not
+        independent, so single ones cannot be left out.
     """
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         del key
+        if batch.get("mask") is not None:
+            raise ValueError(
+                'batch["mask"] speaks of single elements of an event; those of a flow are not '
+                'independent. Fill in what is missing, or weigh whole rows by batch["weight"].'
+            )
         x = _events(batch, event, model.features)
         given = None if condition is None else batch[condition]
         log_prob = model.apply({"params": params}, x, given)
@@ -78,8 +88,7 @@ def reverse_kl(
     Raises:
       ValueError: No samples.
     """
-    if not num_samples >= 1:
-        raise ValueError(f"reverse_kl: num_samples must be at least 1; got {num_samples}.")
+    require_samples("reverse_kl", num_samples)
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         given = () if condition is None else (batch[condition],)

@@ -56,6 +56,11 @@ class Planar(nn.Module):
         u = self.param("u", nn.initializers.zeros, (size,), dtype)
         b = self.param("b", nn.initializers.zeros, (1,), dtype)
         joined = jnp.broadcast_to(jnp.concatenate([w, u, b]), (*x.shape[:-1], 2 * size + 1))
+        if condition is None and self.has_variable("params", "out"):
+            raise ValueError(
+                "Planar: its parameters were made for a condition and none was given. Pass "
+                "condition=[*B, C]."
+            )
         if condition is not None:
             h = MLP(self.hidden, self.activation, name="conditioner")(condition)
             out = nn.Dense(2 * size + 1, kernel_init=nn.initializers.zeros, name="out")

@@ -69,6 +69,7 @@ def call(
     inputs: Sequence[Any],
     key: Key | None = None,
     train: bool = False,
+    method: str = "__call__",
 ) -> tuple[Any, dict[str, Any]]:
     """Calls a module in the mode that is asked for.
 
@@ -78,14 +79,16 @@ def call(
       inputs: Its inputs, in order.
       key: Randomness inside the module, such as dropout's; used in training only.
       train: Whether this is a step of training.
+      method: Which of its methods is called.
 
     Returns:
       What the module returns, and the new value of its collections other than "params" (empty in
       prediction, or where there are none).
     """
-    options = mode_options(model, train)
-    if "key" in inspect.signature(type(model).__call__).parameters:
+    options = mode_options(model, train, method)
+    if "key" in inspect.signature(getattr(type(model), method)).parameters:
         options["key"] = key if train else None
+    options["method"] = method
     if not train:
         return model.apply(variables, *inputs, **options), {}
     mutable = [name for name in variables if name != "params"]
@@ -96,9 +99,9 @@ def call(
     return output, dict(state)
 
 
-def mode_options(model: nn.Module, train: bool) -> dict[str, Any]:
-    """Returns the arguments by which a module is told whether it is trained."""
-    accepted = inspect.signature(type(model).__call__).parameters
+def mode_options(model: nn.Module, train: bool, method: str = "__call__") -> dict[str, Any]:
+    """Returns the arguments by which a method of a module is told whether it is trained."""
+    accepted = inspect.signature(getattr(type(model), method)).parameters
     return {name: value is train for name, value in WHEN_TRAINING.items() if name in accepted}
 
 

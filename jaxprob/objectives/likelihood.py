@@ -168,7 +168,11 @@ def weighted_sum(values: Array, batch: Batch) -> Array:
 
 
 def weighted_mean(values: Array, batch: Batch) -> Array:
-    """Returns the mean of `values` `[..., B]`, its rows weighted by `batch["weight"]` if there."""
+    """Returns the mean of `values` `[..., B]`, its rows weighted by `batch["weight"]` if there.
+
+    Rows of weight 0 add nothing as long as their values are finite. A batch in which all weights
+    are 0 has no mean, and gets NaN.
+    """
     if batch.get("weight") is None:
         return jnp.mean(values)
     weight = _weights(values, batch)

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
-from jaxprob.nn.application import as_variables
+from jaxprob.nn.application import as_params, as_variables, call, mode_options
 from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
 from jaxprob.objectives.estimators import Estimator, score_function, states
-from jaxprob.objectives.estimators.contract import as_draws
+from jaxprob.objectives.estimators.contract import as_draws, draws
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
@@ -81,24 +81,25 @@ class DiscreteVAE(nn.Module):
         if self.learn_prior:
             self.prior_logits = self.param("prior_logits", nn.initializers.zeros, shape)
 
-    def __call__(self, x: AnyArray, key: Key) -> DiscreteVAEOutput:
+    def __call__(self, x: AnyArray, key: Key, train: bool = False) -> DiscreteVAEOutput:
         """Encodes, draws and decodes; `key` is the noise of the draw."""
         if self.baseline is not None and self.is_initializing():
-            self.baseline(x)
-        q = self.encode(x)
+            self.predict_reward(x, train)
+        q = self.encode(x, train)
         z = as_draws(q, q.sample(seed=key))
         if self.control is not None and self.is_initializing():
-            self.predict_control(x, z)
-        return DiscreteVAEOutput(q, z, self.decode(z))
+            self.predict_control(x, z, train)
+        return DiscreteVAEOutput(q, z, self.decode(z, train))
 
-    def encode(self, x: AnyArray) -> Distribution:
+    def encode(self, x: AnyArray, train: bool = False) -> Distribution:
         """Returns q(z | x): events `[L]`, or one-hot `[L, K]`."""
-        logits = self.to_latent(self.encoder(x))
+        logits = self.to_latent(self.encoder(x, **mode_options(self.encoder, train)))
         return self._latents(logits.reshape(*logits.shape[:-1], *self._logits_shape()))
 
-    def decode(self, z: AnyArray) -> Distribution:
+    def decode(self, z: AnyArray, train: bool = False) -> Distribution:
         """Returns p(x | z) of latents `[B, L]`, or `[B, L, K]`, relaxed ones too."""
-        return self.decoder(z.reshape(*z.shape[: z.ndim - len(self._logits_shape())], -1))
+        z = z.reshape(*z.shape[: z.ndim - len(self._logits_shape())], -1)
+        return self.decoder(z, **mode_options(self.decoder, train))
 
     def prior(self, dtype: Any = None) -> Distribution:
         """Returns p(z), batch shape `()`; `dtype` is that of a uniform one."""
@@ -106,11 +107,13 @@ class DiscreteVAE(nn.Module):
             return self._latents(self.prior_logits)
         return self._latents(jnp.zeros(self._logits_shape(), dtype or jnp.result_type(float)))
 
-    def predict_reward(self, x: AnyArray) -> Array | None:
+    def predict_reward(self, x: AnyArray, train: bool = False) -> Array | None:
         """Returns the baseline's b(x) `[B]`, or None."""
-        return None if self.baseline is None else jnp.squeeze(self.baseline(x), axis=-1)
+        if self.baseline is None:
+            return None
+        return jnp.squeeze(self.baseline(x, **mode_options(self.baseline, train)), axis=-1)
 
-    def predict_control(self, x: AnyArray, z: AnyArray) -> Array:
+    def predict_control(self, x: AnyArray, z: AnyArray, train: bool = False) -> Array:
         """Returns the learned part r(x, z) `[B]` of the control variate, z relaxed or not."""
         if self.control is None:
             raise ValueError(
@@ -118,7 +121,8 @@ class DiscreteVAE(nn.Module):
                 "it control=nn.Sequential([MLP((64,)), nn.Dense(1)])."
             )
         rows = [jnp.asarray(a).reshape(len(x), -1) for a in (x, z)]
-        return jnp.squeeze(self.control(jnp.concatenate(rows, axis=-1)), axis=-1)
+        inputs, mode = jnp.concatenate(rows, axis=-1), mode_options(self.control, train)
+        return jnp.squeeze(self.control(inputs, **mode), axis=-1)
 
     def _logits_shape(self) -> tuple[int, ...]:
         classes = () if self.num_categories == 2 else (self.num_categories,)
@@ -133,11 +137,12 @@ def with_estimator_state(params: Params, estimator: Estimator) -> Params:
     """Returns the params with the estimator's moving averages beside them, where it has some.
 
     Args:
-      params: Params of the model.
+      params: Params of the model, or `nn.as_params(variables)` of one with other collections.
       estimator: What the loss is made with.
     """
-    state = estimator.init(jnp.result_type(*jax.tree.leaves(params)))
-    return {"params": params, "collections": {STATE: state}} if state else params
+    variables = as_variables(params)
+    state = estimator.init(jnp.result_type(*jax.tree.leaves(variables["params"])))
+    return as_params({**variables, STATE: state}) if state else params
 
 
 def negative_discrete_elbo(
@@ -151,22 +156,30 @@ def negative_discrete_elbo(
         `score_function("learned")` wants a model with `baseline`, `relax` one with `control`; one
         with moving averages wants params from `with_estimator_state`. With `normalize=True`
         log p(x | z) is divided and the KL is not, which is as if `beta` were larger.
-      beta: Weight of the KL, or a schedule; 1 for the bound.
+      beta: Weight of the KL, or a schedule; 1 for the bound. `reweighted_wake_sleep` wants 1.
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; batch holds "x" `[B, ...]`, the targets too,
       and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
       hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco` and `reweighted_wake_sleep`
       "nll" is the whole bound and there is no "kl". A learned baseline or control adds
-      "baseline_loss", whose gradient (not its value) is part of the loss. `loss_fn.evaluate` is the
-      bound of exact draws, whatever the estimator relaxes.
+      "baseline_loss", whose gradient (not its value) is part of the loss. Modules that ask for it
+      (see `jaxprob.nn.application`) know that they are trained, and their new state is among the
+      "collections". `loss_fn.evaluate` is the bound of exact draws, whatever the estimator relaxes.
 
     Raises:
-      ValueError: A negative beta; when called, an estimator that lacks its baseline or its state.
+      ValueError: A negative beta, or another than 1 where only 1 is right; when called, an
+        estimator that lacks its baseline or its state.
     """
     if not callable(beta) and not beta >= 0.0:
         raise ValueError(f"negative_discrete_elbo: beta must not be negative; got {beta}.")
     training = score_function("leave_one_out", 4) if estimator is None else estimator
+    if training.unit_score and (callable(beta) or beta != 1.0):
+        raise ValueError(
+            f"negative_discrete_elbo: {training.name} wants beta=1; got "
+            f"{'a schedule' if callable(beta) else beta}. Its updates of the encoder are right for "
+            "log p(x, z) - log q(z | x) alone; another weight goes with vimco or score_function."
+        )
 
     def with_estimator(estimator: Estimator, train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
@@ -177,23 +190,29 @@ def negative_discrete_elbo(
                     f"negative_discrete_elbo: {estimator.name} keeps moving averages and the "
                     "params have none. Start from with_estimator_state(params, estimator)."
                 )
-            q = model.apply(variables, x, method="encode")
+
+            def run(method: str, *values: Array) -> tuple[Any, dict[str, Any]]:
+                # Linen folds a module's path into the key: what is inside shares no bits with draws
+                return call(model, variables, values, key, train, method)
+
+            q, others = run("encode", x)
             dtype = jax.tree.leaves(q)[0].dtype
             p = model.apply(variables, dtype, method="prior")
             weight = weight_at(beta, batch, "negative_discrete_elbo")
 
             def integrand(z: Array) -> Array:
-                decoded = model.apply(variables, z, method="decode")
-                log_likelihood = log_likelihood_of_inputs(decoded, batch)
+                log_likelihood = log_likelihood_of_inputs(run("decode", z)[0], batch)
                 if not estimator.log_mean_exp:
                     return log_likelihood
                 return log_likelihood + weight * (p.log_prob(z) - q.log_prob(z))
 
             extra: dict[str, Any] = {"state": state}
             if estimator.learns_baseline:
-                extra["baseline"] = model.apply(variables, x, method="predict_reward")
+                variables |= others
+                extra["baseline"], others = run("predict_reward", x)
             if estimator.learns_control:
-                extra["baseline"] = lambda z: model.apply(variables, x, z, method="predict_control")
+                variables |= others
+                extra["baseline"] = lambda z: run("predict_control", x, z)[0]
             estimate = estimator(q, integrand, key, batch=batch, **extra)
             nll = -weighted_mean(estimate.value, batch)
             loss, metrics = nll, {"nll": nll}
@@ -204,14 +223,22 @@ def negative_discrete_elbo(
                 error = weighted_mean(estimate.baseline_loss, batch)
                 metrics["baseline_loss"] = error
                 loss = loss + (error - jax.lax.stop_gradient(error))
+            if others:
+                # the state of the decoder, which none of the draws under `vmap` can hand out
+                variables |= others
+                _, others = run("decode", draws(q, key, 1)[0])
             if train and state is not None:
-                metrics["collections"] = {STATE: estimate.state}  # pyright: ignore[reportArgumentType]
+                others = {**others, STATE: estimate.state}
+            if others:
+                metrics["collections"] = others  # pyright: ignore[reportArgumentType]
             return loss, metrics
 
         return loss_fn
 
     loss_fn = with_estimator(training, True)
-    predicting = score_function(None, training.num_samples) if training.relaxed else training
+    # a setting that follows the step is one of the gradient, and validation has no step
+    plain = training.relaxed or bool(training.schedules)
+    predicting = score_function(None, training.num_samples) if plain else training
     loss_fn.evaluate = with_estimator(predicting, False)  # type: ignore[attr-defined]
     mark_schedules(loss_fn, beta, *training.schedules)
     mark_schedules(loss_fn.evaluate, beta)  # type: ignore[attr-defined]

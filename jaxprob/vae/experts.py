@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import Categorical, Distribution, MixtureSameFamily
+from jaxprob.nn.application import mode_options
 from jaxprob.objectives.likelihood import log_likelihood
 from jaxprob.types import AnyArray, Array
 
@@ -35,13 +36,14 @@ class MixtureOfExperts(nn.Module):
     gate: nn.Module | None = None
 
     @nn.compact
-    def __call__(self, x: AnyArray) -> MixtureSameFamily:
+    def __call__(self, x: AnyArray, train: bool = False) -> MixtureSameFamily:
         """Maps inputs to a mixture over targets, one component for each expert."""
         if not self.experts:
             raise ValueError("MixtureOfExperts: experts is empty; give at least one module.")
-        h = x if self.gate is None else self.gate(x)
+        h = x if self.gate is None else self.gate(x, **mode_options(self.gate, train))
         logits = nn.Dense(len(self.experts), name="gate_logits")(h)
-        return MixtureSameFamily(Categorical(logits=logits), _stack([e(x) for e in self.experts]))
+        components = [expert(x, **mode_options(expert, train)) for expert in self.experts]
+        return MixtureSameFamily(Categorical(logits=logits), _stack(components))
 
     def responsibilities(self, x: AnyArray, y: AnyArray) -> Array:
         """Returns p(expert | x, y), `[B, K]`."""

@@ -8,6 +8,8 @@ event of p(x | z) like any other, whose value and gradient are finite and are th
 Twin: `torch_ref/vae/inputs.py`.
 """
 
+from typing import Any
+
 import distrax
 import jax.numpy as jnp
 
@@ -54,11 +56,27 @@ def observed_inputs(batch: Batch) -> Array:
     return jnp.where(without_padding(mask, batch.get("lengths")), x, jnp.zeros_like(x))
 
 
-def log_likelihood_of_inputs(p: distrax.Distribution, batch: Batch) -> Array:
-    """Returns log p(x | z) `[B]` of the observed inputs.
+def log_likelihood_of_inputs(p: Any, batch: Batch, num_leading: int = 0) -> Array:
+    """Returns log p(x | z) `[*leading, B]` of the observed inputs, in nats.
 
     Args:
-      p: Distribution over the inputs, batch shape `[B]`.
+      p: Distribution over the inputs, batch shape `[*leading, B]`.
       batch: "x" `[B, *event]` and perhaps "mask" of that shape.
+      num_leading: Leading axes of the distribution (draws) that share the inputs.
+
+    Raises:
+      ValueError: A decoder that returns no distribution, or one over another shape than that of x.
     """
-    return log_likelihood_of_batch(p, {"y": observed_inputs(batch), "mask": batch.get("mask")})
+    if not isinstance(p, distrax.Distribution):
+        raise ValueError(
+            f"the decoder returned {type(p).__name__}; expected a distribution. End the decoder "
+            "with a head of jaxprob.heads."
+        )
+    x = observed_inputs(batch)
+    expected = (*p.batch_shape[num_leading:], *p.event_shape)
+    if x.shape != expected:
+        raise ValueError(
+            f'batch["x"] has shape {x.shape}, but p(x | z) of the decoder is over {expected}. Give '
+            "its head as many features as x has, or reshape x."
+        )
+    return log_likelihood_of_batch(p, {"y": x, "mask": batch.get("mask")}, num_leading)

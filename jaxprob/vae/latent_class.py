@@ -7,6 +7,9 @@ every cell (the mode under Dirichlet(1 + a) priors):
 
     r_nk = p(k | x_n),   w_k ~ a + sum_n r_nk,   p_kd(c) ~ a + sum_n r_nk [x_nd = c]
 
+Where nothing is counted (a = 0, and a class without rows or a column that none of them shows) any
+p_kd is as good as another, and the old one stays.
+
 Twin: `torch_ref/vae/latent_class.py`. Source: Goodman, "Exploratory latent structure analysis"
 (1974); Dempster, Laird & Rubin (1977), section 4.3.
 """
@@ -92,20 +95,8 @@ class LatentClassModel(nn.Module):
 
     def indicators(self, x: AnyArray, mask: AnyArray | None = None) -> tuple[Array, Array]:
         """Returns [x_d = c] of the observed `[B, D, C]`, and whether all are values `[B]`."""
-        x, sizes = jnp.asarray(x), np.asarray(self.num_categories)
-        if x.ndim != 2 or x.shape[1] != len(sizes):
-            raise ValueError(
-                f"LatentClassModel: x has shape {x.shape}; expected [B, {len(sizes)}], one column "
-                "for each entry of num_categories."
-            )
-        if mask is not None and jnp.shape(mask) != x.shape:
-            raise ValueError(
-                f"LatentClassModel: mask has shape {jnp.shape(mask)}; expected that of x, "
-                f"{x.shape}."
-            )
-        seen = jnp.ones(x.shape, bool) if mask is None else jnp.asarray(mask, bool)
-        check_values("LatentClassModel", "x", jnp.where(seen, x, 0), _values_below(sizes[None]))
-        values = jnp.arange(sizes.max(), dtype=x.dtype)[None, None]
+        x, seen = _checked(self.num_categories, x, mask)
+        values = jnp.arange(max(self.num_categories), dtype=x.dtype)[None, None]
         chosen = (x[..., None] == values) & seen[..., None] & jnp.asarray(self._exists())
         possible = jnp.all(jnp.any(chosen, axis=-1) | ~seen, axis=-1)
         return chosen.astype(self.class_logits.dtype), possible
@@ -125,9 +116,8 @@ def negative_log_marginal(model: LatentClassModel) -> LossFn:
     """
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-        log_p = model.apply(
-            {"params": params}, batch["x"], batch.get("mask"), method="log_prob"
-        )  # fmt: skip
+        seen = _counted(batch["x"], batch.get("mask"), batch.get("weight"))
+        log_p = model.apply({"params": params}, batch["x"], seen, method="log_prob")
         nll = -weighted_mean(log_p, batch)  # pyright: ignore[reportArgumentType]
         return nll, {"nll": nll}
 
@@ -149,14 +139,14 @@ def em_step(
       params: Where it stands.
       x: Values `[B, D]`.
       mask: True where observed, `[B, D]`.
-      weight: How often each row counts, `[B]`.
+      weight: How often each row counts, `[B]`; one that counts 0 times may hold anything.
       pseudo_count: a (>= 0), added to every cell.
 
     Returns:
       The new params, and what the step does not decrease, at the old ones: sum_n log p(x_n) + a sum
       of the logarithms of all probabilities.
     """
-    variables = {"params": params}
+    variables, mask = {"params": params}, _counted(x, mask, weight)
     joint: Array = model.apply(variables, x, mask, method="log_joint")  # pyright: ignore[reportAssignmentType]
     chosen, _ = model.apply(variables, x, mask, method="indicators")
     exists = model._exists()
@@ -171,9 +161,9 @@ def em_step(
     penalty = pseudo_count * prior if pseudo_count > 0.0 else jnp.zeros_like(prior)
     objective = jnp.sum(count * jax.nn.logsumexp(joint, axis=-1)) + penalty
     new = {
-        "class_logits": _log_shares(jnp.sum(r, axis=0) + pseudo_count),
+        "class_logits": _log_shares(jnp.sum(r, axis=0) + pseudo_count, log_w),
         "item_logits": jnp.where(
-            exists, _log_shares(jnp.where(exists, table + pseudo_count, 0.0)), 0.0
+            exists, _log_shares(jnp.where(exists, table + pseudo_count, 0.0), log_p), 0.0
         ),
     }
     return new, objective
@@ -210,7 +200,8 @@ def initial_classes(
     shapes = jax.eval_shape(model.init, key)["params"]
     dtype = jnp.result_type(float) if weight is None else jnp.result_type(weight, jnp.float32)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, dtype), shapes)
-    chosen, _ = model.apply({"params": zeros}, x, mask, method="indicators")
+    seen = _counted(x, mask, weight)
+    chosen, _ = model.apply({"params": zeros}, x, seen, method="indicators")
     count = jnp.ones(chosen.shape[0], dtype) if weight is None else jnp.asarray(weight, dtype)
     exists = model._exists()
     margins = jnp.sum(chosen * count[:, None, None], axis=0, keepdims=True) + exists
@@ -247,7 +238,7 @@ def fit_em(
       The params and their climb.
 
     Raises:
-      ValueError: Numbers below 1, or a negative pseudo-count.
+      ValueError: Numbers below 1, a negative pseudo-count, or data that does not fit the model.
     """
     if not (num_steps >= 1 and num_restarts >= 1 and pseudo_count >= 0.0):
         raise ValueError(
@@ -257,6 +248,8 @@ def fit_em(
     arrays = (jnp.asarray(x), None if mask is None else jnp.asarray(mask),
               None if weight is None else jnp.asarray(weight))  # fmt: skip
     model = model.clone(num_categories=tuple(model.num_categories))  # a list has no hash
+    # here, where the values are still concrete
+    _checked(model.num_categories, x, _counted(*arrays))
     return _fit_em(model, *arrays, key, float(pseudo_count), num_steps, num_restarts)
 
 
@@ -270,8 +263,41 @@ def _fit_em(model, x, mask, weight, key, pseudo_count, num_steps, num_restarts) 
         return FittedClasses(*jax.lax.scan(step, first, None, num_steps))
 
     fits = jax.vmap(restart)(jax.random.split(key, num_restarts))
-    best = jnp.argmax(fits.objectives[:, -1])
+    last = fits.objectives[:, -1]
+    best = jnp.argmax(jnp.where(jnp.isfinite(last), last, -jnp.inf))  # argmax itself picks NaN
     return jax.tree.map(lambda leaf: leaf[best], fits)
+
+
+def _checked(
+    num_categories: Sequence[int], x: AnyArray, mask: AnyArray | None
+) -> tuple[Array, Array]:
+    """Values as an array and which were observed, both `[B, D]`; shapes and values are checked."""
+    x, sizes = jnp.asarray(x), np.asarray(num_categories)
+    if x.ndim != 2 or x.shape[1] != len(sizes):
+        raise ValueError(
+            f"LatentClassModel: x has shape {x.shape}; expected [B, {len(sizes)}], one column "
+            "for each entry of num_categories."
+        )
+    if mask is not None and jnp.shape(mask) != x.shape:
+        raise ValueError(
+            f"LatentClassModel: mask has shape {jnp.shape(mask)}; expected that of x, {x.shape}."
+        )
+    seen = jnp.ones(x.shape, bool) if mask is None else jnp.asarray(mask, bool)
+    check_values("LatentClassModel", "x", jnp.where(seen, x, 0), _values_below(sizes[None]))
+    return x, seen
+
+
+def _counted(
+    x: AnyArray, mask: AnyArray | None = None, weight: AnyArray | None = None
+) -> AnyArray | None:
+    """The mask, with nothing observed in rows that count 0 times: 0 log 0 is no NaN then."""
+    shape = jnp.shape(x)
+    if weight is None or len(shape) != 2 or jnp.shape(weight) != shape[:1]:
+        return mask  # what does not fit is refused where it is used
+    if mask is not None and jnp.shape(mask) != shape:
+        return mask
+    counts = jnp.broadcast_to((jnp.asarray(weight) > 0)[:, None], shape)
+    return counts if mask is None else counts & jnp.asarray(mask, bool)
 
 
 def _values_below(sizes: np.ndarray) -> Constraint:
@@ -282,7 +308,13 @@ def _values_below(sizes: np.ndarray) -> Constraint:
     )
 
 
-def _log_shares(counts: Array) -> Array:
-    """log(counts / sum) over the last axis; of nothing the logarithm of the smallest number."""
+def _log_shares(counts: Array, old: Array) -> Array:
+    """log(counts / sum) over the last axis, or `old` where they sum to 0.
+
+    Of a count of 0 it is the logarithm of the smallest number; a sum below that has no digits.
+    """
+    tiny = jnp.finfo(counts.dtype).tiny
     total = jnp.sum(counts, axis=-1, keepdims=True)
-    return jnp.log(jnp.maximum(counts / total, jnp.finfo(counts.dtype).tiny))
+    some = total >= tiny
+    shares = jnp.log(jnp.maximum(counts / jnp.where(some, total, 1.0), tiny))
+    return jnp.where(some, shares, old)

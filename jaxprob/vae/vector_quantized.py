@@ -1,6 +1,6 @@
 """The VQ-VAE: latents are the nearest of K code vectors.
 
-    k = argmin_j |e(x) - c_j|^2,   z = e + stop_gradient(c_k - e)
+    k = argmin_j |e(x) - c_j|^2,   z = stop_gradient(c_k) + (e - stop_gradient(e))
     loss = -log p(x | z) + commitment |e - stop_gradient(c_k)|^2  [+ |stop_gradient(e) - c_k|^2]
 
 The bracket is there where the codes are trained by gradient. Otherwise they follow running averages
@@ -8,6 +8,8 @@ of the encodings that chose them, with decay g and Laplace smoothing a:
 
     N_k <- g N_k + (1 - g) n_k,   m_k <- g m_k + (1 - g) sum of e that chose k
     c_k = m_k / [(N_k + a) / (N + K a) N],   N = sum_k N_k
+
+Where the bracket is 0, which takes a = 0, there is no average and the code stays.
 
 Twin: `torch_ref/vae/vector_quantized.py`. Source: van den Oord, Vinyals & Kavukcuoglu, "Neural
 discrete representation learning" (2017), eq. 3 and appendix A.1; Dhariwal et al., "Jukebox" (2020),
@@ -21,7 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import Distribution
-from jaxprob.nn.application import as_variables
+from jaxprob.nn.application import as_variables, call, mode_options
+from jaxprob.objectives.estimators.contract import with_gradient_of
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
@@ -84,17 +87,18 @@ class VQVAE(nn.Module):
         self.variable(CODEBOOK, "sums", lambda: jnp.copy(first.value))
         self.codes = first.value
 
-    def __call__(self, x: AnyArray) -> VQVAEOutput:
+    def __call__(self, x: AnyArray, train: bool = False) -> VQVAEOutput:
         """Encodes, quantises and decodes; the decoder's gradient passes straight to the encoder."""
-        encodings = self.encode(x)
+        encodings = self.encode(x, train)
         indices = self.quantize(encodings)
         quantized = self.codes[indices]
-        passed = encodings + jax.lax.stop_gradient(quantized - encodings)
-        return VQVAEOutput(encodings, indices, quantized, self.decoder(passed))
+        passed = with_gradient_of(encodings, quantized)
+        p = self.decoder(passed, **mode_options(self.decoder, train))
+        return VQVAEOutput(encodings, indices, quantized, p)
 
-    def encode(self, x: AnyArray) -> Array:
+    def encode(self, x: AnyArray, train: bool = False) -> Array:
         """Returns the encodings `[B, *P, C]`, before quantisation."""
-        encodings = self.encoder(x)
+        encodings = self.encoder(x, **mode_options(self.encoder, train))
         if encodings.ndim < 2 or encodings.shape[-1] != self.code_dim:
             raise ValueError(
                 f"VQVAE: the encoder returned shape {encodings.shape}; expected [B, ..., "
@@ -129,14 +133,17 @@ def update_codebook(
       indices: The code that each chose, `[N]`.
       weight: How often each counts, `[N]`; None for once.
       decay: Share g that the averages keep.
-      smoothing: Laplace's a; it keeps the codes of empty cells finite.
+      smoothing: Laplace's a; with 0 the codes of empty cells stay where they are.
     """
     chosen = _one_hot(indices, weight, codebook["counts"])
     counts = decay * codebook["counts"] + (1.0 - decay) * jnp.sum(chosen, axis=0)
     sums = decay * codebook["sums"] + (1.0 - decay) * (chosen.T @ encodings)
     total = jnp.sum(counts)
     smoothed = (counts + smoothing) / (total + counts.size * smoothing) * total
-    return {"codes": sums / smoothed[:, None], "counts": counts, "sums": sums}
+    some = (smoothed >= jnp.finfo(counts.dtype).tiny)[:, None]  # below, division has no digits
+    means = sums / jnp.where(some, smoothed[:, None], 1.0)
+    codes = jnp.where(some, means, codebook["codes"])
+    return {"codes": codes, "counts": counts, "sums": sums}
 
 
 def revive_codes(
@@ -182,7 +189,9 @@ def vq_loss(
       `loss_fn(params, batch, key) -> (loss, metrics)`; batch holds "x" `[B, ...]`, the targets too,
       and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
       hold "nll", "commitment" (the squared distance itself), "perplexity" of the codes in the batch
-      (1 to K), and the new "collections". `loss_fn.evaluate` leaves the codebook as it is.
+      (1 to K), and the new "collections", those of the encoder and the decoder too, which know that
+      they are trained (see `jaxprob.nn.application`). `loss_fn.evaluate` is the mode of prediction
+      and leaves the codebook as it is.
 
     Raises:
       ValueError: Negative settings, or a revival of codes that are trained by gradient.
@@ -205,7 +214,7 @@ def vq_loss(
                     "vq_loss: the params have no codebook. Start from "
                     "jaxprob.nn.as_params(model.init(key, x))."
                 )
-            out: VQVAEOutput = model.apply(variables, observed_inputs(batch))  # pyright: ignore[reportAssignmentType]
+            out, others = call(model, variables, (observed_inputs(batch),), key, train)
             nll = -weighted_mean(log_likelihood_of_inputs(out.p, batch), batch)
             distance = _squared(out.encodings - jax.lax.stop_gradient(out.quantized))
             metrics: Metrics = {"nll": nll, "commitment": weighted_mean(distance, batch)}
@@ -223,8 +232,9 @@ def vq_loss(
                 )
                 if revive_below > 0.0:
                     codebook = revive_codes(codebook, encodings, key, weight, revive_below)
-                others = {name: v for name, v in variables.items() if name != "params"}
-                metrics["collections"] = {**others, CODEBOOK: codebook}  # pyright: ignore[reportArgumentType]
+                others = {**others, CODEBOOK: codebook}
+            if others:
+                metrics["collections"] = others  # pyright: ignore[reportArgumentType]
             return loss, metrics
 
         return loss_fn

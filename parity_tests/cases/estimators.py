@@ -2,14 +2,21 @@
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from torch.func import functional_call
 
 from jaxprob import distributions as jd
+from jaxprob import heads, nn, vae
 from jaxprob.objectives import estimators
+from parity_tests.cases.flows import to_params, to_tensors, weights_of
 from parity_tests.engine import FunctionCase
 from torch_ref import distributions as td
+from torch_ref import heads as torch_heads
+from torch_ref import nn as torch_nn
+from torch_ref import vae as torch_vae
 from torch_ref.objectives import estimators as twins
 
 B, SIZE = 5, 4
@@ -114,9 +121,14 @@ def _exact_jax(a, key):
     def make(p):
         return jd.Categorical(logits=p["logits"])
 
+    def at_the_edge(p):
+        return jd.Independent(jd.Bernoulli(probs=p["probs"]), 1)
+
     gradient = estimators.exact_gradient(make, reward, 2)({"logits": a["logits"]})["logits"]
+    edge = estimators.exact_gradient(at_the_edge, lambda p, z: jnp.sin(z @ a["w"]))
     return {
         "states": estimators.states(q),
+        "slopes at 0 and 1": edge({"probs": a["edge"]})["probs"],
         "objective": estimators.exact_objective(q, partial(reward, a), 2),
         "gradient": gradient,
     }
@@ -132,12 +144,70 @@ def _exact_torch(a, key):
     def make(p):
         return td.Categorical(logits=p[0])
 
+    def at_the_edge(p):
+        return td.Independent(td.Bernoulli(probs=p[0]), 1)
+
     (gradient,) = twins.exact_gradient(make, reward, 2)([logits])
+    probs = a["edge"].clone().requires_grad_()
+    (edge,) = twins.exact_gradient(at_the_edge, lambda p, z: torch.sin(z @ a["w"]))([probs])
     return {
         "states": twins.states(q),
+        "slopes at 0 and 1": edge,
         "objective": twins.exact_objective(q, partial(reward, [logits]), 2),
         "gradient": gradient,
     }
+
+
+D, LATENTS = 4, 2
+BATCH = {"x": _rng.integers(0, 2, (B, D)) * 1.0, "mask": _rng.random((B, D)) < 0.8}
+
+
+def _bounds(package, package_of_estimators, model) -> dict:
+    """Losses of a discrete VAE, by those estimators that have no row of `vae_discrete`."""
+    return {
+        name: package.negative_discrete_elbo(
+            model, getattr(package_of_estimators, SETTINGS[name][0])(**SETTINGS[name][1])
+        )
+        for name in ("wake", "hard gumbel", "soft", "rebar")
+    }
+
+
+class Bounds(torch.nn.Module):
+    """The twins' losses, as a forward pass that `functional_call` can differentiate."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = torch_vae.DiscreteVAE(
+            torch_nn.MLP(D, (3,), torch.tanh), torch_heads.BernoulliHead(LATENTS, D), 3, LATENTS
+        )
+
+    def forward(self, batch, key):
+        losses = _bounds(torch_vae, twins, self.model)
+        return {name: loss_fn(batch, key)[0] for name, loss_fn in losses.items()}
+
+
+def bounds_row(name: str) -> FunctionCase:
+    """The gradient of every weight, of all these losses in one program."""
+    model = vae.DiscreteVAE(nn.MLP((3,), jnp.tanh), heads.BernoulliHead(D), LATENTS)
+
+    def jax_fn(a, key):
+        batch = {part: jax.lax.stop_gradient(a[part]) for part in BATCH}
+        losses = _bounds(vae, estimators, model)
+        return {name: loss_fn(to_params(a), batch, key)[0] for name, loss_fn in losses.items()}
+
+    def torch_fn(a, key):
+        module, batch = Bounds(), {part: a[part].detach() for part in BATCH}
+        tensors = {f"model.{name}": w for name, w in to_tensors(a, module.model).items()}
+        return functional_call(module, tensors, (batch, key))
+
+    return FunctionCase(
+        name, jax_fn, torch_fn, {**BATCH, **weights_of(model, BATCH["x"], jax.random.key(0))}
+    )
+
+
+def _vimco(package, q, key, a, log_w):
+    """Where z = 0 the weight is 0: draws that weigh nothing beside such that weigh something."""
+    return {"value": package.vimco(3)(q, lambda z: log_w(z, a["w"] * z), key).value}
 
 
 FUNCTIONS = [
@@ -148,7 +218,18 @@ FUNCTIONS = [
         {"loc": _rng.normal(size=B), "log_scale": _rng.normal(size=B)},
     ),
     FunctionCase(
-        "estimators, exact", _exact_jax, _exact_torch, {"logits": _rng.normal(size=(B, 3))},
+        "estimators, exact", _exact_jax, _exact_torch,
+        {"logits": _rng.normal(size=(B, 3)), "edge": np.array([[0.0, 0.3, 1.0]]),
+         "w": np.array([0.4, -1.3, 0.8])},
         differentiable=False,
+    ),
+    bounds_row("estimators, discrete VAE"),
+    FunctionCase(
+        "VIMCO, weights of 0",
+        lambda a, key: _vimco(estimators, jd.Bernoulli(logits=a["logits"]), key, a,
+                              lambda z, value: jnp.where(z > 0, value, -jnp.inf)),
+        lambda a, key: _vimco(twins, td.Bernoulli(logits=a["logits"]), key, a,
+                              lambda z, value: torch.where(z > 0, value, -torch.inf)),
+        {"logits": np.linspace(0.9, 1.8, 12), "w": np.linspace(-1.0, 1.0, 12)},
     ),
 ]  # fmt: skip

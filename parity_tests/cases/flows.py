@@ -180,6 +180,11 @@ FUNCTIONS = [
     ),
     flow_row("flow planar", flows.planar(D, 3), lambda: twins.planar(D, 3)),
     flow_row(
+        "flow LU, permutation",
+        flows.Flow(D, (flows.LULinear(D), flows.Permutation((2, 0, 1)))),
+        lambda: twins.Flow(D, [twins.LULinear(D), twins.Permutation((2, 0, 1))]),
+    ),
+    flow_row(
         "flow IAF, condition",
         flows.inverse_autoregressive(D, 2, HIDDEN),
         lambda: twins.inverse_autoregressive(D, 2, HIDDEN, condition_features=C),

@@ -1,5 +1,7 @@
 """Rows of the models with discrete latents: every estimator, codebooks, experts, classes."""
 
+import copy
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -77,9 +79,15 @@ def discrete_row(
         )  # fmt: skip
         return twins.with_estimator_state(module, twin_estimator)
 
+    loss_fn = vae.negative_discrete_elbo(model, ours, beta)
+    # of relaxed draws the bound is evaluated without their relaxation
+    plain = torch_estimators.score_function(None, twin_estimator.num_samples)
+    predicting = plain if twin_estimator.relaxed else twin_estimator
+
     def outputs(params, batch, key):
         out = model.apply({"params": params.get("params", params)}, batch["x"], key)
         found = {"logits": out.q.distribution.logits, "z": out.z}
+        found["evaluated"] = loss_fn.evaluate(params, batch, key)[0]
         if slow:  # it takes long to compile
             found["exact"] = vae.exact_log_marginal(model, params, {"x": batch["x"]})
         return {**found, "log_prob": out.p.log_prob(batch["x"])}
@@ -87,6 +95,9 @@ def discrete_row(
     def torch_outputs(module, batch, key):
         out = module(batch["x"], key)
         found = {"logits": out.q.base_dist.logits, "z": out.z}
+        apart = copy.deepcopy(module)  # the loss moves the averages
+        evaluate = twins.negative_discrete_elbo(apart, predicting, beta)
+        found["evaluated"] = evaluate(batch, key)[0]
         if slow:
             found["exact"] = twins.exact_log_marginal(module, {"x": batch["x"]})
         return {**found, "log_prob": out.p.log_prob(batch["x"])}
@@ -94,7 +105,7 @@ def discrete_row(
     return ModelCase(
         name=name,
         init=init,
-        jax_loss=vae.negative_discrete_elbo(model, ours, beta),
+        jax_loss=loss_fn,
         jax_outputs=outputs,
         build_torch=build_torch,
         torch_loss=lambda module: twins.negative_discrete_elbo(module, twin_estimator, beta),
@@ -265,6 +276,10 @@ def em_row(name: str, twin_pseudo_count: float = 0.3) -> FunctionCase:
         for i in range(2):
             params, found[f"objective {i}"] = vae.em_step(model, params, *data, 0.3)
         x, mask, weight = data
+        # no value of the first column is seen, nothing is added, and one row is not to be counted
+        unseen, some = mask & (jnp.arange(3) > 0)[None], weight.at[0].set(0.0)
+        bare, _ = vae.em_step(model, params, x.at[0, 1].set(9), unseen, some)
+        found |= {f"bare {name}": value for name, value in bare.items()}
         fitted = vae.fit_em(model, x, key, mask=mask, weight=weight, pseudo_count=0.3, **fit)
         found |= {f"fitted {name}": value for name, value in fitted.params.items()}
         return {**found, **params, "climb": fitted.objectives}
@@ -277,6 +292,10 @@ def em_row(name: str, twin_pseudo_count: float = 0.3) -> FunctionCase:
             found[f"objective {i}"] = twins.em_step(module, *data, twin_pseudo_count)
         found |= {name: value.clone() for name, value in module.state_dict().items()}
         x, mask, weight = data
+        spoiled, some = x.clone(), weight.detach().clone()
+        spoiled[0, 1], some[0] = 9, 0.0
+        twins.em_step(module, spoiled, mask & (torch.arange(3) > 0), some)
+        found |= {f"bare {name}": value.clone() for name, value in module.state_dict().items()}
         fitted = twins.fit_em(module, x, key, mask=mask, weight=weight, pseudo_count=0.3, **fit)
         found |= {f"fitted {name}": value for name, value in fitted.params.items()}
         return {**found, "climb": fitted.objectives}
@@ -298,19 +317,25 @@ def codebook_row(name: str, twin_smoothing: float = 0.5) -> FunctionCase:
         "sums": _rng.normal(size=(K, C)),
         "encodings": _rng.normal(size=(number, C)),
         "weight": _rng.uniform(0.0, 2.0, number),
+        "indices": _rng.integers(0, 3, number),
     }
-    indices = _rng.integers(0, 3, number)
 
-    def run(a, key, package, indices, smoothing):
+    def run(a, key, package, smoothing):
+        indices = a["indices"]
         book = {part: a[part] for part in ("codes", "counts", "sums")}
         moved = package.update_codebook(book, a["encodings"], indices, a["weight"], 0.8, smoothing)
         revived = package.revive_codes(moved, a["encodings"], key, a["weight"], 0.7)
-        return {**moved, **{f"revived {part}": value for part, value in revived.items()}}
+        bare = package.update_codebook(book, a["encodings"], indices, a["weight"], 0.0, 0.0)
+        return {
+            **moved,
+            "codes of empty cells": bare["codes"],
+            **{f"revived {part}": value for part, value in revived.items()},
+        }
 
     return FunctionCase(
         name,
-        lambda a, key: run(a, key, vae, jnp.asarray(indices), 0.5),
-        lambda a, key: run(a, key, twins, torch.as_tensor(indices), twin_smoothing),
+        lambda a, key: run(a, key, vae, 0.5),
+        lambda a, key: run(a, key, twins, twin_smoothing),
         inputs,
         differentiable=False,
     )

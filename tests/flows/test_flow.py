@@ -104,6 +104,13 @@ def test_linear_flow_is_a_normal_distribution():
     np.testing.assert_allclose(model.apply(variables, Z), expected, rtol=1e-10)
 
 
+def test_a_number_of_draws_is_one_axis():
+    model, key = flows.Flow(D, (flows.Permutation((2, 0, 1)),)), jax.random.key(0)
+    drawn = [model.apply({}, key, shape, method="sample") for shape in (5, (5,))]
+    assert drawn[0].shape == (5, D)
+    np.testing.assert_array_equal(*drawn)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -118,6 +125,7 @@ def test_linear_flow_is_a_normal_distribution():
         ),
         (lambda m, v: flows.coupling(0), "coupling: features must be at least 1; got 0"),
         (lambda m, v: flows.planar(2, 0), "planar: num_layers must be at least 1; got 0"),
+        (lambda m, v: flows.coupling(2, 2, std=-1.0), "coupling: std must be positive; got -1.0"),
     ],
 )
 def test_errors(call, message):

@@ -94,6 +94,12 @@ def test_reverse_kl_given_a_condition():
             r"log_density returned shape \(256, 2\); expected .* \(256,\)",
         ),
         (
+            lambda: flows.negative_log_likelihood(LINEAR)(
+                {}, {"x": Z, "mask": Z > 0}, jax.random.key(0)
+            ),
+            r'batch\["mask"\] speaks of single elements.*weigh whole rows',
+        ),
+        (
             lambda: flows.negative_log_likelihood(LINEAR)({}, {"x": Z}, jax.random.key(0)),
             r'batch\["x"\] has shape \(5, 3\); expected \[B, 2\]',
         ),
@@ -126,6 +132,15 @@ def test_energies_are_those_of_the_table():
     for name, values in expected.items():
         found = getattr(flows.energies, name)(np.stack([x1, x2], -1))
         np.testing.assert_allclose(found, values, rtol=1e-10)
+
+
+def test_the_centre_of_the_ring_has_a_gradient():
+    """By symmetry no slope along x1, and beside the ring's kink none along x2: 0, not NaN."""
+    gradient = jax.grad(flows.energies.u1)
+    np.testing.assert_array_equal(gradient(jnp.zeros(2)), 0.0)
+    beside, h = jnp.array([0.0, 1e-3]), 1e-6
+    up, down = (flows.energies.u1(beside.at[1].add(s)) for s in (h, -h))
+    np.testing.assert_allclose(gradient(beside)[1], (up - down) / (2 * h), rtol=1e-6)
 
 
 def test_normalizers():

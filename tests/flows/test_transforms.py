@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxprob import flows
 from jaxprob.flows.couplings import alternating_mask
@@ -132,7 +133,51 @@ def test_planar_is_invertible_however_hard_it_pushes_back():
     assert log_det.min() < -2.0
 
 
+def test_units_of_integers():
+    """Counts, say: the units are no integers because the data are; SciPy's normal."""
+    mean, std, counts = np.array([0.5, -1.5]), np.array([0.4, 2.5]), np.arange(6).reshape(3, 2)
+    model = flows.Flow(2, (flows.Rescale(tuple(mean), tuple(std)),))
+    expected = stats.norm(mean, std).logpdf(counts).sum(-1)
+    np.testing.assert_allclose(model.apply({}, counts), expected, rtol=1e-12)
+    x, _ = flows.Rescale(tuple(mean), tuple(std)).apply({}, counts, method="forward")
+    np.testing.assert_allclose(x, mean + std * counts, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtypes", [("float64", "float32"), ("float32", "float64")])
+def test_autoregressive_in_d_passes_with_parameters_of_another_dtype(dtypes):
+    """As the other direction, which is one pass, promotes."""
+    transform = flows.MaskedAffineAutoregressive(2, (3,))
+    z = Z[:, :2].astype(dtypes[0])
+    variables = drawn(transform, z, method="inverse", dtype=dtypes[1])
+
+    @compiled
+    def run(z):
+        x, log_det = transform.apply(variables, z, method="forward")
+        return x, log_det, *transform.apply(variables, x, method="inverse")
+
+    x, log_det, back, log_det_back = run(z)
+    assert x.dtype == log_det.dtype == "float64"
+    np.testing.assert_allclose(back, z, rtol=1e-12)
+    np.testing.assert_allclose(log_det_back, -log_det, rtol=1e-12)
+
+
+def test_planar_made_for_a_condition_refuses_to_go_without():
+    planar = flows.Planar(D, (4,))
+    variables = drawn(planar, Z, CONDITION, method="forward")
+    for method in ("forward", "inverse"):
+        with pytest.raises(ValueError, match="made for a condition and none was given"):
+            planar.apply(variables, Z, method=method)
+
+
 ERRORS = {
+    "long mask": (
+        flows.AffineCoupling((True, False, True)),
+        r"AffineCoupling: events have shape \(5, 2\), but its mask has 3 entries",
+    ),
+    "short mask": (flows.SplineCoupling((False,)), "but its mask has 1 entries"),
+    "long order": (flows.Permutation((1, 0, 2)), "but its order has 3 entries"),
+    "short order": (flows.Permutation((0,)), "but its order has 1 entries"),
+    "long units": (flows.Rescale((1.0, 2.0, 3.0)), "but its mean has 3 entries"),
     "nothing moves": (flows.AffineCoupling((True, True)), "mask must leave an element"),
     "nothing passes": (flows.AffineCoupling((False, False)), "lets no element pass"),
     "bins": (flows.SplineCoupling((True, False), bins=1), "bins must be at least 2"),

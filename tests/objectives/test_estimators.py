@@ -19,7 +19,6 @@ from jaxprob.objectives import estimators, linear_annealing
 from jaxprob.objectives.estimators import (
     enumerated,
     exact_gradient,
-    exact_objective,
     gumbel_softmax,
     rebar,
     relax,
@@ -194,74 +193,14 @@ def test_straight_through_identity_moves_with_the_logit():
     np.testing.assert_allclose(identity[:, 0], 1.0, rtol=1e-12)
 
 
-def test_reweighted_wake_sleep_moves_p_up_the_bound_and_q_towards_the_posterior():
-    """With the same draws: the weighted slopes of log p and of log q, each by itself."""
-    params, key = params_of((3,)), jax.random.key(2)
-
-    def log_joint(w, z):
-        return reward({"w": w}, z) - 1.0
-
-    @jax.jit
-    def run(params):
-        def bound(params):
-            def f(z):
-                return log_joint(params["w"], z) - binary(params).log_prob(z)
-
-            return jnp.sum(reweighted_wake_sleep(4)(binary(params), f, key).value)
-
-        q = binary(params)
-        z = jax.vmap(lambda k: q.sample(seed=k))(jax.random.split(key, 4)).astype(float)
-        log_w = jax.vmap(lambda one: log_joint(params["w"], one) - q.log_prob(one))(z)
-        share = jax.nn.softmax(log_w, axis=0)
-
-        def weighted(params):
-            of_p = jax.vmap(lambda one: log_joint(params["w"], one))(z)
-            of_q = jax.vmap(binary(params).log_prob)(z)
-            return jnp.sum(share * of_p), jnp.sum(share * of_q)
-
-        of_p, of_q = jax.jacobian(weighted)(params)
-        value, gradient = jax.value_and_grad(bound)(params)
-        return gradient, of_p["w"], of_q["logits"], value, log_w
-
-    gradient, of_p, of_q, value, log_w = run(params)
-    np.testing.assert_allclose(gradient["w"], of_p, rtol=1e-11)
-    np.testing.assert_allclose(gradient["logits"], of_q, rtol=1e-11)
-    np.testing.assert_allclose(value, np.log(np.exp(log_w).mean(0)).sum(), rtol=1e-12)
-
-
-def test_exact_objective_is_the_sum_over_the_table():
-    """Against a loop over all states with probabilities from NumPy."""
-    params = params_of((3,))
-    p = 1 / (1 + np.exp(-np.asarray(params["logits"])))
-    expected, bound = np.zeros(B), np.zeros(B)
-    table = []
-    for state in itertools.product([0.0, 1.0], repeat=3):
-        z = np.broadcast_to(np.array(state), (B, 3))
-        prob = np.prod(np.where(z == 1, p, 1 - p), axis=1)
-        value = np.asarray(reward(params, jnp.asarray(z)))
-        expected += prob * value
-        table.append((prob, value))
-    for (p1, v1), (p2, v2) in itertools.product(table, repeat=2):
-        bound += p1 * p2 * np.log((np.exp(v1) + np.exp(v2)) / 2)
-    f = partial(reward, params)
-    np.testing.assert_allclose(exact_objective(binary(params), f), expected, rtol=1e-12)
-    np.testing.assert_allclose(exact_objective(binary(params), f, 2), bound, rtol=1e-12)
-    # an index instead of a vector
-    q = Categorical(logits=jnp.log(jnp.array([0.2, 0.3, 0.5])))
-    np.testing.assert_allclose(exact_objective(q, lambda z: z**2.0), 0.3 + 4 * 0.5, rtol=1e-12)
-
-
-def test_exact_gradient_matches_finite_differences():
-    params, h = params_of((2, 3)), 1e-6
-    gradient = jax.jit(exact_gradient(one_hot, reward))(params)["logits"]
-
-    @jax.jit
-    def objective(shift):
-        moved = {**params, "logits": params["logits"].at[1, 0, 2].add(shift)}
-        return jnp.sum(exact_objective(one_hot(moved), partial(reward, moved)))
-
-    numeric = (objective(h) - objective(-h)) / (2 * h)
-    np.testing.assert_allclose(gradient[1, 0, 2], numeric, rtol=1e-7)
+def test_straight_through_identity_of_one_hot_variables_moves_with_the_log_probability():
+    """Of f = z_0 the gradient towards the logits is that of log p_0: [k = 0] - p_k."""
+    params = {"logits": jnp.asarray(RNG.normal(size=(B, 1, 4))), "w": jnp.zeros(4)}
+    identity = straight_through("identity")
+    gradient = gradient_of(identity, one_hot, params, lambda params, z: z[:, 0, 0])
+    p = np.exp(params["logits"]) / np.sum(np.exp(params["logits"]), axis=-1, keepdims=True)
+    found = jax.jit(gradient)(jax.random.key(0))[: B * 4].reshape(B, 1, 4)
+    np.testing.assert_allclose(found, np.eye(4)[:1] - p, rtol=1e-12)
 
 
 def test_reparameterized_draws_of_a_normal():
@@ -378,6 +317,7 @@ def called(estimator, q=Q, **arguments):
     ("call", "message"),
     [
         (lambda: score_function("best"), "baseline must be None, a number, or one of"),
+        (lambda: score_function(True), "a number, or one of .*; got True"),
         (lambda: score_function("leave_one_out"), "num_samples must be at least 2; got 1"),
         (lambda: score_function(decay=1.0), "decay must lie in \\[0, 1\\); got 1.0"),
         (lambda: reweighted_wake_sleep(1), "num_samples must be at least 2; got 1"),

@@ -11,15 +11,19 @@ import optax
 import pytest
 
 from jaxprob import heads, objectives, training, vae
-from jaxprob.nn import MLP
+from jaxprob.distributions import Bernoulli, Independent
+from jaxprob.nn import MLP, as_params
 from jaxprob.objectives.estimators import (
     enumerated,
     gumbel_softmax,
+    rebar,
     relax,
+    reweighted_wake_sleep,
     score_function,
     straight_through,
     vimco,
 )
+from jaxprob.vae.inputs import log_likelihood_of_inputs
 
 B, D, L = 5, 4, 3
 RNG = np.random.default_rng(0)
@@ -163,6 +167,22 @@ def test_a_schedule_and_a_relaxation_are_for_training_alone():
     assert beta.evaluate.uses_step
 
 
+def test_validation_asks_for_no_step_whichever_estimator_follows_a_schedule():
+    """Hard Gumbel-softmax and REBAR too: the batches of `fit` have a step for those who ask."""
+    schedule = objectives.linear_annealing(10, 2.0, 0.5)
+    plain = vae.negative_discrete_elbo(BINARY, score_function())
+    losses = [
+        vae.negative_discrete_elbo(BINARY, estimator)
+        for estimator in (gumbel_softmax(schedule, hard=True), rebar(schedule))
+    ]
+    evaluated, expected = jax.jit(
+        lambda key: ([f.evaluate(PARAMS, {"x": X}, key)[0] for f in losses],
+                     plain(PARAMS, {"x": X}, key)[0])
+    )(KEY)  # fmt: skip
+    np.testing.assert_allclose(evaluated, expected, rtol=1e-13)
+    assert not any(hasattr(f.evaluate, "uses_step") for f in losses)
+
+
 @pytest.mark.slow
 def test_training_with_learned_baseline_and_moving_averages():
     """NVIL through `training.fit`: the state moves, the marginal likelihood rises."""
@@ -189,6 +209,57 @@ def test_training_with_learned_baseline_and_moving_averages():
         jax.eval_shape(loss_fn, params["params"], {"x": rows}, KEY)
 
 
+class Standardized(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        plain = {"use_scale": False, "use_bias": False, "momentum": 0.8}
+        return nn.BatchNorm(use_running_average=not train, **plain)(x)
+
+
+class Dropping(nn.Module):
+    """In training it drops all that it is given: pixels then have the odds of the bias alone."""
+
+    @nn.compact
+    def __call__(self, z, train=False):
+        z = nn.Dropout(1.0)(Standardized()(z, train), deterministic=not train)
+        return heads.BernoulliHead(D)(z)
+
+
+def test_modules_know_that_they_are_trained_and_their_state_moves():
+    """Dropout and batch statistics, beside the moving averages of the estimator."""
+    model = vae.DiscreteVAE(Standardized(), Dropping(), L)
+    estimator = score_function("moving_average", 2)
+    shapes = jax.eval_shape(model.init, KEY, X, KEY)["batch_stats"]
+    first = jax.tree.map_with_path(  # means of 0, variances of 1
+        lambda path, leaf: jnp.full(leaf.shape, float(path[-1].key == "var")), shapes
+    )
+    variables = {"params": params_of(model), "batch_stats": first}
+    start = vae.with_estimator_state(as_params(variables), estimator)
+    loss_fn = vae.negative_discrete_elbo(model, estimator)
+
+    @jax.jit
+    def run(params):
+        return loss_fn(params, {"x": X}, KEY), loss_fn.evaluate(params, {"x": X}, KEY)
+
+    bias = np.array([0.3, -1.0, 2.0, 0.1])
+    start["params"]["decoder"]["BernoulliHead_0"]["out"]["bias"] = bias
+    (_, metrics), (_, evaluated) = run(start)
+    alone = np.mean(np.sum(np.log(np.where(X, sigmoid(bias), sigmoid(-bias))), axis=1))
+    np.testing.assert_allclose(metrics["nll"], -alone, rtol=1e-6)
+    assert abs(evaluated["nll"] + alone) > 1e-3
+    assert "collections" not in evaluated
+    moved = metrics["collections"]
+    assert jax.tree.structure(moved) == jax.tree.structure(start["collections"])
+    means = moved["batch_stats"]
+    encoder = means["encoder"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(encoder, 0.2 * X.mean(0), rtol=1e-6)
+    decoder = np.asarray(means["decoder"]["Standardized_0"]["BatchNorm_0"]["mean"])
+    ones = decoder * B / 0.2  # the number of rows that drew a 1
+    assert np.sum(ones) > 0.5
+    np.testing.assert_allclose(ones, np.round(ones), atol=1e-5)
+    assert moved["estimator"]["weight"] > 0.0
+
+
 def test_categorical_latents_and_what_a_pass_returns():
     model = model_of(3, learn_prior=False)
     params = params_of(model)
@@ -201,6 +272,10 @@ def test_categorical_latents_and_what_a_pass_returns():
     np.testing.assert_allclose(prior.log_prob(out.z), -2 * np.log(3.0), rtol=1e-12)
     loss_fn = vae.negative_discrete_elbo(model, straight_through())
     assert jax.eval_shape(loss_fn, params, {"x": X}, KEY)[0].shape == ()
+
+
+def pixels_over(width):
+    return Independent(Bernoulli(logits=jnp.zeros((B, width))), 1)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +293,20 @@ def test_categorical_latents_and_what_a_pass_returns():
                 PARAMS, {"x": X}, KEY
             ),
             "it learns a baseline and none was given",
+        ),
+        (
+            lambda: vae.negative_discrete_elbo(BINARY, reweighted_wake_sleep(), beta=0.5),
+            "reweighted wake-sleep wants beta=1; got 0.5.*vimco",
+        ),
+        (
+            lambda: vae.negative_discrete_elbo(
+                BINARY, reweighted_wake_sleep(), objectives.linear_annealing(10)
+            ),
+            "reweighted wake-sleep wants beta=1; got a schedule",
+        ),
+        (
+            lambda: log_likelihood_of_inputs(pixels_over(D), {"x": X[:, :3]}),
+            r'batch\["x"\] has shape \(5, 3\), but p\(x \| z\) of the decoder is over \(5, 4\)',
         ),
         (
             lambda: vae.DiscreteVAE(MLP((2,)), MLP((2,)), 0).init(KEY, X, KEY),

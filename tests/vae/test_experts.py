@@ -51,6 +51,33 @@ def test_density_moments_and_responsibilities_by_formula():
     np.testing.assert_allclose(variance[:, 0], spread, rtol=1e-12)
 
 
+class Dropping(nn.Module):
+    """In training it drops all that it is given."""
+
+    head: nn.Module | None = None
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dropout(1.0)(x, deterministic=not train)
+        return x if self.head is None else self.head(x)
+
+
+def test_experts_and_gate_know_that_they_are_trained():
+    """With nothing of x left, the density is the mixture that the biases give."""
+    model = vae.MixtureOfExperts([Dropping(heads.NormalHead()) for _ in range(2)], Dropping())
+    params = params_of(model)
+    loss_fn = objectives.negative_log_likelihood(model)
+    loss, evaluated = jax.jit(
+        lambda w: (loss_fn(w, {"x": X, "y": Y}, KEY)[0],
+                   loss_fn.evaluate(w, {"x": X, "y": Y}, KEY)[0])
+    )(params)  # fmt: skip
+    raw = np.stack([params[f"experts_{k}"]["head"]["out"]["bias"] for k in range(2)])
+    scale = np.log1p(np.exp(raw[:, 1])) + heads.normal.SCALE_FLOOR
+    joint = np.log(softmax(params["gate_logits"]["bias"])) + stats.norm(raw[:, 0], scale).logpdf(Y)
+    np.testing.assert_allclose(loss, -logsumexp(joint, axis=1).mean(), rtol=1e-12)
+    assert abs(evaluated - loss) > 1e-3
+
+
 @pytest.mark.slow
 def test_experts_share_the_work():
     """|x| is two lines: two linear experts fit it, one cannot."""

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.special import logsumexp
 
 from jaxprob import training, vae
+from jaxprob.vae import latent_class
 
 SIZES, K = (2, 4, 3), 3
 MODEL = vae.LatentClassModel(K, SIZES)
@@ -132,6 +134,66 @@ def test_without_pseudo_counts_no_value_is_seen_and_nothing_breaks():
     assert np.all(np.isfinite(fitted.objectives))
 
 
+def test_what_is_not_counted_keeps_its_table_and_changes_nothing():
+    """A column that nobody shows, and a class whose responsibilities underflow in float32.
+
+    A step of the others, and what the next one climbs, are those of a model that has neither.
+    """
+    short = jax.tree.map(lambda leaf: leaf.astype("float32"), PARAMS)
+    short["class_logits"] = jnp.array([0.3, -0.2, -300.0], "float32")
+    kept = {"class_logits": short["class_logits"][:2], "item_logits": short["item_logits"][:2, ::2]}
+    rest = vae.LatentClassModel(2, SIZES[::2])
+    kept["item_logits"] = kept["item_logits"][..., : max(SIZES[::2])]
+
+    @jax.jit
+    def step_and_next(params, others):
+        mask = MASK & np.array([True, False, True])
+        params, _ = vae.em_step(MODEL, params, X, mask)
+        others, _ = vae.em_step(rest, others, X[:, ::2], mask[:, ::2])
+        _, objective = vae.em_step(MODEL, params, X, mask)
+        _, expected = vae.em_step(rest, others, X[:, ::2], mask[:, ::2])
+        return params, objective, others, expected
+
+    params, objective, others, expected = step_and_next(short, kept)
+    np.testing.assert_allclose(objective, expected, rtol=1e-6)
+    found, exists = np.asarray(params["item_logits"]), np.arange(4) < np.array(SIZES)[:, None]
+    np.testing.assert_allclose(found[:2, ::2, :3], others["item_logits"], atol=1e-5)
+    logits = np.where(exists, short["item_logits"], -np.inf)
+    old = logits - logsumexp(logits, axis=-1, keepdims=True)
+    for where in ((2,), (slice(None), 1)):
+        new = np.where(exists, found, -np.inf)[where]
+        np.testing.assert_allclose(new, old[where], rtol=1e-5)
+
+
+def test_a_restart_that_failed_is_not_the_best(monkeypatch):
+    """And a row that counts 0 times may hold anything."""
+    keys, right = jax.random.split(KEY, 2), latent_class.initial_classes
+
+    def spoiled(model, x, key, *rest):
+        bad = jnp.all(jax.random.key_data(key) == jax.random.key_data(keys[0]))
+        return jax.tree.map(lambda w: jnp.where(bad, jnp.nan, w), right(model, x, key, *rest))
+
+    monkeypatch.setattr(latent_class, "initial_classes", spoiled)
+    x, weight = np.concatenate([X, [[7, -1, 2]]]), np.append(np.ones(len(X)), 0.0)
+    fitted = vae.fit_em(MODEL, x, KEY, weight=weight, num_steps=3, num_restarts=2)
+    assert np.all(np.isfinite(fitted.objectives))
+
+
+def test_a_row_that_counts_0_times_may_hold_anything():
+    """In a compiled step, and in the gradient of the loss."""
+    weight, loss_fn = np.append(np.ones(len(X)), 0.0), vae.negative_log_marginal(MODEL)
+
+    @jax.jit
+    def run(x):
+        def loss(params):
+            return loss_fn(params, {"x": x, "weight": weight}, KEY)[0]
+
+        return jax.grad(loss)(PARAMS), vae.em_step(MODEL, PARAMS, x, None, weight)
+
+    found, expected = (run(np.concatenate([X, [row]])) for row in ([7, -1, 2], [1, 0, 2]))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 @pytest.mark.slow
 def test_both_fits_recover_two_simulated_classes():
     classes = RNG.integers(0, 2, 600)
@@ -164,6 +226,10 @@ def test_both_fits_recover_two_simulated_classes():
             "x has shape \\(30, 2\\); expected \\[B, 3\\]",
         ),
         (lambda: vae.em_step(MODEL, PARAMS, X, MASK[:, :2]), "mask has shape"),
+        (
+            lambda: vae.fit_em(MODEL, np.where(np.arange(3) == 0, 5, X), KEY, weight=np.ones(30)),
+            "x must be a value of its variable.*30 of 90 .*first at index \\(0, 0\\): 5",
+        ),
         (
             lambda: vae.em_step(MODEL, PARAMS, np.array([[0, 0, 3]])),
             "x must be a value of its variable.*first at index \\(0, 2\\): 3",

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from jaxprob import heads, training, vae
+from jaxprob.distributions import Independent, Normal
 from jaxprob.nn import MLP, as_params
 
 B, D, P, C, K = 6, 4, 2, 3, 5
@@ -71,6 +72,50 @@ def test_the_nearest_code_and_its_decoding():
     np.testing.assert_array_equal(out.quantized, codes[out.indices])
     np.testing.assert_allclose(out.p.mean(), decoded.mean(), rtol=1e-12)
     assert out.indices.shape == (B, P)
+
+
+class Scaled(nn.Module):
+    """Encodings far from the codes: 1e9 + (c - 1e9) is not c."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.8)(x)
+        x = nn.Dropout(1.0)(x, deterministic=not train)
+        return 1e9 * Positions()(x)
+
+
+class Echo(nn.Module):
+    @nn.compact
+    def __call__(self, z):
+        z = z.reshape(z.shape[0], -1)[:, :D]
+        return Independent(Normal(z, jnp.ones_like(z)), 1)
+
+
+def test_the_decoder_sees_the_code_itself_and_training_is_training():
+    """Dropout takes all of x away, statistics move beside the codebook."""
+    model = vae.VQVAE(Scaled(), Echo(), K, C, 0.8)
+    params = as_params(jax.jit(model.init)(KEY, X))
+    bias = jnp.arange(P * C) * 1e-9
+    params["params"]["encoder"]["Positions_0"]["Dense_0"]["bias"] = bias
+    loss_fn = vae.vq_loss(model)
+
+    @jax.jit
+    def run(params):
+        out = model.apply({"params": params["params"], **params["collections"]}, X)
+        return out, loss_fn(params, {"x": X}, KEY)[1], loss_fn.evaluate(params, {"x": X}, KEY)[1]
+
+    out, metrics, evaluated = run(params)
+    assert np.abs(out.encodings).max() > 1e8
+    np.testing.assert_array_equal(out.p.mean(), out.quantized.reshape(B, -1)[:, :D])
+    codes = np.asarray(params["collections"]["codebook"]["codes"])
+    gaps = np.sum((1e9 * np.asarray(bias).reshape(P, 1, C) - codes) ** 2, axis=-1)
+    np.testing.assert_allclose(metrics["commitment"], gaps.min(-1).sum(), rtol=1e-5)
+    assert evaluated["commitment"] > 1e16
+    assert "collections" not in evaluated
+    moved = metrics["collections"]
+    assert jax.tree.structure(moved) == jax.tree.structure(params["collections"])
+    mean = moved["batch_stats"]["encoder"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(mean, 0.2 * X.mean(0), rtol=1e-5, atol=1e-7)
 
 
 def test_each_term_moves_what_it_should():
@@ -153,6 +198,20 @@ def test_running_averages_by_loops():
     np.testing.assert_allclose(new["sums"], sums, rtol=1e-12)
     np.testing.assert_allclose(new["codes"], sums / smoothed[:, None], rtol=1e-12)
     assert np.all(np.isfinite(new["codes"]))  # of the empty cell too
+
+
+def test_without_smoothing_the_code_of_an_empty_cell_stays():
+    """Of the others it is the mean of the cell, where nothing is kept of the past."""
+    codes = jnp.asarray(BOOK["codes"])
+    book = {"codes": codes, "counts": jnp.zeros(K), "sums": jnp.zeros((K, C))}
+    data = jnp.asarray(ENCODINGS), jnp.asarray(INDICES)
+    update = jax.jit(lambda weight: vae.update_codebook(book, *data, weight, 0.0, 0.0))
+    new, nothing = update(jnp.ones(9)), update(jnp.zeros(9))
+    for k in range(K):
+        cell = ENCODINGS[INDICES == k]
+        expected = cell.mean(0) if len(cell) else BOOK["codes"][k]
+        np.testing.assert_allclose(new["codes"][k], expected, rtol=1e-12)
+    np.testing.assert_array_equal(nothing["codes"], BOOK["codes"])
 
 
 def test_in_the_long_run_a_code_is_the_mean_of_its_cell():

@@ -53,18 +53,19 @@ class Flow(nn.Module):
         return self.base_log_prob(z) + log_det
 
     def sample(
-        self, key: Tensor, sample_shape: Sequence[int] = (), condition: Tensor | None = None
+        self, key: Tensor, sample_shape: int | Sequence[int] = (), condition: Tensor | None = None
     ) -> Tensor:
         """Draws events `[*sample_shape, *B, D]`."""
         return self.sample_and_log_prob(key, sample_shape, condition)[0]
 
     def sample_and_log_prob(
-        self, key: Tensor, sample_shape: Sequence[int] = (), condition: Tensor | None = None
+        self, key: Tensor, sample_shape: int | Sequence[int] = (), condition: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Draws events and gives their log-density from the same pass."""
+        lead = (sample_shape,) if isinstance(sample_shape, int) else sample_shape
         rows = () if condition is None else condition.shape[:-1]
         dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
-        z = random.normal(key, (*sample_shape, *rows, self.features), dtype)
+        z = random.normal(key, (*lead, *rows, self.features), dtype)
         x, log_det = self(z, condition)
         return x, self.base_log_prob(z) - log_det
 

@@ -29,13 +29,18 @@ class Rescale(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Maps z to x."""
-        mean, std = torch.as_tensor(self.mean).to(z), torch.as_tensor(self.std).to(z)
+        mean, std = self.units(z)
         return torch.addcmul(mean, std, z), std.log().expand_as(z).sum(-1)
 
     def inverse(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Maps x to z."""
-        mean, std = torch.as_tensor(self.mean).to(x), torch.as_tensor(self.std).to(x)
+        mean, std = self.units(x)
         return (x - mean) / std, -std.log().expand_as(x).sum(-1)
+
+    def units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and std, in floats where x holds integers."""
+        dtype = torch.result_type(x, 1.0)
+        return torch.tensor(self.mean, dtype=dtype), torch.tensor(self.std, dtype=dtype)
 
 
 class Permutation(nn.Module):
@@ -59,11 +64,17 @@ class Permutation(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Maps z to x."""
-        return z.index_select(-1, self.order), z.new_zeros(z.shape[:-1])
+        return self.chosen(z, self.order)
 
     def inverse(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Maps x to z."""
-        return x.index_select(-1, self.order.argsort()), x.new_zeros(x.shape[:-1])
+        return self.chosen(x, self.order.argsort())
+
+    def chosen(self, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the elements in an order, and zeros."""
+        if x.shape[-1] != len(places):
+            raise ValueError(f"Permutation: {len(places)} places for events {tuple(x.shape)}.")
+        return x.index_select(-1, places), x.new_zeros(x.shape[:-1])
 
 
 class LULinear(nn.Module):

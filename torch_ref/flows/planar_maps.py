@@ -49,6 +49,8 @@ class Planar(nn.Module):
     def directions(self, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns w, v, b and w.v."""
         w, u, b = self.w, self.u, self.b
+        if condition is None and hasattr(self, "out"):
+            raise ValueError("Planar: made for a condition, and none was given.")
         if condition is not None:
             sizes = (w.numel(), u.numel(), 1)
             add = self.out(self.conditioner(condition)).split(sizes, dim=-1)

@@ -107,6 +107,8 @@ def negative_discrete_elbo(
 ) -> LossFn:
     """Returns the loss -ELBO; moving averages are buffers, which it updates."""
     estimator = estimator or score_function("leave_one_out", 4)
+    if estimator.unit_score and (callable(beta) or beta != 1.0):
+        raise ValueError(f"negative_discrete_elbo: {estimator.name} wants beta=1.")
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = observed_inputs(batch)

@@ -70,7 +70,10 @@ def negative_log_marginal(model: LatentClassModel) -> LossFn:
     """Returns the loss -mean_b log p(observed x_b)."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        nll = -weighted_mean(model.log_prob(batch["x"], batch.get("mask")), batch)
+        log_p = model.log_prob(batch["x"], batch.get("mask"))
+        if "weight" in batch:  # 0 times -inf is no number
+            log_p = log_p.masked_fill(batch["weight"] == 0, 0.0)
+        nll = -weighted_mean(log_p, batch)
         return nll, {"nll": nll}
 
     return loss_fn
@@ -86,21 +89,22 @@ def em_step(
 ) -> Tensor:
     """Takes one step of EM in place; returns the objective before it."""
     times = torch.ones_like(model.class_logits[:1]).expand(len(x)) if weight is None else weight
-    objective = (times * model.log_prob(x, mask)).sum()
+    counts = times > 0
+    objective = (times * model.log_prob(x, mask))[counts].sum()
     if pseudo_count > 0:
         objective = objective + pseudo_count * model.class_logits.log_softmax(0).sum()
         for d, size in enumerate(model.num_categories):
             prior = model.item_logits[:, d, :size].log_softmax(-1)
             objective = objective + pseudo_count * prior.sum()
-    r = model.responsibilities(x, mask) * times[:, None]
+    r = (model.responsibilities(x, mask) * times[:, None]).masked_fill(~counts[:, None], 0.0)
     items = torch.zeros_like(model.item_logits)
     for d, size in enumerate(model.num_categories):
         seen = torch.ones_like(times) if mask is None else mask[:, d].to(times)
         for c in range(size):
             at_c = seen * (x[:, d] == c)
             items[:, d, c] = pseudo_count + at_c @ r
-        items[:, d, :size] = _log_shares(items[:, d, :size])
-    model.class_logits.copy_(_log_shares(pseudo_count + r.sum(0)))
+        items[:, d, :size] = _log_shares(items[:, d, :size], model.item_logits[:, d, :size])
+    model.class_logits.copy_(_log_shares(pseudo_count + r.sum(0), model.class_logits))
     model.item_logits.copy_(items)
     return objective
 
@@ -152,11 +156,14 @@ def fit_em(
         climb = [em_step(model, x, mask, weight, pseudo_count) for _ in range(num_steps)]
         state = {name: value.clone() for name, value in model.state_dict().items()}
         fits.append(FittedClasses(state, torch.stack(climb)))
-    best = max(fits, key=lambda fit: float(fit.objectives[-1]))
+    last = torch.stack([fit.objectives[-1] for fit in fits])
+    best = fits[int(last.nan_to_num(nan=-torch.inf).argmax())]
     model.load_state_dict(best.params)
     return best
 
 
-def _log_shares(counts: Tensor) -> Tensor:
-    shares = counts / counts.sum(-1, keepdim=True)
-    return shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
+def _log_shares(counts: Tensor, old: Tensor) -> Tensor:
+    """Logarithms of the shares; what was never counted keeps its old ones."""
+    total, tiny = counts.sum(-1, keepdim=True), torch.finfo(counts.dtype).tiny
+    shares = (counts / total).clamp(min=tiny).log()
+    return torch.where(total < tiny, old.log_softmax(-1), shares)

@@ -93,7 +93,10 @@ def update_codebook(
     counts = counts * decay + (1 - decay) * chose
     sums = sums * decay + (1 - decay) * sum_of_them
     share = (counts + smoothing) / (counts + smoothing).sum()
-    return {"codes": sums / (share * counts.sum()).unsqueeze(1), "counts": counts, "sums": sums}
+    number = (share * counts.sum()).unsqueeze(1)
+    empty = ~(number >= torch.finfo(number.dtype).tiny)
+    codes = torch.where(empty, codebook["codes"], sums / number)
+    return {"codes": codes, "counts": counts, "sums": sums}
 
 
 def revive_codes(

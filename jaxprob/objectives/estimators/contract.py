@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import Bernoulli, OneHotCategorical
+from jaxprob.distributions.validation import require_samples
 from jaxprob.objectives.annealing import Schedule
 from jaxprob.types import Array, Batch, Key
 
@@ -39,6 +40,7 @@ __all__ = [
     "log_prob_of_draws",
     "require_samples",
     "score_term",
+    "with_gradient_of",
     "without_state",
 ]
 
@@ -77,6 +79,7 @@ class Estimator:
       relaxed: Whether f sees values between the classes, so that the value is not that of q.
       init: dtype -> state before the first call.
       schedules: Those of its settings that may follow the step.
+      unit_score: Whether it takes for granted that -log q(z) enters f with the factor 1.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Estimator:
     relaxed: bool = False
     init: Callable[[Any], dict[str, Array]] = lambda dtype: {}
     schedules: tuple[float | Schedule, ...] = ()
+    unit_score: bool = False
 
     def __call__(
         self,
@@ -195,7 +199,6 @@ def score_term(signal: Array, log_q: Array) -> Array:
     return jax.lax.stop_gradient(signal) * (log_q - jax.lax.stop_gradient(log_q))
 
 
-def require_samples(owner: str, num_samples: int, least: int = 1) -> None:
-    """Raises a `ValueError` where there are too few draws."""
-    if not num_samples >= least:
-        raise ValueError(f"{owner}: num_samples must be at least {least}; got {num_samples}.")
+def with_gradient_of(path: Array, value: Array) -> Array:
+    """Returns `value`, to the last bit, with the gradient of `path`: straight through."""
+    return jax.lax.stop_gradient(value) + (path - jax.lax.stop_gradient(path))

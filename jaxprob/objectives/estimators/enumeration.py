@@ -4,7 +4,8 @@
     F_S = sum over all z_1, ..., z_S of q(z_1) ... q(z_S) log (1/S) sum_s exp f(z_s)
 
 It costs one evaluation of f for each state. Up to `MOST_STATES` it is also a way to train, without
-any variance.
+any variance. Probabilities are products, not exp log q: they keep their slopes where one is 0 or 1.
+A state of probability 0 adds nothing, even where f is infinite.
 
 Twin: `torch_ref/objectives/estimators/enumeration.py`.
 """
@@ -81,13 +82,13 @@ def exact_objective(q: distrax.Distribution, f: Integrand, num_samples: int | No
     z = as_draws(q, jnp.asarray(every))
     z = z.reshape(len(every), *(1 for _ in q.batch_shape), *q.event_shape)
     z = jnp.broadcast_to(z, (len(every), *q.batch_shape, *q.event_shape))
-    values, log_q = jax.vmap(f)(z), jax.vmap(q.log_prob)(z)
+    values, probs = jax.vmap(f)(z), _probs_of_states(q, every)
     if num_samples is None:
-        return jnp.sum(jnp.exp(log_q) * values, axis=0)
+        return _weighted_sum(probs, values)
     _require_few("exact_objective", len(every), num_samples)
     tuples = np.array(list(itertools.product(range(len(every)), repeat=num_samples)))
     bound = jax.nn.logsumexp(values[tuples], axis=1) - math.log(num_samples)
-    return jnp.sum(jnp.exp(jnp.sum(log_q[tuples], axis=1)) * bound, axis=0)
+    return _weighted_sum(jnp.prod(probs[tuples], axis=1), bound)
 
 
 def exact_gradient(
@@ -119,6 +120,27 @@ def enumerated() -> Estimator:
         return without_state(exact_objective(q, f))
 
     return Estimator("enumerated", estimate)
+
+
+def _probs_of_states(q: distrax.Distribution, every: np.ndarray) -> Array:
+    """q(z) of all states, `[N, *batch]`."""
+    factor = factors(q)
+    if isinstance(factor, distrax.Bernoulli):
+        rest = getattr(factor, "_failure_probs", 1.0 - factor.probs)  # it keeps the digits of 1 - p
+        classes = jnp.stack([rest, factor.probs], axis=-1)
+    else:
+        classes = factor.probs  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(factor, distrax.OneHotCategorical):
+        every = np.eye(classes.shape[-1])[every]
+    batch = len(q.batch_shape)
+    chosen = every.reshape(len(every), *(1,) * batch, *every.shape[1:]).astype(classes.dtype)
+    each = jnp.sum(chosen * classes[None], axis=-1)
+    return jnp.prod(each, axis=tuple(range(1 + batch, each.ndim)))
+
+
+def _weighted_sum(probs: Array, values: Array) -> Array:
+    """Sum over the first axis, with 0 inf = 0."""
+    return jnp.sum(probs * jnp.where((probs == 0.0) & jnp.isinf(values), 0.0, values), axis=0)
 
 
 def _require_few(owner: str, number: int, power: int) -> None:

@@ -34,6 +34,7 @@ from jaxprob.objectives.estimators.contract import (
     log_prob_of_draws,
     require_samples,
     score_term,
+    with_gradient_of,
     without_state,
 )
 from jaxprob.types import Array, Key
@@ -87,7 +88,7 @@ def gumbel_softmax(
         keys = jax.random.split(key, num_samples)
         z = jax.vmap(lambda k: relaxed.rsample(seed=k))(keys)
         if hard:
-            z = _value_of(_nearest(z, factor), z)
+            z = with_gradient_of(z, _nearest(z, factor))
         return without_state(jnp.mean(jax.vmap(f)(z), axis=0))
 
     name = "straight-through Gumbel-softmax" if hard else "Gumbel-softmax"
@@ -98,7 +99,8 @@ def straight_through(backward: str = "soft", num_samples: int = 1) -> Estimator:
     """Returns the straight-through estimator: exact draws, a gradient that passes by; biased.
 
     Args:
-      backward: "soft": the draw moves as its probability does; "identity": as its logit does.
+      backward: "soft": the draw moves as its probability does; "identity": as its logit does, and
+        of a one-hot variable, whose logits are normalised, as the log-probability of the class.
       num_samples: Draws of each row S.
 
     Raises:
@@ -113,7 +115,7 @@ def straight_through(backward: str = "soft", num_samples: int = 1) -> Estimator:
     def estimate(q, f, key, batch, predicted, state) -> Estimate:
         factor = binary_or_one_hot(q, "straight_through")
         path = factor.probs if backward == "soft" else factor.logits
-        z = _value_of(draws(q, key, num_samples), path[None])
+        z = with_gradient_of(path[None], draws(q, key, num_samples))
         return without_state(jnp.mean(jax.vmap(f)(z), axis=0))
 
     return Estimator(f"straight through, {backward}", estimate, num_samples)
@@ -210,11 +212,6 @@ def relax(
         return Estimate(value, jnp.sum(gradient**2, axis=axes), {})
 
     return Estimator("RELAX", estimate, num_samples, learns_control=True, schedules=(temperature,))
-
-
-def _value_of(hard: Array, soft: Array) -> Array:
-    """The value of the first with the gradient of the second."""
-    return hard + (soft - jax.lax.stop_gradient(soft))
 
 
 def _nearest(z: Array, factor: distrax.Distribution) -> Array:

@@ -6,7 +6,7 @@
     VIMCO            L = log (1/S) sum_s exp f_s,
                      sum_s [L - L_-s] grad log q(z_s) + grad L,
                      L_-s = L with f_s replaced by the mean of the others: of the weights exp f_j
-                     that is the geometric mean
+                     that is the geometric mean (0 where all of them weigh nothing)
     wake-wake (RWS)  p follows grad L; q follows sum_s v_s grad log q(z_s), v = softmax(f)
 
 A baseline that does not look at its own draw leaves the expectation as it is and takes variance
@@ -64,7 +64,7 @@ def score_function(
     Raises:
       ValueError: An unknown baseline, one draw for "leave_one_out", or a decay outside [0, 1).
     """
-    number = isinstance(baseline, float | int)
+    number = isinstance(baseline, float | int) and not isinstance(baseline, bool)
     if not (baseline is None or number or baseline in NAMED):
         names = ", ".join(map(repr, NAMED))
         raise ValueError(
@@ -123,8 +123,12 @@ def vimco(num_samples: int = 5) -> Estimator:
         bound = jax.nn.logsumexp(log_w, axis=0) - math.log(num_samples)
         fixed = jax.lax.stop_gradient(log_w)
         own = jnp.eye(num_samples, dtype=bool).reshape((num_samples,) * 2 + (1,) * (fixed.ndim - 1))
-        replaced = jnp.where(own, _mean_of_others(fixed)[:, None], fixed[None])
+        # a weight of 0 is left out of its own mean by a mask: -inf - (-inf) would be NaN
+        others = jnp.sum(jnp.where(own, 0.0, fixed[None]), axis=1) / (num_samples - 1)
+        replaced = jnp.where(own, others[:, None], fixed[None])
         without = jax.nn.logsumexp(replaced, axis=1) - math.log(num_samples)
+        # whether all others weigh nothing is known without the own draw
+        without = jnp.where(jnp.isfinite(without), without, 0.0)
         signal = jax.lax.stop_gradient(bound)[None] - without
         score = score_term(signal, log_prob_of_draws(q, z))
         return without_state(bound + jnp.sum(score, axis=0))
@@ -154,7 +158,9 @@ def reweighted_wake_sleep(num_samples: int = 5) -> Estimator:
         score = 2.0 * score_term(shares, log_prob_of_draws(q, z))
         return without_state(bound + jnp.sum(score, axis=0))
 
-    return Estimator("reweighted wake-sleep", estimate, num_samples, log_mean_exp=True)
+    return Estimator(
+        "reweighted wake-sleep", estimate, num_samples, log_mean_exp=True, unit_score=True
+    )
 
 
 def _mean_of_others(values: Array) -> Array:

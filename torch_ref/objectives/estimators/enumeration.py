@@ -50,13 +50,25 @@ def exact_objective(q: Distribution, f: Integrand, num_samples: int | None = Non
         z = state.expand(q.batch_shape + q.event_shape)
         z = z if isinstance(factors(q), Categorical) else z.to(q.float_dtype())
         values.append(f(z))
-        probs.append(q.log_prob(z).exp())
+        probs.append(prob_of(q, z))
     total = torch.zeros_like(values[0])
     for chosen in itertools.product(range(len(values)), repeat=num_samples or 1):
         value = log_mean_exp(torch.stack([values[i] for i in chosen]))
         prob = torch.stack([probs[i] for i in chosen]).prod(0)
-        total = total + prob * value
+        total = total + prob * value.masked_fill((prob == 0) & value.isinf(), 0.0)
     return total
+
+
+def prob_of(q: Distribution, z: Tensor) -> Tensor:
+    """Returns q(z) as a product over the variables, which has slopes where one factor is 0."""
+    factor = factors(q)
+    if isinstance(factor, Bernoulli):
+        each = torch.where(z.bool(), factor.probs, factor.failure_probs)
+    elif isinstance(factor, Categorical):
+        each = factor.probs.gather(-1, z.long().unsqueeze(-1))
+    else:
+        each = (factor.probs * z).sum(-1)
+    return each.reshape(*q.batch_shape, -1).prod(-1)
 
 
 def exact_gradient(

@@ -86,7 +86,8 @@ def vimco(num_samples: int = 5) -> Estimator:
             others = _without(log_w.detach(), s)
             # the geometric mean of the other weights stands for the weight of this draw
             stand_in = others.mean(0, keepdim=True)
-            signals.append(bound.detach() - log_mean_exp(torch.cat([others, stand_in])))
+            without = log_mean_exp(torch.cat([others, stand_in]))
+            signals.append(bound.detach() - without.where(without.isfinite(), 0.0))
         score = score_term(torch.stack(signals), log_prob_of_draws(q, z))
         return without_state(bound + score.sum(0))
 
@@ -106,7 +107,9 @@ def reweighted_wake_sleep(num_samples: int = 5) -> Estimator:
         bound = log_mean_exp(log_w + log_q - log_q.detach())
         return without_state(bound + score_term(shares, log_q).sum(0))
 
-    return Estimator("reweighted wake-sleep", estimate, num_samples, log_mean_exp=True)
+    return Estimator(
+        "reweighted wake-sleep", estimate, num_samples, log_mean_exp=True, unit_score=True
+    )
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
