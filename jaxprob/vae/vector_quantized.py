@@ -9,7 +9,7 @@ of the encodings that chose them, with decay g and Laplace smoothing a:
     N_k <- g N_k + (1 - g) n_k,   m_k <- g m_k + (1 - g) sum of e that chose k
     c_k = m_k / [(N_k + a) / (N + K a) N],   N = sum_k N_k
 
-Where the bracket is 0, which takes a = 0, there is no average and the code stays.
+Where N_k and a are 0 there is no average, and the code stays.
 
 Twin: `torch_ref/vae/vector_quantized.py`. Source: van den Oord, Vinyals & Kavukcuoglu, "Neural
 discrete representation learning" (2017), eq. 3 and appendix A.1; Dhariwal et al., "Jukebox" (2020),
