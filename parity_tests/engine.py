@@ -256,14 +256,13 @@ def compare_model(
             return {**outputs, "loss": loss, **terms}, gradient
 
         ours, gradient = jax.jit(run, compiler_options=QUICK)(params, batch, key)
-        twins = {}
-        if values:
-            # before the loss, which may move buffers of the module
-            with torch.no_grad():
-                twins |= case.torch_outputs(module, twin_batch, twin_key)
+        with torch.no_grad():  # before the loss, which may move buffers of the module
+            twins = dict(case.torch_outputs(module, twin_batch, twin_key)) if values else {}
         loss, metrics = case.torch_loss(module)(twin_batch, twin_key)
         twins |= {"loss": loss, **metrics}
-        found = worst(ours, {name: value.detach().numpy() for name, value in twins.items()})
+        found = {}
+        if values:
+            found = worst(ours, {name: value.detach().numpy() for name, value in twins.items()})
         if not gradients:
             return found, {}
         loss.backward()
