@@ -17,12 +17,19 @@ from jaxtyping import Float, Shaped
 
 from jaxprob.nn.application import as_variables, hashable
 from jaxprob.types import AnyArray, Array, Key, Numbers, Params
-from jaxprob.vae.model import in_dtype
+from jaxprob.vae.terms import further_inputs
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
 
-def sample(model: nn.Module, params: Params, key: Key, num: int, mean: bool = False) -> Array:
+def sample(
+    model: nn.Module,
+    params: Params,
+    key: Key,
+    num: int,
+    mean: bool = False,
+    condition: AnyArray | None = None,
+) -> Array:
     """Draws data from the model: z from the prior, then x from p(x | z).
 
     Args:
@@ -31,21 +38,34 @@ def sample(model: nn.Module, params: Params, key: Key, num: int, mean: bool = Fa
       key: Key of the draws.
       num: How many.
       mean: True returns the means of p(x | z), as pictures of samples commonly do.
+      condition: `[B, C]`, for a conditional model: `num` draws for each of its rows.
 
     Returns:
-      Draws `[num, *event]`.
+      Draws `[num, *event]`, with a condition `[num, B, *event]`.
 
     Raises:
       ValueError: Fewer than one.
     """
     if not num >= 1:
         raise ValueError(f"sample: num must be at least 1; got {num}.")
-    return _sample(hashable(model), num, mean, params, key)
+    return _sample(hashable(model), num, mean, params, key, condition)
 
 
-def reconstruct(model: nn.Module, params: Params, x: Shaped[AnyArray, "B *D"]) -> Any:
-    """Returns p(x | z) at the posterior mean of z, batch shape `[B]`."""
-    return _decode_codes(hashable(model), _itself, params, (jnp.asarray(x),), ())
+def reconstruct(
+    model: nn.Module,
+    params: Params,
+    x: Shaped[AnyArray, "B *D"],
+    condition: AnyArray | None = None,
+) -> Any:
+    """Returns p(x | z) at the posterior mean of z (`model.code`), batch shape `[B]`.
+
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      params: Its params.
+      x: Rows `[B, *event]`.
+      condition: `[B, C]`, for a conditional model.
+    """
+    return _decode_codes(hashable(model), _itself, params, (jnp.asarray(x),), (), condition)
 
 
 def interpolate(
@@ -55,6 +75,7 @@ def interpolate(
     end: Shaped[AnyArray, "..."],
     num: int = 8,
     spherical: bool = False,
+    condition: AnyArray | None = None,
 ) -> Any:
     """Returns p(x | z) along the path between the codes of two batches of rows.
 
@@ -65,6 +86,7 @@ def interpolate(
       end: Rows at the end, as many.
       num: Points on the path, both ends among them; at least 2.
       spherical: Whether the path keeps the distance to the origin, where the prior puts its mass.
+      condition: `[B, C]`, for a conditional model; both ends share it.
 
     Returns:
       A distribution with batch shape `[num, B]`.
@@ -82,7 +104,7 @@ def interpolate(
         )
     shares = jnp.linspace(0.0, 1.0, num)
     path = _spherical if spherical else _straight
-    return _decode_codes(hashable(model), path, params, (start, end), (shares,))
+    return _decode_codes(hashable(model), path, params, (start, end), (shares,), condition)
 
 
 def traverse(
@@ -91,6 +113,7 @@ def traverse(
     x: Shaped[AnyArray, "B *D"],
     latent: int,
     values: Numbers = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    condition: AnyArray | None = None,
 ) -> Any:
     """Returns p(x | z) as one latent goes through `values` and the others stay at their means.
 
@@ -100,6 +123,7 @@ def traverse(
       x: Rows `[B, *event]` to start from.
       latent: Which latent, 0 to L - 1.
       values: Where to put it `[V]`; the standard prior has a spread of 1.
+      condition: `[B, C]`, for a conditional model.
 
     Returns:
       A distribution with batch shape `[V, B]`.
@@ -107,31 +131,35 @@ def traverse(
     Raises:
       ValueError: No such latent.
     """
-    if not 0 <= latent < model.latent_dim:
+    count = getattr(model, "decoded_dim", model.latent_dim)
+    if not 0 <= latent < count:
         raise ValueError(
-            f"traverse: latent must be from 0 to {model.latent_dim - 1}; got {latent}."
+            f"traverse: latent must be from 0 to {count - 1}, those that decode reads; got "
+            f"{latent}."
         )
     arrays = (jnp.asarray(latent), jnp.asarray(values))
-    return _decode_codes(hashable(model), _replaced, params, (jnp.asarray(x),), arrays)
+    return _decode_codes(hashable(model), _replaced, params, (jnp.asarray(x),), arrays, condition)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _sample(model: nn.Module, num: int, mean: bool, params: Params, key: Key) -> Array:
+def _sample(
+    model: nn.Module, num: int, mean: bool, params: Params, key: Key, condition: AnyArray | None
+) -> Array:
     variables = as_variables(params)
     code_key, event_key = jax.random.split(key)
-    prior = model.apply(variables, method="prior")
-    floats = [a for a in jax.tree.leaves(params) if jnp.issubdtype(a.dtype, jnp.floating)]
-    prior = in_dtype(prior, floats or [jnp.zeros(())])
-    p = model.apply(variables, prior.sample(seed=code_key, sample_shape=(num,)), method="decode")
+    further = further_inputs(model, {"condition": condition})
+    z = model.apply(variables, code_key, num, *further, method="sample_prior")
+    p = model.apply(variables, z, *further, method="decode")
     return p.mean() if mean else p.sample(seed=event_key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple) -> Any:
+def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, condition) -> Any:
     """p(x | path(codes of the rows, arguments))."""
     variables = as_variables(params)
-    codes = [model.apply(variables, x, method="encode").mean() for x in rows]
-    return model.apply(variables, path(*codes, *arguments), method="decode")
+    further = further_inputs(model, {"x": rows[0], "condition": condition})
+    codes = [model.apply(variables, x, *further, method="code") for x in rows]
+    return model.apply(variables, path(*codes, *arguments), *further, method="decode")
 
 
 def _itself(codes: Float[Array, "B L"]) -> Float[Array, "B L"]:

@@ -25,7 +25,13 @@ from jaxtyping import Shaped
 from jaxprob.nn.application import as_variables, hashable
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
-from jaxprob.vae.terms import decode_again, draw, log_likelihood, log_weights
+from jaxprob.vae.terms import (
+    decode_again,
+    draw,
+    further_inputs,
+    log_likelihood,
+    log_weights,
+)
 
 __all__ = ["LogMarginal", "log_marginal", "negative_iwae"]
 
@@ -91,7 +97,7 @@ def negative_iwae(
                 shares = jax.lax.stop_gradient(jax.nn.softmax(weights, axis=0))
                 z = _scale_gradient(output.z, shares[..., None])
                 # The values are those above, and XLA computes them once; the slopes are others.
-                p = decode_again(model, params, z, key, train)
+                p = decode_again(model, params, z, batch, key, train)
                 again = log_weights(model, params, output._replace(z=z, p=p), drawn.batch, True)
                 surrogate = weighted_mean(jnp.sum(shares * again, axis=0), batch)
                 bound = jax.lax.stop_gradient(bound - surrogate) + surrogate
@@ -111,6 +117,7 @@ def log_marginal(
     key: Key,
     num_samples: int = 1000,
     chunk_size: int = 50,
+    condition: AnyArray | None = None,
 ) -> LogMarginal:
     """Estimates log p(x) by importance sampling from q(z | x): L_k with k = `num_samples`.
 
@@ -122,6 +129,7 @@ def log_marginal(
         `chunk_size`.
       num_samples: Draws for each row, at least 2.
       chunk_size: Draws that are in memory at a time.
+      condition: `[B, C]`, for a conditional model: the estimate is of log p(x | condition).
 
     Returns:
       The estimate of each row and its standard error. Where q is much narrower than the posterior
@@ -138,21 +146,23 @@ def log_marginal(
         raise ValueError(f"log_marginal: chunk_size must be at least 1; got {chunk_size}.")
     chunks = -(-num_samples // chunk_size)
     size = -(-num_samples // chunks)
-    return _log_marginal(hashable(model), num_samples, size, chunks, params, jnp.asarray(x), key)
+    batch = {"x": jnp.asarray(x), "condition": condition}
+    return _log_marginal(hashable(model), num_samples, size, chunks, params, batch, key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _log_marginal(
-    model: nn.Module, num_samples: int, size: int, chunks: int, params: Params, x: Array, key: Key
+    model: nn.Module, num_samples: int, size: int, chunks: int, params: Params, batch, key: Key
 ) -> LogMarginal:
+    x, further = batch["x"], further_inputs(model, batch)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     shape = (x.shape[0], model.latent_dim)
 
     def weights(numbers):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         eps = jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
-        output = model.apply(as_variables(params), x, eps)
-        log_w = log_weights(model, params, output, {"x": x})
+        output = model.apply(as_variables(params), x, eps, *further)
+        log_w = log_weights(model, params, output, batch)
         return jnp.where((numbers < num_samples)[:, None], log_w, -jnp.inf)
 
     def chunk(carry, first):

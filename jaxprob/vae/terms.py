@@ -27,6 +27,7 @@ __all__ = [
     "binarize",
     "decode_again",
     "draw",
+    "further_inputs",
     "log_likelihood",
     "log_weights",
     "noise",
@@ -85,7 +86,8 @@ def draw(
       model: A `LatentVariableModel`.
       params: Its params.
       batch: "x" `[B, *event]`, and where it applies "mask" `[B, *event]`: False where a value is
-        missing; it may hold anything, the encoder sees 0.
+        missing; it may hold anything, the encoder sees 0. "condition" `[B, C]`, for a conditional
+        model.
       key: Key of noise, of binarisation and of randomness inside the model.
       num_samples: Draws S for each row.
       train: Whether this is a step of training.
@@ -97,20 +99,52 @@ def draw(
         x = binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    output, collections = call(model, as_variables(params), (x, eps), inner_key, train)
+    inputs = (x, eps, *further_inputs(model, batch))
+    output, collections = call(model, as_variables(params), inputs, inner_key, train)
     return Drawn({**batch, "x": x}, output, collections)
 
 
-def decode_again(model: nn.Module, params: Params, z: Array, key: Key, train: bool) -> Any:
-    """Returns p(x | z) as `draw` with the same key decoded it, dropout and all."""
+def further_inputs(model: nn.Module, batch: Batch) -> tuple[Array, ...]:
+    """Returns what the model takes beside x: nothing, or `batch["condition"]`.
+
+    Raises:
+      ValueError: A condition that is missing, that no one asked for, or of another shape.
+    """
+    name, condition = type(model).__name__, batch.get("condition")
+    if not getattr(model, "conditional", False):
+        if condition is not None:
+            raise ValueError(
+                f'{name} takes no condition, but the batch holds "condition" of shape '
+                f"{jnp.shape(condition)}. Leave it out, or use ConditionalVAE."
+            )
+        return ()
+    if condition is None:
+        raise ValueError(
+            f'{name} needs a condition. Give batch["condition"] [B, C], or the argument condition='
+        )
+    condition = jnp.asarray(condition)
+    rows = jnp.shape(batch["x"])[:1] if "x" in batch else condition.shape[:1]
+    if condition.ndim != 2 or condition.shape[:1] != rows:
+        raise ValueError(
+            f"{name}: condition has shape {condition.shape}; expected [B, C], one row for each of "
+            f"x, B = {rows[0] if rows else 1}. Write classes as jax.nn.one_hot(y, C)."
+        )
+    return (condition,)
+
+
+def decode_again(
+    model: nn.Module, params: Params, z: Array, batch: Batch, key: Key, train: bool
+) -> Any:
+    """Returns p(x | z) as `draw` with the same batch and key decoded it, dropout and all."""
     variables, inner_key = as_variables(params), jax.random.split(key, 3)[2]
-    options: dict[str, Any] = {"method": "decode"}
+    inputs = (z, *further_inputs(model, batch))
+    options: dict[str, Any] = {"method": "decode", "train": train}
     if train:
         options |= {"rngs": {"dropout": inner_key}}
     state = [name for name in variables if name != "params"] if train else []
     if not state:
-        return model.apply(variables, z, train, **options)
-    return model.apply(variables, z, train, mutable=state, **options)[0]
+        return model.apply(variables, *inputs, **options)
+    return model.apply(variables, *inputs, mutable=state, **options)[0]
 
 
 def log_likelihood(p: Any, batch: Batch) -> Array:
@@ -146,9 +180,9 @@ def log_weights(
       batch: The batch of `Drawn`.
       frozen_q: Whether log q depends on the params by way of z alone.
     """
-    variables = as_variables(params)
-    log_q, log_prior = model.apply(variables, output.q, output.z, method="log_densities")
+    variables, further = as_variables(params), further_inputs(model, batch)
+    log_q, log_prior = model.apply(variables, output, *further, method="log_densities_of_draws")
     if frozen_q:
         frozen = jax.lax.stop_gradient((variables, output.q))
-        log_q, _ = model.apply(*frozen, output.z, method="log_densities")
+        log_q, _ = model.apply(*frozen, output.z, *further, method="log_densities")
     return log_likelihood(output.p, batch) + jnp.sum(log_prior - log_q, axis=-1)

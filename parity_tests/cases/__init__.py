@@ -17,6 +17,7 @@ from parity_tests.cases import (
     supervised,
     vae,
     vae_discrete,
+    vae_structured,
 )
 
 MODELS = [
@@ -26,6 +27,7 @@ MODELS = [
     *supervised.MODELS,
     *vae.MODELS,
     *vae_discrete.MODELS,
+    *vae_structured.MODELS,
 ]
 FUNCTIONS = [
     *distributions.FUNCTIONS,

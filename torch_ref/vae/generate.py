@@ -11,30 +11,47 @@ from torch.distributions import Distribution
 
 from torch_ref import random
 from torch_ref.vae.model import LatentVariableModel
+from torch_ref.vae.terms import further_inputs
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
 
 @torch.no_grad()
-def sample(model: LatentVariableModel, key: Tensor, num: int, mean: bool = False) -> Tensor:
-    """Draws z from the prior and x from p(x | z), `[num, *event]`."""
+def sample(
+    model: LatentVariableModel,
+    key: Tensor,
+    num: int,
+    mean: bool = False,
+    condition: Tensor | None = None,
+) -> Tensor:
+    """Draws z from the prior and x from p(x | z), `[num, *event]` or `[num, B, *event]`."""
     code_key, event_key = random.split(key)
-    p = model.decode(model.prior().draw(code_key, (num,)))
+    further = further_inputs(model, {"condition": condition})
+    p = model.decode(model.sample_prior(code_key, num, *further), *further)
     return p.mean if mean else p.draw(event_key)
 
 
-def reconstruct(model: LatentVariableModel, x: Tensor) -> Distribution:
+def reconstruct(
+    model: LatentVariableModel, x: Tensor, condition: Tensor | None = None
+) -> Distribution:
     """Returns p(x | z) at the posterior mean of z."""
-    return model.decode(model.encode(x).mean)
+    further = further_inputs(model, {"condition": condition})
+    return model.decode(model.code(x, *further), *further)
 
 
 def interpolate(
-    model: LatentVariableModel, start: Tensor, end: Tensor, num: int = 8, spherical: bool = False
+    model: LatentVariableModel,
+    start: Tensor,
+    end: Tensor,
+    num: int = 8,
+    spherical: bool = False,
+    condition: Tensor | None = None,
 ) -> Distribution:
     """Returns p(x | z) along the path between two batches of codes, batch shape `[num, B]`."""
-    a, b = model.encode(start).mean, model.encode(end).mean
+    further = further_inputs(model, {"condition": condition})
+    a, b = model.code(start, *further), model.code(end, *further)
     path = [_between(a, b, float(t), spherical) for t in torch.linspace(0, 1, num, dtype=a.dtype)]
-    return model.decode(torch.stack(path))
+    return model.decode(torch.stack(path), *further)
 
 
 def traverse(
@@ -42,12 +59,14 @@ def traverse(
     x: Tensor,
     latent: int,
     values: Sequence[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    condition: Tensor | None = None,
 ) -> Distribution:
     """Returns p(x | z) as one latent goes through `values`, batch shape `[V, B]`."""
-    codes = model.encode(x).mean
+    further = further_inputs(model, {"condition": condition})
+    codes = model.code(x, *further)
     path = codes.expand(len(values), *codes.shape).clone()
     path[..., latent] = torch.as_tensor(values, dtype=codes.dtype).unsqueeze(-1)
-    return model.decode(path)
+    return model.decode(path, *further)
 
 
 def _between(a: Tensor, b: Tensor, t: float, spherical: bool) -> Tensor:

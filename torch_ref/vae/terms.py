@@ -3,8 +3,9 @@
 Twin of `jaxprob/vae/terms.py`.
 """
 
+import copy
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,15 @@ from torch_ref.distributions import Distribution, Independent
 from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel, VAEOutput
 
-__all__ = ["Drawn", "binarize", "draw", "log_likelihood", "log_weights", "noise"]
+__all__ = [
+    "Drawn",
+    "binarize",
+    "draw",
+    "further_inputs",
+    "log_likelihood",
+    "log_weights",
+    "noise",
+]
 
 
 class Drawn(NamedTuple):
@@ -47,7 +56,15 @@ def draw(
     if binarized:
         x = binarize(x, pixel_key)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, x.dtype)
-    return Drawn({**batch, "x": x}, model(x, eps))
+    return Drawn({**batch, "x": x}, model(x, eps, *further_inputs(model, batch)))
+
+
+def further_inputs(model: LatentVariableModel, batch: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """Returns what the model takes beside x: nothing, or the condition `[B, C]`."""
+    condition = batch.get("condition")
+    if model.conditional is (condition is None):
+        raise ValueError(f"{type(model).__name__}: conditional is {model.conditional}.")
+    return () if condition is None else (condition,)
 
 
 def log_likelihood(p: Distribution, batch: Mapping[str, Tensor]) -> Tensor:
@@ -69,10 +86,12 @@ def log_weights(
     model: LatentVariableModel,
     output: VAEOutput,
     batch: Mapping[str, Tensor],
-    frozen_q: Distribution | None = None,
+    frozen_q: Any = None,
 ) -> Tensor:
     """Returns log p(x, z) - log q(z | x) `[S, B]`, q replaced by a detached one where given."""
-    log_q, log_prior = model.log_densities(output.q, output.z)
+    further = further_inputs(model, batch)
+    log_q, log_prior = model.log_densities_of_draws(output, *further)
     if frozen_q is not None:
-        log_q, _ = model.log_densities(frozen_q, output.z)
+        frozen = copy.deepcopy(model).requires_grad_(False)
+        log_q, _ = frozen.log_densities(frozen_q, output.z, *further)
     return log_likelihood(output.p, batch) + (log_prior - log_q).sum(-1)
