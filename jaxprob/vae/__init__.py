@@ -1,5 +1,6 @@
 """Variational autoencoders: models with latent variables, bounds on log p(x), and their use."""
 
+from jaxprob.vae.conditional import ConditionalVAE
 from jaxprob.vae.conv import ConvVAE
 from jaxprob.vae.dense import DenseVAE
 from jaxprob.vae.diagnostics import Diagnostics, diagnostics
@@ -12,7 +13,9 @@ from jaxprob.vae.discrete import (
 )
 from jaxprob.vae.elbo import negative_elbo
 from jaxprob.vae.experts import MixtureOfExperts
+from jaxprob.vae.flow_posterior import FlowPosterior, FlowPosteriorVAE
 from jaxprob.vae.generate import interpolate, reconstruct, sample, traverse
+from jaxprob.vae.hierarchical import HierarchicalPosterior, HierarchicalVAE
 from jaxprob.vae.importance import (
     LogMarginal,
     log_marginal,
@@ -29,26 +32,34 @@ from jaxprob.vae.latent_class import (
     negative_log_marginal,
 )
 from jaxprob.vae.model import VAE, LatentVariableModel, VAEOutput
+from jaxprob.vae.priors import MixturePrior, VampPrior
 from jaxprob.vae.recurrent import RecurrentVAE
 from jaxprob.vae.terms import binarize
 from jaxprob.vae.vector_quantized import VQVAE, VQVAEOutput, revive_codes, update_codebook, vq_loss
 
 __all__ = [
+    "ConditionalVAE",
     "ConvVAE",
     "DenseVAE",
     "Diagnostics",
     "DiscreteVAE",
     "DiscreteVAEOutput",
     "FittedClasses",
+    "FlowPosterior",
+    "FlowPosteriorVAE",
+    "HierarchicalPosterior",
+    "HierarchicalVAE",
     "LatentClassModel",
     "LatentVariableModel",
     "LogMarginal",
     "MixtureOfExperts",
+    "MixturePrior",
     "RecurrentVAE",
     "VAE",
     "VAEOutput",
     "VQVAE",
     "VQVAEOutput",
+    "VampPrior",
     "binarize",
     "diagnostics",
     "em_step",

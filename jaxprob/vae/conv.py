@@ -83,6 +83,8 @@ class ConvVAE(LatentVariableModel):
       activation: Elementwise function between the layers.
       likelihood: Makes the head of p(x | z) from C: a class of `jaxprob.heads`, or
         `partial(heads.NormalHead, homoscedastic=True)`.
+      prior_model: `MixturePrior`, `VampPrior` or another module that returns p(z); None for
+        independent standard normals.
     """
 
     shape: tuple[int, int, int] = (28, 28, 1)
@@ -90,6 +92,7 @@ class ConvVAE(LatentVariableModel):
     latent_dim: int = 20
     activation: Callable[[Array], Array] = nn.relu
     likelihood: Callable[[int], nn.Module] = BernoulliHead
+    prior_model: nn.Module | None = None
 
     def setup(self):
         """Makes the layers.

@@ -15,7 +15,7 @@ from jaxprob.nn import MLP
 from jaxprob.types import AnyArray, Array
 from jaxprob.vae.model import LatentVariableModel
 
-__all__ = ["DenseVAE"]
+__all__ = ["DenseVAE", "require_rows"]
 
 
 class DenseVAE(LatentVariableModel):
@@ -28,6 +28,8 @@ class DenseVAE(LatentVariableModel):
       activation: Elementwise function between the layers.
       likelihood: Makes the head of p(x | z) from D: a class of `jaxprob.heads`, or
         `partial(heads.NormalHead, homoscedastic=True)`.
+      prior_model: `MixturePrior`, `VampPrior` or another module that returns p(z); None for
+        independent standard normals.
     """
 
     features: int = 784
@@ -35,6 +37,7 @@ class DenseVAE(LatentVariableModel):
     latent_dim: int = 20
     activation: Callable[[Array], Array] = nn.relu
     likelihood: Callable[[int], nn.Module] = BernoulliHead
+    prior_model: nn.Module | None = None
 
     def setup(self):
         """Makes the layers."""
@@ -49,13 +52,18 @@ class DenseVAE(LatentVariableModel):
         Raises:
           ValueError: Rows of another size.
         """
-        if x.ndim != 2 or x.shape[-1] != self.features:
-            raise ValueError(
-                f"DenseVAE: x has shape {x.shape}; expected [B, {self.features}]. Flatten images "
-                "by x.reshape(len(x), -1), and set features to the size of a row."
-            )
+        require_rows(type(self).__name__, x, self.features)
         return super().encode(x, train)
 
     def decode(self, z: Float[AnyArray, "*B L"], train: bool = False) -> Any:
         """Returns p(x | z), event shape `(D,)`."""
         return self.head(super().decode(z, train))
+
+
+def require_rows(owner: str, x: AnyArray, features: int) -> None:
+    """Raises a ValueError unless x is `[B, features]`."""
+    if x.ndim != 2 or x.shape[-1] != features:
+        raise ValueError(
+            f"{owner}: x has shape {x.shape}; expected [B, {features}]. Flatten images by "
+            "x.reshape(len(x), -1), and set features to the size of a row."
+        )

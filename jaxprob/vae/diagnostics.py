@@ -23,8 +23,8 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Integer, Shaped
 
 from jaxprob.nn.application import as_variables, hashable
-from jaxprob.types import AnyArray, Array, Key, Params
-from jaxprob.vae.terms import draw, log_likelihood
+from jaxprob.types import AnyArray, Array, Batch, Key, Params
+from jaxprob.vae.terms import draw, further_inputs, log_likelihood
 
 __all__ = ["ACTIVE", "Diagnostics", "diagnostics"]
 
@@ -74,6 +74,7 @@ def diagnostics(
     params: Params,
     x: Shaped[AnyArray, "B *D"],
     key: Key,
+    condition: AnyArray | None = None,
     lengths: Integer[AnyArray, " B"] | None = None,
 ) -> Diagnostics:
     """Says how much of x the latents hold, and what to do if that is nothing.
@@ -83,6 +84,8 @@ def diagnostics(
       params: Its params.
       x: Rows `[B, *event]`, at least 2; some thousand are enough. Time grows as B^2.
       key: Key of one draw for each row.
+      condition: `[B, C]`, for a conditional model. Under a prior that depends on it `marginal_kl`
+        is the KL less the information and may be negative.
       lengths: Valid steps `[B]`, for a model of sequences.
 
     Raises:
@@ -92,7 +95,8 @@ def diagnostics(
         raise ValueError(
             f"diagnostics: x must hold at least two rows, over which codes differ; got {len(x)}."
         )
-    found = facts(hashable(model), params, jnp.asarray(x), key, lengths)
+    batch = {"x": jnp.asarray(x), "condition": condition, "lengths": lengths}
+    found = facts(hashable(model), params, batch, key)
     nll, kl, activity, information = jax.tree.map(np.asarray, found)
     active = activity > ACTIVE
     total = float(kl.sum())
@@ -111,29 +115,30 @@ def diagnostics(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def facts(
-    model: nn.Module, params: Params, x: Array, key: Key, lengths: AnyArray | None = None
-) -> tuple[Array, ...]:
+def facts(model: nn.Module, params: Params, batch: Batch, key: Key) -> tuple[Array, ...]:
     """Returns -log p(x | z), KL and activity of each latent, and the information."""
     variables = as_variables(params)
-    drawn = draw(model, params, {"x": x, "lengths": lengths}, key, 1)
-    q, z, p = drawn.output
-    log_q, log_prior = model.apply(variables, q, z, method="log_densities")
+    drawn = draw(model, params, batch, key, 1)
+    x, (q, z, p) = drawn.batch["x"], drawn.output
+    further = further_inputs(model, drawn.batch)
+    inputs = (variables, drawn.output, *further)
+    log_q, log_prior = model.apply(*inputs, method="log_densities_of_draws")
 
     def log_aggregated(code):
         """Log q(z) at one code."""
         codes = jnp.broadcast_to(code, (1, *z.shape[1:]))
-        of_rows, _ = model.apply(variables, q, codes, method="log_densities")
+        of_rows, _ = model.apply(variables, q, codes, *further, method="log_densities")
         return logsumexp(jnp.sum(of_rows[0], axis=-1)) - math.log(len(x))
 
     try:
-        kl = jnp.mean(model.apply(variables, q, method="kl"), axis=0)
+        kl = jnp.mean(model.apply(*inputs, method="kl_at_draws"), axis=0)
     except NotImplementedError:
         kl = jnp.mean(log_q - log_prior, axis=(0, 1))
     marginal = jax.lax.map(log_aggregated, z[0], batch_size=64)
     information = jnp.mean(jnp.sum(log_q[0], axis=-1) - marginal)
     nll = -jnp.mean(log_likelihood(p, drawn.batch))
-    return nll, kl, jnp.var(q.mean(), axis=0), information
+    codes = model.apply(variables, x, *further, method="code")
+    return nll, kl, jnp.var(codes, axis=0), information
 
 
 def _message(activity: np.ndarray, count: int, information: float, kl: float, rows: int) -> str:

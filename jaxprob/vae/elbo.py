@@ -16,7 +16,7 @@ from jaxprob.nn.application import as_variables
 from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
-from jaxprob.vae.terms import draw, log_likelihood
+from jaxprob.vae.terms import Drawn, draw, further_inputs, log_likelihood
 
 __all__ = ["negative_elbo"]
 
@@ -44,7 +44,8 @@ def negative_elbo(
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`. `batch` holds "x" `[B, *event]`, and where
-      they apply "weight" `[B]` and "mask" `[B, *event]` (False where x is missing). Metrics hold
+      they apply "weight" `[B]`, "mask" `[B, *event]` (False where x is missing) and, for a
+      conditional model, "condition" `[B, C]`. Metrics hold
       "nll" (-log p(x | z)) and "kl" (the whole of it, without beta or free bits), in nats a row;
       under a schedule "beta" too, and with a stateful model its new "collections".
       `loss_fn.evaluate` is the same with the model in its mode of prediction, for validation.
@@ -67,7 +68,7 @@ def negative_elbo(
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
             drawn = draw(model, params, batch, key, num_samples, train, binarize)
             nll = -weighted_mean(log_likelihood(drawn.output.p, drawn.batch), batch)
-            kl = _mean_of_factors(_kl(model, params, drawn.output, analytic_kl), batch)
+            kl = _mean_of_factors(_kl(model, params, drawn, analytic_kl), batch)
             metrics: Metrics = {"nll": nll, "kl": jnp.sum(kl)}
             weight = weight_at(beta, batch, "negative_elbo")
             if callable(beta):
@@ -85,12 +86,12 @@ def negative_elbo(
     return loss_fn
 
 
-def _kl(model: nn.Module, params: Params, output, analytic: bool) -> Array:
+def _kl(model: nn.Module, params: Params, drawn: Drawn, analytic: bool) -> Array:
     """KL of each row and factor `[B, J]`."""
-    variables = as_variables(params)
+    inputs = (as_variables(params), drawn.output, *further_inputs(model, drawn.batch))
     if analytic:
-        return model.apply(variables, output.q, method="kl")
-    log_q, log_prior = model.apply(variables, output.q, output.z, method="log_densities")
+        return model.apply(*inputs, method="kl_at_draws")
+    log_q, log_prior = model.apply(*inputs, method="log_densities_of_draws")
     return jnp.mean(log_q - log_prior, axis=0)
 
 

@@ -8,7 +8,6 @@ Twin: `torch_ref/vae/generate.py`. Source: Shoemake, "Animating rotation with qu
 """
 
 import functools
-import inspect
 from typing import Any
 
 import flax.linen as nn
@@ -17,10 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Float, Integer, Shaped
 
 from jaxprob.nn.application import as_variables, hashable
-from jaxprob.types import AnyArray, Array, Key, Numbers, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Numbers, Params
 from jaxprob.vae.inputs import observed_inputs
-from jaxprob.vae.model import in_dtype
-from jaxprob.vae.terms import decoder_inputs, lengths_of
+from jaxprob.vae.terms import decoder_inputs, further_inputs
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
@@ -31,6 +29,7 @@ def sample(
     key: Key,
     num: int,
     mean: bool = False,
+    condition: AnyArray | None = None,
     num_steps: int | None = None,
 ) -> Array:
     """Draws data from the model: z from the prior, then x from p(x | z).
@@ -41,44 +40,48 @@ def sample(
       key: Key of the draws.
       num: How many.
       mean: True returns the means of p(x | z), as pictures of samples commonly do.
+      condition: `[B, C]`, for a conditional model: `num` draws for each of its rows.
       num_steps: Steps T of each draw, for a model of sequences.
 
     Returns:
-      Draws `[num, *event]`.
+      Draws `[num, *event]`, with a condition `[num, B, *event]`.
 
     Raises:
       ValueError: Fewer than one, or steps for a model that has none.
     """
     if not num >= 1:
         raise ValueError(f"sample: num must be at least 1; got {num}.")
-    takes_steps = "num_steps" in inspect.signature(type(model).generate).parameters
-    if takes_steps != (num_steps is not None and num_steps >= 1):
+    sequential = getattr(model, "sequential", False)
+    if sequential != (num_steps is not None and num_steps >= 1):
         raise ValueError(
             f"sample: {type(model).__name__} makes sequences; say how long, num_steps >= 1; got "
             f"{num_steps}."
-            if takes_steps
+            if sequential
             else f"sample: {type(model).__name__} does not make sequences; leave num_steps out."
         )
-    options = (("num_steps", num_steps),) if takes_steps else ()
-    return _sample(hashable(model), num, mean, options, params, key)
+    return _sample(hashable(model), num, mean, num_steps, params, key, condition)
 
 
 def reconstruct(
     model: nn.Module,
     params: Params,
     x: Shaped[AnyArray, "B *D"],
+    condition: AnyArray | None = None,
     lengths: Integer[AnyArray, " B"] | None = None,
 ) -> Any:
-    """Returns p(x | z) at the posterior mean of z, batch shape `[B]`.
+    """Returns p(x | z) at the posterior mean of z (`model.code`), batch shape `[B]`.
 
-    Of a model of sequences with `lengths` `[B]`, each step is given those before it in x; steps
-    behind the end mean nothing.
+    Args:
+      model: `VAE` or another `LatentVariableModel`.
+      params: Its params.
+      x: Rows `[B, *event]`.
+      condition: `[B, C]`, for a conditional model.
+      lengths: Valid steps `[B]`, for a model of sequences: each step is given those before it in x,
+        and steps behind the end mean nothing.
     """
-    batch = {"x": jnp.asarray(x), "lengths": lengths}
+    batch = {"x": jnp.asarray(x), "condition": condition, "lengths": lengths}
     batch = {**batch, "x": observed_inputs(batch)}
-    given = lengths_of(model, batch)
-    context = decoder_inputs(model, batch)
-    return _decode_codes(hashable(model), _itself, params, (batch["x"],), (), given, context)
+    return _decode_codes(hashable(model), _itself, params, (batch["x"],), (), batch)
 
 
 def interpolate(
@@ -88,6 +91,7 @@ def interpolate(
     end: Shaped[AnyArray, "..."],
     num: int = 8,
     spherical: bool = False,
+    condition: AnyArray | None = None,
 ) -> Any:
     """Returns p(x | z) along the path between the codes of two batches of rows.
 
@@ -98,6 +102,7 @@ def interpolate(
       end: Rows at the end, as many.
       num: Points on the path, both ends among them; at least 2.
       spherical: Whether the path keeps the distance to the origin, where the prior puts its mass.
+      condition: `[B, C]`, for a conditional model; both ends share it.
 
     Returns:
       A distribution with batch shape `[num, B]`.
@@ -113,9 +118,11 @@ def interpolate(
             f"interpolate: start has shape {start.shape} and end {end.shape}; expected as many "
             "rows in both."
         )
+    _not_sequences("interpolate", model)
     shares = jnp.linspace(0.0, 1.0, num)
     path = _spherical if spherical else _straight
-    return _decode_codes(hashable(model), path, params, (start, end), (shares,))
+    batch = {"x": start, "condition": condition}
+    return _decode_codes(hashable(model), path, params, (start, end), (shares,), batch)
 
 
 def traverse(
@@ -124,6 +131,7 @@ def traverse(
     x: Shaped[AnyArray, "B *D"],
     latent: int,
     values: Numbers = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    condition: AnyArray | None = None,
 ) -> Any:
     """Returns p(x | z) as one latent goes through `values` and the others stay at their means.
 
@@ -133,6 +141,7 @@ def traverse(
       x: Rows `[B, *event]` to start from.
       latent: Which latent, 0 to L - 1.
       values: Where to put it `[V]`; the standard prior has a spread of 1.
+      condition: `[B, C]`, for a conditional model.
 
     Returns:
       A distribution with batch shape `[V, B]`.
@@ -140,35 +149,52 @@ def traverse(
     Raises:
       ValueError: No such latent.
     """
-    if not 0 <= latent < model.latent_dim:
+    count = getattr(model, "decoded_dim", model.latent_dim)
+    if not 0 <= latent < count:
         raise ValueError(
-            f"traverse: latent must be from 0 to {model.latent_dim - 1}; got {latent}."
+            f"traverse: latent must be from 0 to {count - 1}; got {latent}."
         )
+    _not_sequences("traverse", model)
     arrays = (jnp.asarray(latent), jnp.asarray(values))
-    return _decode_codes(hashable(model), _replaced, params, (jnp.asarray(x),), arrays)
+    batch = {"x": jnp.asarray(x), "condition": condition}
+    return _decode_codes(hashable(model), _replaced, params, (batch["x"],), arrays, batch)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _sample(
-    model: nn.Module, num: int, mean: bool, options: tuple, params: Params, key: Key
+    model: nn.Module,
+    num: int,
+    mean: bool,
+    num_steps: int | None,
+    params: Params,
+    key: Key,
+    condition: AnyArray | None,
 ) -> Array:
     variables = as_variables(params)
     code_key, event_key = jax.random.split(key)
-    prior = model.apply(variables, method="prior")
-    floats = [a for a in jax.tree.leaves(params) if jnp.issubdtype(a.dtype, jnp.floating)]
-    prior = in_dtype(prior, floats or [jnp.zeros(())])
-    z = prior.sample(seed=code_key, sample_shape=(num,))
-    return model.apply(variables, z, event_key, mean, method="generate", **dict(options))
+    further = further_inputs(model, {"condition": condition})
+    z = model.apply(variables, code_key, num, *further, method="sample_prior")
+    last = further if num_steps is None else (num_steps,)
+    return model.apply(variables, z, event_key, mean, *last, method="generate")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _decode_codes(
-    model, path, params: Params, rows: tuple, arguments: tuple, given=None, context=None
-) -> Any:
-    """p(x | path(codes of the rows, arguments)), with more arguments of encoder and decoder."""
+def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, batch: Batch) -> Any:
+    """p(x | path(codes of the rows, arguments)), given what else the batch holds."""
     variables = as_variables(params)
-    codes = [model.apply(variables, x, method="encode", **(given or {})).mean() for x in rows]
-    return model.apply(variables, path(*codes, *arguments), method="decode", **(context or {}))
+    further = further_inputs(model, batch)
+    codes = [model.apply(variables, x, *further, method="code") for x in rows]
+    given = decoder_inputs(model, batch)
+    return model.apply(variables, path(*codes, *arguments), *given, method="decode")
+
+
+def _not_sequences(owner: str, model: nn.Module) -> None:
+    if getattr(model, "sequential", False):
+        raise ValueError(
+            f"{owner}: p(x | z) of {type(model).__name__} needs the steps before each one, which a "
+            "point between codes has not. Draw sequences from it: model.apply(variables, z, key, "
+            "num_steps=T, method='generate')."
+        )
 
 
 def _itself(codes: Float[Array, "B L"]) -> Float[Array, "B L"]:

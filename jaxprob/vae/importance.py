@@ -31,7 +31,7 @@ from jaxprob.nn.application import as_variables, hashable
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 from jaxprob.vae.inputs import observed_inputs
-from jaxprob.vae.terms import decode_again, draw, lengths_of, log_likelihood, log_weights
+from jaxprob.vae.terms import decode_again, draw, further_inputs, log_likelihood, log_weights
 
 __all__ = ["LogMarginal", "log_marginal", "negative_ciwae", "negative_iwae", "negative_renyi"]
 
@@ -209,6 +209,7 @@ def log_marginal(
     key: Key,
     num_samples: int = 1000,
     chunk_size: int = 50,
+    condition: AnyArray | None = None,
     lengths: Integer[AnyArray, " B"] | None = None,
 ) -> LogMarginal:
     """Estimates log p(x) by importance sampling from q(z | x): L_k with k = `num_samples`.
@@ -221,6 +222,7 @@ def log_marginal(
         `chunk_size`.
       num_samples: Draws for each row, at least 2.
       chunk_size: Draws that are in memory at a time.
+      condition: `[B, C]`, for a conditional model: the estimate is of log p(x | condition).
       lengths: Valid steps `[B]`, for a model of sequences.
 
     Returns:
@@ -238,7 +240,7 @@ def log_marginal(
         raise ValueError(f"log_marginal: chunk_size must be at least 1; got {chunk_size}.")
     chunks = -(-num_samples // chunk_size)
     size = -(-num_samples // chunks)
-    batch = {"x": jnp.asarray(x), "lengths": lengths}
+    batch = {"x": jnp.asarray(x), "condition": condition, "lengths": lengths}
     batch = {**batch, "x": observed_inputs(batch)}
     return _log_marginal(hashable(model), num_samples, size, chunks, params, batch, key)
 
@@ -253,14 +255,14 @@ def _log_marginal(
     batch: Batch,
     key: Key,
 ) -> LogMarginal:
-    x = batch["x"]
+    x, further = batch["x"], further_inputs(model, batch)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     shape = (x.shape[0], model.latent_dim)
 
     def weights(numbers):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         eps = jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
-        output = model.apply(as_variables(params), x, eps, **lengths_of(model, batch))
+        output = model.apply(as_variables(params), x, eps, *further)
         log_w = log_weights(model, params, output, batch)
         return jnp.where((numbers < num_samples)[:, None], log_w, -jnp.inf)
 

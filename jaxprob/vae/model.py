@@ -4,6 +4,8 @@
 
 The objectives (`negative_elbo`, `negative_iwae`, `log_marginal`, ...) ask a model for no more than
 the methods of `LatentVariableModel`: another prior or another posterior overrides those it changes.
+`further` is what a model takes beside x: nothing, a condition `[B, C]` if it is conditional, or
+lengths `[B]` if it is one of sequences.
 
 Twin: `torch_ref/vae/model.py`. Source: Kingma & Welling, "Auto-encoding variational Bayes" (2014),
 section 3; Rezende, Mohamed & Wierstra, "Stochastic backpropagation" (2014).
@@ -52,6 +54,11 @@ class LatentVariableModel(nn.Module):
         decoder: ClassVar[Any]
         latent_dim: ClassVar[Any]
 
+    # Without annotations, for Linen would make them fields, which come before a subclass's own.
+    prior_model = None  # a module that returns p(z), see `priors`; None for standard normals
+    conditional = False  # whether encode, decode and prior take a condition [B, C] too
+    sequential = False  # whether x [B, T, ...] may have lengths [B], and decode takes x and these
+
     def setup(self):
         """Makes the layer from features to q(z | x), for encoders that return features."""
         self.posterior = NormalHead(self.latent_dim)
@@ -65,23 +72,32 @@ class LatentVariableModel(nn.Module):
         """Returns p(x | z), batch shape `[*B]`."""
         return _in_mode(self.decoder, z, train)
 
-    def generate(self, z: Float[AnyArray, "B L"], key: Key, mean: bool = False) -> Array:
-        """Returns a draw of p(x | z), or its mean, `[B, *event]`."""
-        p = self.decode(z)
+    def generate(
+        self, z: Float[AnyArray, "*B L"], key: Key, mean: bool = False, *further: AnyArray
+    ) -> Array:
+        """Returns a draw of p(x | z), or its mean, `[*B, *event]`."""
+        p = self.decode(z, *further)
         return p.mean() if mean else p.sample(seed=key)
 
     def prior(self) -> Any:
-        """Returns p(z), event shape `(L,)`: independent standard normals."""
+        """Returns p(z), event shape `(L,)`: `prior_model`'s, or independent standard normals."""
+        if self.prior_model is not None:
+            return self.prior_model(self.encode, self.latent_dim)
         return Independent(Normal(jnp.zeros(self.latent_dim), jnp.ones(self.latent_dim)), 1)
 
     def __call__(
-        self, x: Shaped[AnyArray, "B *D"], eps: Float[AnyArray, "..."], train: bool = False
+        self,
+        x: Shaped[AnyArray, "B *D"],
+        eps: Float[AnyArray, "..."],
+        *further: AnyArray,
+        train: bool = False,
     ) -> VAEOutput:
         """Encodes, draws and decodes.
 
         Args:
           x: Data `[B, *event]`.
           eps: Standard normal noise `[*S, B, L]`, S draws for each row.
+          *further: The condition `[B, C]`, if the model is conditional.
           train: True in a step of training, for encoders and decoders that ask for it.
 
         Returns:
@@ -90,26 +106,54 @@ class LatentVariableModel(nn.Module):
         Raises:
           ValueError: Noise of another shape, or a posterior whose draws have no gradient.
         """
-        q = self.encode(x, train)
-        z = reparameterize(q, eps)
-        return VAEOutput(q, z, self.decode(z, train))
+        if self.is_initializing():
+            self.prior(*further)  # makes its parameters, for which no draw asks
+        q, z = self.infer(x, eps, *further, train=train)
+        return VAEOutput(q, z, self.decode(z, *further, train=train))
+
+    def infer(
+        self, x: AnyArray, eps: AnyArray, *further: AnyArray, train: bool = False
+    ) -> tuple[Any, Array]:
+        """Returns q(z | x) and draws of it `[*S, B, L]`."""
+        q = self.encode(x, *further, train=train)
+        return q, reparameterize(q, eps)
+
+    def code(self, x: Shaped[AnyArray, "B *D"], *further: AnyArray) -> Float[Array, "B L"]:
+        """Returns one point for each row: the mean of q(z | x)."""
+        return self.encode(x, *further).mean()
+
+    def sample_prior(self, key: Key, num: int, *further: AnyArray) -> Float[Array, "N *B L"]:
+        """Returns `num` draws of p(z), for each row of a condition where there is one."""
+        floats = [
+            leaf
+            for leaf in jax.tree.leaves(self.variables)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+        ]
+        prior = in_dtype(self.prior(*further), floats or [jnp.zeros(())])
+        return prior.sample(seed=key, sample_shape=(num,))
 
     def log_densities(
-        self, q: Any, z: Float[AnyArray, "*S B L"]
+        self, q: Any, z: Float[AnyArray, "*S B L"], *further: AnyArray
     ) -> tuple[Float[Array, "*S B J"], Float[Array, "*S B J"]]:
         """Returns log q(z | x) and log p(z) of each factor, in nats."""
-        p = in_dtype(self.prior(), q)
+        p = in_dtype(self.prior(*further), q)
         if _factorised(q, p):
             return q.marginal().log_prob(z), p.marginal().log_prob(z)
         return q.log_prob(z)[..., None], p.log_prob(z)[..., None]
 
-    def kl(self, q: Any) -> Float[Array, "B J"]:
+    def log_densities_of_draws(
+        self, output: VAEOutput, *further: AnyArray
+    ) -> tuple[Float[Array, "*S B J"], Float[Array, "*S B J"]]:
+        """Returns `log_densities` at the draws of `output`, whose pass may have found them."""
+        return self.log_densities(output.q, output.z, *further)
+
+    def kl(self, q: Any, *further: AnyArray) -> Float[Array, "B J"]:
         """Returns KL(q(z | x) || p(z)) of each factor, in nats.
 
         Raises:
           NotImplementedError: A pair without a closed form.
         """
-        p = in_dtype(self.prior(), q)
+        p = in_dtype(self.prior(*further), q)
         try:
             if _factorised(q, p):
                 return q.marginal().kl_divergence(p.marginal())
@@ -119,6 +163,10 @@ class LatentVariableModel(nn.Module):
                 f"{type(self).__name__}: KL(q(z | x) || p(z)) has no closed form for {q.name} and "
                 f"{p.name}. Estimate it from the draws: negative_elbo(..., analytic_kl=False)."
             ) from error
+
+    def kl_at_draws(self, output: VAEOutput, *further: AnyArray) -> Float[Array, "B J"]:
+        """Returns `kl`, where it needs draws of other latents, at those of `output`."""
+        return self.kl(output.q, *further)
 
 
 class VAE(LatentVariableModel):
@@ -130,11 +178,14 @@ class VAE(LatentVariableModel):
       decoder: z `[*B, L]` -> p(x | z): a network that ends in any head of `jaxprob.heads`, e.g.
         `nn.Sequential([MLP((200,)), heads.BernoulliHead(784)])`.
       latent_dim: Number of latents L.
+      prior_model: `MixturePrior`, `VampPrior` or another module that returns p(z); None for
+        independent standard normals.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     latent_dim: int
+    prior_model: nn.Module | None = None
 
 
 def reparameterize(q: Any, eps: AnyArray) -> Array:

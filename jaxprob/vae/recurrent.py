@@ -54,6 +54,8 @@ class RecurrentVAE(LatentVariableModel):
     embedding: nn.Module | None = None
     word_dropout: float = 0.0
 
+    sequential = True
+
     def setup(self):
         """Makes the layers."""
         super().setup()
@@ -144,6 +146,10 @@ class RecurrentVAE(LatentVariableModel):
         q = self.encode(x, lengths, train)
         z = reparameterize(q, eps)
         return VAEOutput(q, z, self.decode(z, x, lengths, train, key))
+
+    def prior(self, lengths: Integer[AnyArray, " B"] | None = None) -> Any:
+        """Returns p(z), which knows no length."""
+        return super().prior()
 
     def generate(
         self,

@@ -8,7 +8,6 @@ change nothing.
 Twin: `torch_ref/vae/terms.py`.
 """
 
-import inspect
 from typing import Any, NamedTuple
 
 import distrax
@@ -30,7 +29,7 @@ __all__ = [
     "decode_again",
     "decoder_inputs",
     "draw",
-    "lengths_of",
+    "further_inputs",
     "log_likelihood",
     "log_weights",
     "noise",
@@ -89,8 +88,8 @@ def draw(
       model: A `LatentVariableModel`.
       params: Its params.
       batch: "x" `[B, *event]`, and where they apply "mask" `[B, *event]`: False where a value is
-        missing; it may hold anything, the encoder sees 0; and for models of sequences "lengths"
-        `[B]`: valid steps of each, 1 to T.
+        missing; it may hold anything, the encoder sees 0; "condition" `[B, C]`, for a conditional
+        model; and for models of sequences "lengths" `[B]`: valid steps of each, 1 to T.
       key: Key of noise, of binarisation and of randomness inside the model.
       num_samples: Draws S for each row.
       train: Whether this is a step of training.
@@ -105,7 +104,7 @@ def draw(
         x = binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    inputs = (x, eps, *lengths_of(model, batch).values())
+    inputs = (x, eps, *further_inputs(model, batch))
     output, collections = call(model, as_variables(params), inputs, inner_key, train)
     seen = {**batch, "x": x}
     if batch.get("mask") is not None:
@@ -113,43 +112,61 @@ def draw(
     return Drawn(seen, output, collections)
 
 
-def lengths_of(model: nn.Module, batch: Batch) -> dict[str, Any]:
-    """Returns {"lengths": ...} where the batch has some, and nothing otherwise.
+def further_inputs(model: nn.Module, batch: Batch) -> tuple[Array, ...]:
+    """Returns what the model takes beside x: nothing, `batch["condition"]` or `batch["lengths"]`.
 
     Raises:
-      ValueError: Lengths for a model that takes none.
+      ValueError: A condition that is missing, that no one asked for, or of another shape; lengths
+        for a model that takes none.
     """
-    if batch.get("lengths") is None:
-        return {}
-    if "lengths" not in inspect.signature(type(model).__call__).parameters:
+    name, condition, lengths = type(model).__name__, batch.get("condition"), batch.get("lengths")
+    if lengths is not None and not getattr(model, "sequential", False):
         raise ValueError(
-            f'batch["lengths"] is there, but {type(model).__name__} takes no lengths: it would '
-            "read the padding. Use vae.RecurrentVAE, or leave the lengths out."
+            f'batch["lengths"] is there, but {name} takes no lengths: it would read the padding. '
+            "Use vae.RecurrentVAE, or leave the lengths out."
         )
-    return {"lengths": batch["lengths"]}
+    if not getattr(model, "conditional", False):
+        if condition is not None:
+            raise ValueError(
+                f'{name} takes no condition, but the batch holds "condition" of shape '
+                f"{jnp.shape(condition)}. Leave it out, or use ConditionalVAE."
+            )
+        return () if lengths is None else (lengths,)
+    if condition is None:
+        raise ValueError(
+            f'{name} needs a condition. Give batch["condition"] [B, C], or the argument condition='
+        )
+    condition = jnp.asarray(condition)
+    rows = jnp.shape(batch["x"])[:1] if "x" in batch else condition.shape[:1]
+    if condition.ndim != 2 or condition.shape[:1] != rows:
+        raise ValueError(
+            f"{name}: condition has shape {condition.shape}; expected [B, C], one row for each of "
+            f"x, B = {rows[0] if rows else 1}. Write classes as jax.nn.one_hot(y, C)."
+        )
+    return (condition,)
 
 
-def decoder_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
-    """Returns what `decode` takes beside z: a decoder that sees what came before takes x."""
-    if "x" not in inspect.signature(type(model).decode).parameters:
-        return {}
-    return {"x": batch["x"], **lengths_of(model, batch)}
+def decoder_inputs(model: nn.Module, batch: Batch) -> tuple[Array, ...]:
+    """Returns what `decode` takes beside z: in a model of sequences each step sees x before it."""
+    further = further_inputs(model, batch)
+    return (batch["x"], *further) if getattr(model, "sequential", False) else further
 
 
 def decode_again(
     model: nn.Module, params: Params, z: Array, batch: Batch, key: Key, train: bool
 ) -> Any:
-    """Returns p(x | z) as `draw` with the same key decoded it, dropout and all."""
+    """Returns p(x | z) as `draw` with the same batch and key decoded it, dropout and all."""
     variables, inner_key = as_variables(params), jax.random.split(key, 3)[2]
-    options = {"method": "decode", "train": train, **decoder_inputs(model, batch)}
+    inputs = (z, *decoder_inputs(model, batch))
+    options: dict[str, Any] = {"method": "decode", "train": train}
     if train:
         options |= {"rngs": {"dropout": inner_key}}
-        if "key" in inspect.signature(type(model).decode).parameters:
+        if getattr(model, "sequential", False):
             options["key"] = inner_key
     state = [name for name in variables if name != "params"] if train else []
     if not state:
-        return model.apply(variables, z, **options)
-    return model.apply(variables, z, mutable=state, **options)[0]
+        return model.apply(variables, *inputs, **options)
+    return model.apply(variables, *inputs, mutable=state, **options)[0]
 
 
 def log_likelihood(p: Any, batch: Batch) -> Array:
@@ -192,9 +209,9 @@ def log_weights(
       batch: The batch of `Drawn`.
       frozen_q: Whether log q depends on the params by way of z alone.
     """
-    variables = as_variables(params)
-    log_q, log_prior = model.apply(variables, output.q, output.z, method="log_densities")
+    variables, further = as_variables(params), further_inputs(model, batch)
+    log_q, log_prior = model.apply(variables, output, *further, method="log_densities_of_draws")
     if frozen_q:
         frozen = jax.lax.stop_gradient((variables, output.q))
-        log_q, _ = model.apply(*frozen, output.z, method="log_densities")
+        log_q, _ = model.apply(*frozen, output.z, *further, method="log_densities")
     return log_likelihood(output.p, batch) + jnp.sum(log_prior - log_q, axis=-1)

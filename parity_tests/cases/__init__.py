@@ -18,6 +18,7 @@ from parity_tests.cases import (
     vae,
     vae_discrete,
     vae_recurrent,
+    vae_structured,
 )
 
 MODELS = [
@@ -28,6 +29,7 @@ MODELS = [
     *vae.MODELS,
     *vae_discrete.MODELS,
     *vae_recurrent.MODELS,
+    *vae_structured.MODELS,
 ]
 FUNCTIONS = [
     *distributions.FUNCTIONS,

@@ -41,56 +41,75 @@ def vae_row(
     rows = {key: np.asarray(value[:1]) for key, value in data.items()}
 
     def init(key):
-        return model.init(key, rows["x"], np.zeros((1, model.latent_dim)))["params"]
+        further = [rows["condition"]] if "condition" in rows else []
+        return model.init(key, rows["x"], np.zeros((1, model.latent_dim)), *further)["params"]
 
     def outputs(params, batch, key):
-        x = jnp.nan_to_num(batch["x"])
+        x, condition = jnp.nan_to_num(batch["x"]), batch.get("condition")
+        further = () if condition is None else (condition,)
         eps = jax.random.normal(key, (2, len(x), model.latent_dim), x.dtype)
-        q, z, p = model.apply({"params": params}, x, eps)
-        found = {"mean": q.mean(), "variance": q.variance(), "z": z, "p": p.mean()}
-        return found | (used(params, x, key) if uses else {})
+        variables = {"params": params}
+        q, z, p = model.apply(variables, x, eps, *further)
+        # at codes that no pass has drawn
+        log_q, log_p = model.apply(variables, q, 0.9 * z, *further, method="log_densities")
+        found = {"z": z, "p": p.mean(), "log q": log_q, "log p": log_p}
+        found["code"] = model.apply(variables, x, *further, method="code")
+        if hasattr(q, "variance"):
+            found["variance"] = q.variance()
+        return found | (used(params, x, key, condition) if uses else {})
 
-    def used(params, x, key):
+    def used(params, x, key, c):
         """Everything that a trained model is for."""
-        marginal = vae.log_marginal(model, params, x, key, 7, 3)
-        _, kl, activity, information = facts(model, params, x, key)
-        turned = vae.interpolate(model, params, x[:3], x[3:6], 4, spherical=True)
+        some, few = (c, c) if c is None else (c[:3], c[:2])
+        marginal = vae.log_marginal(model, params, x, key, 7, 3, c)
+        batch = {"x": x, "condition": c}
+        _, kl, activity, information = facts(model, params, batch, key)
+        turned = vae.interpolate(model, params, x[:3], x[3:6], 4, spherical=True, condition=some)
+        straight = vae.interpolate(model, params, x[:3], x[3:6], 4, condition=some)
+        values = (-1.0, 0.5)
         return {
             "log marginal": marginal.value,
             "error": marginal.standard_error,
             "kl per latent": kl,
             "activity": activity,
             "information": information,
-            "sample": vae.sample(model, params, key, 5),
-            "sample mean": vae.sample(model, params, key, 5, mean=True),
-            "reconstruct": vae.reconstruct(model, params, x).mean(),
-            "interpolate": vae.interpolate(model, params, x[:3], x[3:6], 4).mean(),
+            "sample": vae.sample(model, params, key, 5, condition=c),
+            "sample mean": vae.sample(model, params, key, 5, True, c),
+            "reconstruct": vae.reconstruct(model, params, x, c).mean(),
+            "interpolate": straight.mean(),
             "spherical": turned.mean(),
-            "traverse": vae.traverse(model, params, x[:2], 1, (-1.0, 0.5)).mean(),
+            "traverse": vae.traverse(model, params, x[:2], 1, values, few).mean(),
         }
 
     def torch_outputs(module, batch, key):
-        x = batch["x"].nan_to_num()
+        x, c = batch["x"].nan_to_num(), batch.get("condition")
+        further = () if c is None else (c,)
         eps = torch_random.normal(key, (2, len(x), model.latent_dim), x.dtype)
-        q, z, p = module(x, eps)
-        found = {"mean": q.mean, "variance": q.variance, "z": z, "p": p.mean}
+        q, z, p = module(x, eps, *further)
+        log_q, log_p = module.log_densities(q, 0.9 * z, *further)
+        found = {"z": z, "p": p.mean, "log q": log_q, "log p": log_p}
+        found["code"] = module.code(x, *further)
+        if hasattr(q, "variance"):
+            found["variance"] = q.variance
         if not uses:
             return found
-        marginal = torch_vae.log_marginal(module, x, key, 7, 3)
-        report = torch_vae.diagnostics(module, x, key)
-        turned = torch_vae.interpolate(module, x[:3], x[3:6], 4, spherical=True)
+        some, few = (c, c) if c is None else (c[:3], c[:2])
+        marginal = torch_vae.log_marginal(module, x, key, 7, 3, c)
+        report = torch_vae.diagnostics(module, x, key, c)
+        turned = torch_vae.interpolate(module, x[:3], x[3:6], 4, spherical=True, condition=some)
+        values = (-1.0, 0.5)
         return found | {
             "log marginal": marginal.value,
             "error": marginal.standard_error,
             "kl per latent": report.kl_per_latent,
             "activity": report.activity,
             "information": report.mutual_information,
-            "sample": torch_vae.sample(module, key, 5),
-            "sample mean": torch_vae.sample(module, key, 5, mean=True),
-            "reconstruct": torch_vae.reconstruct(module, x).mean,
-            "interpolate": torch_vae.interpolate(module, x[:3], x[3:6], 4).mean,
+            "sample": torch_vae.sample(module, key, 5, condition=c),
+            "sample mean": torch_vae.sample(module, key, 5, True, c),
+            "reconstruct": torch_vae.reconstruct(module, x, c).mean,
+            "interpolate": torch_vae.interpolate(module, x[:3], x[3:6], 4, condition=some).mean,
             "spherical": turned.mean,
-            "traverse": torch_vae.traverse(module, x[:2], 1, (-1.0, 0.5)).mean,
+            "traverse": torch_vae.traverse(module, x[:2], 1, values, few).mean,
         }
 
     loss, options = objective

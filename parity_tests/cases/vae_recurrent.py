@@ -31,7 +31,7 @@ def build_torch():
 def _outputs(params, batch, key):
     x, lengths = batch["x"], batch["lengths"]
     q = MODEL.apply({"params": params}, x, lengths, method="encode")
-    marginal = vae.log_marginal(MODEL, params, x, key, 5, 3, lengths)
+    marginal = vae.log_marginal(MODEL, params, x, key, 5, 3, lengths=lengths)
     return {
         "mean": q.mean(),
         "variance": q.variance(),
@@ -44,7 +44,7 @@ def _outputs(params, batch, key):
 def _torch_outputs(module, batch, key):
     x, lengths = batch["x"], batch["lengths"]
     q = module.encode(x, lengths)
-    marginal = twins.log_marginal(module, x, key, 5, 3, lengths)
+    marginal = twins.log_marginal(module, x, key, 5, 3, lengths=lengths)
     return {
         "mean": q.mean,
         "variance": q.variance,

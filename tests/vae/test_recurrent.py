@@ -111,7 +111,7 @@ def test_log_marginal_is_the_integral_over_the_latent():
     expected = np.array([log_marginal(X[b, : LENGTHS[b]]) for b in range(4)])
     unit = {"kernel": jnp.zeros((3, 2)), "bias": jnp.array([0.0, np.log(np.e - 1.0)])}
     params = {**PARAMS, "posterior": {"out": unit}}
-    value, error = vae.log_marginal(MODEL, params, X, KEY, 4000, 500, LENGTHS)
+    value, error = vae.log_marginal(MODEL, params, X, KEY, 4000, 500, lengths=LENGTHS)
     assert np.all(error < 0.02)
     assert np.all(np.abs(value - expected) < 4 * error)
 
@@ -131,7 +131,7 @@ def test_samples_have_the_probabilities_of_the_model():
 
 
 def test_reconstructions_are_given_what_came_before():
-    p = vae.reconstruct(MODEL, PARAMS, X, LENGTHS)
+    p = vae.reconstruct(MODEL, PARAMS, X, lengths=LENGTHS)
     z = np.asarray(MODEL.apply({"params": PARAMS}, X, LENGTHS, method="encode").mean())
     steps = np.asarray(p.distribution.log_prob(X))
     for b, length in enumerate(LENGTHS):
@@ -167,7 +167,7 @@ DENSE = vae.DenseVAE(3, (2,), 1)
          "DenseVAE takes no lengths"),
         (lambda: vae.sample(MODEL, PARAMS, KEY, 2), "say how long, num_steps >= 1; got None"),
         (lambda: vae.sample(DENSE, {}, KEY, 2, num_steps=3), "leave num_steps out"),
-        (lambda: vae.interpolate(MODEL, PARAMS, X, X), "decode takes x"),
+        (lambda: vae.interpolate(MODEL, PARAMS, X, X), "needs the steps before each one"),
         (lambda: drawn(MODEL.clone(cell="rnn"), X), "cell must be 'gru' or 'lstm'; got 'rnn'"),
         (lambda: drawn(MODEL.clone(word_dropout=1.5), X), "word_dropout must lie in .0, 1."),
     ],

@@ -3,6 +3,7 @@
 Twin of `jaxprob/vae/__init__.py`.
 """
 
+from torch_ref.vae.conditional import ConditionalVAE
 from torch_ref.vae.conv import ConvVAE
 from torch_ref.vae.dense import DenseVAE
 from torch_ref.vae.diagnostics import Diagnostics, diagnostics
@@ -15,7 +16,9 @@ from torch_ref.vae.discrete import (
 )
 from torch_ref.vae.elbo import negative_elbo
 from torch_ref.vae.experts import MixtureOfExperts
+from torch_ref.vae.flow_posterior import FlowPosterior, FlowPosteriorVAE
 from torch_ref.vae.generate import interpolate, reconstruct, sample, traverse
+from torch_ref.vae.hierarchical import HierarchicalPosterior, HierarchicalVAE
 from torch_ref.vae.importance import (
     LogMarginal,
     log_marginal,
@@ -32,6 +35,7 @@ from torch_ref.vae.latent_class import (
     negative_log_marginal,
 )
 from torch_ref.vae.model import VAE, LatentVariableModel, VAEOutput
+from torch_ref.vae.priors import MixturePrior, VampPrior
 from torch_ref.vae.recurrent import RecurrentVAE
 from torch_ref.vae.terms import binarize
 from torch_ref.vae.vector_quantized import (
@@ -43,21 +47,28 @@ from torch_ref.vae.vector_quantized import (
 )
 
 __all__ = [
+    "ConditionalVAE",
     "ConvVAE",
     "DenseVAE",
     "Diagnostics",
     "DiscreteVAE",
     "DiscreteVAEOutput",
     "FittedClasses",
+    "FlowPosterior",
+    "FlowPosteriorVAE",
+    "HierarchicalPosterior",
+    "HierarchicalVAE",
     "LatentClassModel",
     "LatentVariableModel",
     "LogMarginal",
     "MixtureOfExperts",
+    "MixturePrior",
     "RecurrentVAE",
     "VAE",
     "VAEOutput",
     "VQVAE",
     "VQVAEOutput",
+    "VampPrior",
     "binarize",
     "diagnostics",
     "em_step",

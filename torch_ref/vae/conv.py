@@ -77,10 +77,12 @@ class ConvVAE(LatentVariableModel):
         latent_dim: int = 20,
         activation: Activation = torch.relu,
         likelihood: Callable[[int, int], nn.Module] = BernoulliHead,
+        prior_model: nn.Module | None = None,
     ):
         decoder = ConvDecoder(latent_dim, shape[:2], channels, activation)
         encoder = ConvEncoder(shape[-1], channels, activation)
-        super().__init__(encoder, decoder, latent_dim, decoder.linear.out_features)
+        in_features = decoder.linear.out_features
+        super().__init__(encoder, decoder, latent_dim, in_features, prior_model)
         self.head = likelihood(channels[0], shape[-1])
 
     def decode(self, z: Tensor) -> Distribution:

@@ -26,10 +26,11 @@ class DenseVAE(LatentVariableModel):
         latent_dim: int = 20,
         activation: Callable[[Tensor], Tensor] = torch.relu,
         likelihood: Callable[[int, int], nn.Module] = BernoulliHead,
+        prior_model: nn.Module | None = None,
     ):
         encoder = MLP(features, hidden, activation)
         decoder = MLP(latent_dim, hidden[::-1], activation)
-        super().__init__(encoder, decoder, latent_dim, encoder.out_features)
+        super().__init__(encoder, decoder, latent_dim, encoder.out_features, prior_model)
         self.head = likelihood(decoder.out_features, features)
 
     def decode(self, z: Tensor) -> Distribution:

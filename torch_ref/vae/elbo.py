@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_ref.objectives.annealing import Schedule, mark_schedules, weight_at
 from torch_ref.objectives.likelihood import LossFn, weighted_mean
 from torch_ref.vae.model import LatentVariableModel
-from torch_ref.vae.terms import draw, log_likelihood
+from torch_ref.vae.terms import draw, further_inputs, log_likelihood
 
 __all__ = ["negative_elbo"]
 
@@ -27,12 +27,13 @@ def negative_elbo(
     """Returns the loss E_q[-log p(x | z)] + beta sum_j max(free_bits, KL_j)."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, (q, z, p) = draw(model, batch, key, num_samples, binarize)
-        nll = weighted_mean(-log_likelihood(p, seen).mean(0), batch)
+        seen, output = draw(model, batch, key, num_samples, binarize)
+        nll = weighted_mean(-log_likelihood(output.p, seen).mean(0), batch)
+        further = further_inputs(model, batch)
         if analytic_kl:
-            kl = model.kl(q)
+            kl = model.kl_at_draws(output, *further)
         else:
-            log_q, log_prior = model.log_densities(q, z)
+            log_q, log_prior = model.log_densities_of_draws(output, *further)
             kl = (log_q - log_prior).mean(0)
         per_latent = torch.stack([weighted_mean(column, batch) for column in kl.unbind(-1)])
         metrics = {"nll": nll, "kl": per_latent.sum()}

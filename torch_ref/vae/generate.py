@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from torch_ref import random
 from torch_ref.vae.model import LatentVariableModel
+from torch_ref.vae.terms import further_inputs
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
@@ -21,31 +22,42 @@ def sample(
     key: Tensor,
     num: int,
     mean: bool = False,
+    condition: Tensor | None = None,
     num_steps: int | None = None,
 ) -> Tensor:
-    """Draws z from the prior and x from p(x | z), `[num, *event]`."""
+    """Draws z from the prior and x from p(x | z), `[num, *event]` or `[num, B, *event]`."""
     code_key, event_key = random.split(key)
-    z = model.prior().draw(code_key, (num,))
-    options = {} if num_steps is None else {"num_steps": num_steps}
-    return model.generate(z, event_key, mean, **options)
+    further = further_inputs(model, {"condition": condition})
+    z = model.sample_prior(code_key, num, *further)
+    last = further if num_steps is None else (num_steps,)
+    return model.generate(z, event_key, mean, *last)
 
 
 def reconstruct(
-    model: LatentVariableModel, x: Tensor, lengths: Tensor | None = None
+    model: LatentVariableModel,
+    x: Tensor,
+    condition: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> Distribution:
     """Returns p(x | z) at the posterior mean of z."""
-    if lengths is None:
-        return model.decode(model.encode(x).mean)
-    return model.decode(model.encode(x, lengths).mean, x, lengths)
+    further = further_inputs(model, {"condition": condition, "lengths": lengths})
+    given = (x, *further) if model.sequential else further
+    return model.decode(model.code(x, *further), *given)
 
 
 def interpolate(
-    model: LatentVariableModel, start: Tensor, end: Tensor, num: int = 8, spherical: bool = False
+    model: LatentVariableModel,
+    start: Tensor,
+    end: Tensor,
+    num: int = 8,
+    spherical: bool = False,
+    condition: Tensor | None = None,
 ) -> Distribution:
     """Returns p(x | z) along the path between two batches of codes, batch shape `[num, B]`."""
-    a, b = model.encode(start).mean, model.encode(end).mean
+    further = further_inputs(model, {"condition": condition})
+    a, b = model.code(start, *further), model.code(end, *further)
     path = [_between(a, b, float(t), spherical) for t in torch.linspace(0, 1, num, dtype=a.dtype)]
-    return model.decode(torch.stack(path))
+    return model.decode(torch.stack(path), *further)
 
 
 def traverse(
@@ -53,12 +65,14 @@ def traverse(
     x: Tensor,
     latent: int,
     values: Sequence[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    condition: Tensor | None = None,
 ) -> Distribution:
     """Returns p(x | z) as one latent goes through `values`, batch shape `[V, B]`."""
-    codes = model.encode(x).mean
+    further = further_inputs(model, {"condition": condition})
+    codes = model.code(x, *further)
     path = codes.expand(len(values), *codes.shape).clone()
     path[..., latent] = torch.as_tensor(values, dtype=codes.dtype).unsqueeze(-1)
-    return model.decode(path)
+    return model.decode(path, *further)
 
 
 def _between(a: Tensor, b: Tensor, t: float, spherical: bool) -> Tensor:

@@ -5,18 +5,18 @@ Twin of `jaxprob/vae/importance.py`.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from torch_ref import random
-from torch_ref.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch_ref.distributions import Independent, MultivariateNormal, Normal
 from torch_ref.distributions.base import log_sum_exp
 from torch_ref.objectives.likelihood import LossFn, weighted_mean
 from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel
-from torch_ref.vae.terms import draw, log_likelihood, log_weights
+from torch_ref.vae.terms import draw, further_inputs, log_likelihood, log_weights
 
 __all__ = ["LogMarginal", "log_marginal", "negative_ciwae", "negative_iwae", "negative_renyi"]
 
@@ -100,25 +100,33 @@ def log_marginal(
     key: Tensor,
     num_samples: int = 1000,
     chunk_size: int = 50,
+    condition: Tensor | None = None,
     lengths: Tensor | None = None,
 ) -> LogMarginal:
     """Estimates log p(x) `[B]` by `num_samples` draws of q(z | x), each with a key of its own."""
-    batch = {"x": x} if lengths is None else {"x": x, "lengths": lengths}
+    batch = {"x": x, "condition": condition, "lengths": lengths}
     batch["x"] = observed_inputs(batch)
-    more = () if lengths is None else (lengths,)
-    parts = []
+    further, parts = further_inputs(model, batch), []
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     for numbers in torch.arange(num_samples).split(chunk_size):
         keys = [random.fold_in(key, int(number)) for number in numbers]
         eps = [random.normal(k, (x.shape[0], model.latent_dim), dtype) for k in keys]
-        parts.append(log_weights(model, model(batch["x"], torch.stack(eps), *more), batch))
+        output = model(batch["x"], torch.stack(eps), *further)
+        parts.append(log_weights(model, output, batch))
     log_w = torch.cat(parts)
     value = _log_mean(log_w)
     error = (log_w - value).exp().std(0) / math.sqrt(num_samples)
     return LogMarginal(value, error)
 
 
-def _detached(q: Distribution) -> Distribution:
+def _detached(q: Any) -> Any:
+    if isinstance(q, Tensor):
+        return q.detach()
+    if isinstance(q, tuple):
+        parts = [_detached(part) for part in q]
+        return type(q)(*parts) if hasattr(q, "_fields") else tuple(parts)
+    if q is None:
+        return q
     if isinstance(q, MultivariateNormal):
         return MultivariateNormal(q.loc.detach(), scale_tril=q.scale_tril.detach())
     base = q.base_dist

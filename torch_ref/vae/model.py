@@ -3,7 +3,7 @@
 Twin of `jaxprob/vae/model.py`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ __all__ = ["VAE", "LatentVariableModel", "VAEOutput", "reparameterize"]
 class VAEOutput(NamedTuple):
     """q(z | x), draws of z `[*S, B, L]`, and p(x | z)."""
 
-    q: Distribution
+    q: Any
     z: Tensor
     p: Distribution
 
@@ -31,7 +31,11 @@ class LatentVariableModel(nn.Module):
       decoder: z -> p(x | z).
       latent_dim: Number of latents L.
       encoder_features: Size of the features; None for an encoder that returns q(z | x).
+      prior_model: Module that returns p(z); None for independent standard normals.
     """
+
+    conditional = False
+    sequential = False
 
     def __init__(
         self,
@@ -39,9 +43,11 @@ class LatentVariableModel(nn.Module):
         decoder: nn.Module,
         latent_dim: int,
         encoder_features: int | None = None,
+        prior_model: nn.Module | None = None,
     ):
         super().__init__()
         self.encoder, self.decoder, self.latent_dim = encoder, decoder, latent_dim
+        self.prior_model = prior_model
         if encoder_features is not None:
             self.posterior = NormalHead(encoder_features, latent_dim)
 
@@ -54,31 +60,53 @@ class LatentVariableModel(nn.Module):
         """Returns p(x | z)."""
         return self.decoder(z)
 
-    def generate(self, z: Tensor, key: Tensor, mean: bool = False) -> Tensor:
+    def generate(self, z: Tensor, key: Tensor, mean: bool = False, *further: Tensor) -> Tensor:
         """Returns a draw of p(x | z), or its mean."""
-        p = self.decode(z)
+        p = self.decode(z, *further)
         return p.mean if mean else p.draw(key)
 
     def prior(self) -> Distribution:
-        """Returns p(z), independent standard normals."""
+        """Returns p(z)."""
+        if self.prior_model is not None:
+            return self.prior_model(self.encode)
         return Independent(Normal(torch.zeros(self.latent_dim), torch.ones(self.latent_dim)), 1)
 
-    def forward(self, x: Tensor, eps: Tensor) -> VAEOutput:
-        """Encodes, draws by the noise `[*S, B, L]`, and decodes."""
-        q = self.encode(x)
-        z = reparameterize(q, eps)
-        return VAEOutput(q, z, self.decode(z))
+    def forward(self, x: Tensor, eps: Tensor, *further: Tensor) -> VAEOutput:
+        """Encodes, draws by the noise `[*S, B, L]`, and decodes, each given the condition."""
+        q, z = self.infer(x, eps, *further)
+        return VAEOutput(q, z, self.decode(z, *further))
 
-    def log_densities(self, q: Distribution, z: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(self, x: Tensor, eps: Tensor, *further: Tensor) -> tuple[Any, Tensor]:
+        """Returns q(z | x) and draws of it."""
+        q = self.encode(x, *further)
+        return q, reparameterize(q, eps)
+
+    def code(self, x: Tensor, *further: Tensor) -> Tensor:
+        """Returns the mean of q(z | x)."""
+        return self.encode(x, *further).mean
+
+    def sample_prior(self, key: Tensor, num: int, *further: Tensor) -> Tensor:
+        """Returns draws of p(z), `[num, *B, L]`."""
+        return self.prior(*further).draw(key, (num,))
+
+    def log_densities_of_draws(self, output: VAEOutput, *further: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns `log_densities` at the draws of one pass."""
+        return self.log_densities(output.q, output.z, *further)
+
+    def kl_at_draws(self, output: VAEOutput, *further: Tensor) -> Tensor:
+        """Returns `kl`, given the draws of one pass where it depends on them."""
+        return self.kl(output.q, *further)
+
+    def log_densities(self, q: Any, z: Tensor, *further: Tensor) -> tuple[Tensor, Tensor]:
         """Returns log q(z | x) and log p(z) of each latent, or of all where they are dependent."""
-        p = self.prior()
+        p = self.prior(*further)
         if isinstance(q, Independent) and isinstance(p, Independent):
             return q.base_dist.log_prob(z), p.base_dist.log_prob(z)
         return q.log_prob(z).unsqueeze(-1), p.log_prob(z).unsqueeze(-1)
 
-    def kl(self, q: Distribution) -> Tensor:
+    def kl(self, q: Any, *further: Tensor) -> Tensor:
         """Returns KL(q(z | x) || p(z)) of each latent `[B, L]`, or of all `[B, 1]`."""
-        p = self.prior()
+        p = self.prior(*further)
         if isinstance(q, Independent) and isinstance(p, Independent):
             return torch.distributions.kl_divergence(q.base_dist, p.base_dist)
         return torch.distributions.kl_divergence(q, p).unsqueeze(-1)

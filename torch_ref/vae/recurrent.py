@@ -29,6 +29,8 @@ class RecurrentVAE(LatentVariableModel):
       word_dropout: Probability that the decoder is not shown the value before, in training.
     """
 
+    sequential = True
+
     def __init__(
         self,
         head: nn.Module,
@@ -86,6 +88,10 @@ class RecurrentVAE(LatentVariableModel):
         q = self.encode(x, lengths)
         z = reparameterize(q, eps)
         return VAEOutput(q, z, self.decode(z, x, lengths, key))
+
+    def prior(self, lengths: Tensor | None = None) -> Distribution:
+        """Returns p(z), which knows no length."""
+        return super().prior()
 
     def generate(self, z: Tensor, key: Tensor, mean: bool = False, num_steps: int = 1) -> Tensor:
         """Draws sequences `[B, T, ...]` step by step."""

@@ -3,8 +3,9 @@
 Twin of `jaxprob/vae/terms.py`.
 """
 
+import copy
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,15 @@ from torch_ref.nn.recurrent import valid_steps
 from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel, VAEOutput
 
-__all__ = ["Drawn", "binarize", "draw", "log_likelihood", "log_weights", "noise"]
+__all__ = [
+    "Drawn",
+    "binarize",
+    "draw",
+    "further_inputs",
+    "log_likelihood",
+    "log_weights",
+    "noise",
+]
 
 
 class Drawn(NamedTuple):
@@ -49,10 +58,20 @@ def draw(
         x = binarize(x, pixel_key)
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    if "lengths" not in batch:
-        return Drawn({**batch, "x": x}, model(x, eps))
-    output = model(x, eps, batch["lengths"], inner_key if model.training else None)
-    return Drawn({**batch, "x": x}, output)
+    further = further_inputs(model, batch)
+    if model.sequential:
+        further = (*(further or (None,)), inner_key if model.training else None)
+    return Drawn({**batch, "x": x}, model(x, eps, *further))
+
+
+def further_inputs(model: LatentVariableModel, batch: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns what the model takes beside x: nothing, the condition `[B, C]` or lengths `[B]`."""
+    condition, lengths = batch.get("condition"), batch.get("lengths")
+    if model.conditional is (condition is None):
+        raise ValueError(f"{type(model).__name__}: conditional is {model.conditional}.")
+    if lengths is not None and not model.sequential:
+        raise ValueError(f"{type(model).__name__} takes no lengths.")
+    return tuple(given for given in (condition, lengths) if given is not None)
 
 
 def log_likelihood(p: Distribution, batch: Mapping[str, Tensor]) -> Tensor:
@@ -79,10 +98,12 @@ def log_weights(
     model: LatentVariableModel,
     output: VAEOutput,
     batch: Mapping[str, Tensor],
-    frozen_q: Distribution | None = None,
+    frozen_q: Any = None,
 ) -> Tensor:
     """Returns log p(x, z) - log q(z | x) `[S, B]`, q replaced by a detached one where given."""
-    log_q, log_prior = model.log_densities(output.q, output.z)
+    further = further_inputs(model, batch)
+    log_q, log_prior = model.log_densities_of_draws(output, *further)
     if frozen_q is not None:
-        log_q, _ = model.log_densities(frozen_q, output.z)
+        frozen = copy.deepcopy(model).requires_grad_(False)
+        log_q, _ = frozen.log_densities(frozen_q, output.z, *further)
     return log_likelihood(output.p, batch) + (log_prior - log_q).sum(-1)
