@@ -51,6 +51,8 @@ class ModelCase:
       data: Training data, float64.
       optimizers: name -> (optax transformation, parameters -> torch optimiser).
       slow: Whether to leave the row to the longer proofs.
+      runs: Whether training is compared too, which takes longest; without it gradients stand for
+        it, and other rows for the loop.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ModelCase:
     data: Arrays
     optimizers: Mapping[str, tuple[optax.GradientTransformation, Callable]]
     slow: bool = False
+    runs: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

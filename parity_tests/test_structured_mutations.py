@@ -1,0 +1,123 @@
+"""Mistakes in the twins of flow posteriors, learned priors, conditions and layers of latents.
+
+Our side of a row is computed once; the twin is broken in each way by turns.
+"""
+
+import functools
+
+import jax
+import pytest
+import torch
+
+import torch_ref.random as torch_random
+import torch_ref.vae.hierarchical as torch_hierarchical
+import torch_ref.vae.priors as torch_priors
+from parity_tests.cases.vae_structured import MODELS as ROWS
+from parity_tests.engine import QUICK, SEED, batches, both_sides, torch_dtype, worst
+from parity_tests.tolerances import MODELS
+from torch_ref.distributions import Categorical, Independent, Normal
+from torch_ref.vae.conditional import ConditionalVAE
+from torch_ref.vae.flow_posterior import FlowPosteriorVAE
+from torch_ref.vae.hierarchical import HierarchicalVAE
+
+NAMED = {case.name: case for case in ROWS}
+FLOW, GIVEN, LADDER = "VAE flow, mixture prior", "conditional VAE", "ladder VAE, free bits"
+VAMP, LAYERS = "VAE with a VampPrior", "hierarchical VAE"
+
+
+@functools.cache
+def ours(row):
+    """Loss and metrics of our side."""
+    with torch_dtype("float64"):
+        params, _ = both_sides(NAMED[row], "float64")
+        batch, _ = batches(NAMED[row], "float64")
+    run = jax.jit(NAMED[row].jax_loss, compiler_options=QUICK)
+    loss, metrics = run(params, batch, jax.random.key(SEED + 1))
+    return {"loss": loss, **metrics}
+
+
+def errors(row):
+    """Errors of the twin as it is now."""
+    with torch_dtype("float64"):
+        _, module = both_sides(NAMED[row], "float64")
+        _, batch = batches(NAMED[row], "float64")
+        loss, metrics = NAMED[row].torch_loss(module)(batch, torch_random.key(SEED + 1))
+    twins = {"loss": loss, **metrics}
+    return worst(ours(row), {name: value.detach().numpy() for name, value in twins.items()})
+
+
+def added_determinant(model, x, eps):
+    """Log |det| of the flow with the wrong sign."""
+    q, z = INFER(model, x, eps)
+    _, log_det = model.transform.inverse(z, q.context)
+    return q._replace(log_prob=q.log_prob - 2.0 * log_det), z
+
+
+def unsquashed(prior, encode):
+    """The parameters themselves in the place of pseudo-inputs."""
+    prior.activation = torch.nn.Identity()
+    return VAMP_FORWARD(prior, encode)
+
+
+def added_scales(evidence, prior):
+    """Means weighted by 1 / scale in the place of 1 / scale^2."""
+    a, b = evidence.base_dist, prior.base_dist
+    loc = (a.loc / a.scale + b.loc / b.scale) / (1 / a.scale + 1 / b.scale)
+    scale = (a.scale**-2 + b.scale**-2) ** -0.5
+    return Independent(Normal(loc, scale), 1)
+
+
+def exchanged(model, output):
+    """KL(p || q) of each layer."""
+    parts = model.layers(output.z)
+    kl = [
+        torch.distributions.kl_divergence(
+            model.prior_of(i, parts).base_dist, model.posterior_of(i, output.q, parts).base_dist
+        ).mean(0)
+        for i in range(len(parts))
+    ]
+    return torch.cat([part.expand(32, -1) for part in kl], -1)
+
+
+VAMP_FORWARD = torch_priors.VampPrior.forward
+INFER, PRIOR, POSITIVE = FlowPosteriorVAE.infer, ConditionalVAE.prior, torch_priors.positive
+
+# what is broken -> (row, module of the twin, name in it, what stands there instead)
+MUTATIONS = {
+    "determinant added": (FLOW, FlowPosteriorVAE, "infer", added_determinant),
+    "even weights": (
+        FLOW, torch_priors, "Categorical", lambda logits: Categorical(logits=0.0 * logits),
+    ),
+    "no floor under the prior's scale": (
+        FLOW, torch_priors, "positive", lambda raw: POSITIVE(raw) - 1e-4,
+    ),
+    "pseudo-inputs beyond the range of the data": (
+        VAMP, torch_priors.VampPrior, "forward", unsquashed,
+    ),
+    "prior of another row": (
+        GIVEN, ConditionalVAE, "prior", lambda model, c: PRIOR(model, c.roll(1, 0)),
+    ),
+    "condition withheld from the decoder": (
+        GIVEN, ConditionalVAE, "decode",
+        lambda model, z, c: model.head(
+            model.decoder(torch.cat([z, 0.0 * c.expand(*z.shape[:-1], -1)], -1))
+        ),
+    ),
+    "weights of the ladder": (LADDER, torch_hierarchical, "merge", added_scales),
+    "evidence alone": (LADDER, torch_hierarchical, "merge", lambda evidence, prior: evidence),
+    "KL the other way": (LADDER, HierarchicalVAE, "kl_at_draws", exchanged),
+    "the uppermost layer from the draws too": (
+        LAYERS, HierarchicalVAE, "kl_at_draws",
+        lambda model, output: (lambda a, b: (a - b).mean(0))(
+            *model.log_densities(output.q, output.z)
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_broken_twin_is_caught(mutation, monkeypatch):
+    row, module, name, instead = MUTATIONS[mutation]
+    assert max(errors(row).values()) <= MODELS["value"]["float64"]
+    monkeypatch.setattr(module, name, instead)
+    assert max(errors(row).values()) > MODELS["value"]["float64"]
