@@ -80,9 +80,10 @@ def discrete_row(
         return twins.with_estimator_state(module, twin_estimator)
 
     loss_fn = vae.negative_discrete_elbo(model, ours, beta)
-    # of relaxed draws the bound is evaluated without their relaxation
+    # the bound is evaluated without relaxation and without what follows a temperature
     plain = torch_estimators.score_function(None, twin_estimator.num_samples)
-    predicting = plain if twin_estimator.relaxed else twin_estimator
+    soft = twin_estimator.relaxed or twin_estimator.schedules
+    predicting = plain if soft else twin_estimator
 
     def outputs(params, batch, key):
         out = model.apply({"params": params.get("params", params)}, batch["x"], key)

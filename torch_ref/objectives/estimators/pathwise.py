@@ -117,7 +117,8 @@ def relax(
                 signal = signal - strength * f(given).detach()
                 path = strength * (f(soft) - f(given))
                 gradient = gradient + torch.autograd.grad(path.sum(), logits, retain_graph=True)[0]
-            (score,) = torch.autograd.grad(moved.log_prob(hard).sum(), logits)
+            log_q = moved.log_prob(hard).sum()
+            (score,) = torch.autograd.grad(log_q, logits, retain_graph=True)
             gradients.append(gradient + signal.reshape(of_rows) * score)
             values.append(value)
         gradient = torch.stack(gradients).mean(0)
