@@ -134,8 +134,7 @@ def traverse(
     count = getattr(model, "decoded_dim", model.latent_dim)
     if not 0 <= latent < count:
         raise ValueError(
-            f"traverse: latent must be from 0 to {count - 1}, those that decode reads; got "
-            f"{latent}."
+            f"traverse: latent must be from 0 to {count - 1}; got {latent}. decode reads no others."
         )
     arrays = (jnp.asarray(latent), jnp.asarray(values))
     return _decode_codes(hashable(model), _replaced, params, (jnp.asarray(x),), arrays, condition)
