@@ -49,8 +49,8 @@ def hierarchical(ladder):
 
 
 MODELS = [
-    vae_row("VAE flow, mixture prior", FLOW, flow, DOUBLE, REALS, slow=True, runs=False),
-    vae_row("VAE with a VampPrior", VAMP, vamp, MONTE_CARLO, BINARY, slow=True, runs=False),
+    vae_row("VAE flow, mixture prior", FLOW, flow, MONTE_CARLO, REALS, slow=True, runs=False),
+    vae_row("VAE with a VampPrior", VAMP, vamp, DOUBLE, BINARY, slow=True, runs=False),
     vae_row("conditional VAE", *conditional(), elbo(), GIVEN, uses=True, slow=True,
             runs=False),
     vae_row("ladder VAE, free bits", *hierarchical(True), elbo(num_samples=2, free_bits=0.2),
