@@ -151,7 +151,9 @@ def traverse(
     """
     count = getattr(model, "decoded_dim", model.latent_dim)
     if not 0 <= latent < count:
-        raise ValueError(f"traverse: latent must be from 0 to {count - 1}; got {latent}.")
+        raise ValueError(
+            f"traverse: latent must be from 0 to {count - 1}; got {latent}. decode reads no others."
+        )
     _not_sequences("traverse", model)
     arrays = (jnp.asarray(latent), jnp.asarray(values))
     batch = {"x": jnp.asarray(x), "condition": condition}

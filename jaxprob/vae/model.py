@@ -104,8 +104,14 @@ class LatentVariableModel(nn.Module):
           q(z | x), z, and p(x | z).
 
         Raises:
-          ValueError: Noise of another shape, or a posterior whose draws have no gradient.
+          ValueError: Noise of another shape, a posterior whose draws have no gradient, or a
+            condition that is missing.
         """
+        if self.conditional and not further:
+            raise ValueError(
+                f"{type(self).__name__}: the condition is missing. Call model(x, eps, condition), "
+                "condition [B, C]."
+            )
         if self.is_initializing():
             self.prior(*further)  # makes its parameters, for which no draw asks
         q, z = self.infer(x, eps, *further, train=train)

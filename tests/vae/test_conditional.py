@@ -106,6 +106,7 @@ DENSE = vae.DenseVAE(4, (), 2, likelihood=HEAD)
     [
         (lambda: vae.negative_elbo(MODEL)(PARAMS, {"x": X}, KEY), "needs a condition"),
         (lambda: vae.sample(MODEL, PARAMS, KEY, 3), "needs a condition"),
+        (lambda: MODEL.init(KEY, X, jnp.zeros((5, 2))), "the condition is missing"),
         (lambda: vae.log_marginal(MODEL, PARAMS, X, KEY, 9, condition=C[:, 0]), r"expected \[B, C"),
         (lambda: vae.reconstruct(MODEL, PARAMS, X, C[:3]), "condition has shape"),
         (

@@ -89,16 +89,6 @@ def test_log_marginal_is_the_integral():
     assert np.all(np.abs(estimate.value - truth) < 4.5 * estimate.standard_error)
 
 
-@pytest.mark.slow
-def test_a_flow_before_training_is_straight():
-    """`init` itself: nothing but what the dense model does."""
-    model, _ = model_of("planar")
-    params = jax.jit(model.init)(KEY, X, EPS)["params"]
-    out = model.apply({"params": params}, X, EPS)
-    base = out.q.base
-    np.testing.assert_allclose(out.z, base.mean()[None] + base.stddev()[None] * EPS, atol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

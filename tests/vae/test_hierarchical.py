@@ -197,7 +197,7 @@ LADDER = MODELS["ladder"]
         (
             lambda p: vae.traverse(LADDER, p["params"], X, 1),
             ValueError,
-            "from 0 to 0; got 1",
+            "from 0 to 0; got 1. decode reads no others",
         ),
         (
             lambda p: LADDER.apply(p, X[:, :2], X[:, :2], 2, method="redraw"),
