@@ -13,7 +13,7 @@ from parity_tests.test_random import (
     to_torch,
     uniform,
 )
-from parity_tests.test_random_samplers import N, require_close
+from parity_tests.test_random_samplers import N, require_close, require_few_flips
 from parity_tests.tolerances import RANDOM
 from torch_ref import random as R
 from torch_ref.random import base, continuous, elementary, special, threefry
