@@ -14,6 +14,7 @@ from parity_tests.cases.optim import (
     BOTH,
     Row,
     check_stock,
+    in_dtypes,
     record,
     require_parity,
     run_jax,
@@ -303,12 +304,10 @@ MUTATIONS = [
 ]
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_follows_torch(name, record_property):
-    row = ROWS[name]
-    for dtype in row.dtypes:
-        error = require_parity(row, row.ours, dtype)
-        record(record_property, name, "trajectory", dtype, error)
+@pytest.mark.parametrize(("name", "dtype"), in_dtypes(ROWS))
+def test_follows_torch(name, dtype, record_property):
+    error = require_parity(ROWS[name], ROWS[name].ours, dtype)
+    record(record_property, name, "trajectory", dtype, error)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from torch.optim import lr_scheduler
 
 from jaxprob import optim
 from jaxprob.optim import schedules
-from parity_tests.cases.optim import BOTH, Row, check_stock, record, require_parity
+from parity_tests.cases.optim import BOTH, Row, check_stock, in_dtypes, record, require_parity
 from parity_tests.tolerances import OPTIM
 
 
@@ -218,12 +218,10 @@ def _rates(scheduler: Callable, steps: int, key: str = "lr") -> np.ndarray:
     return np.asarray(rates, np.float64)
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_follows_torch(name, record_property):
-    row = ROWS[name]
-    for dtype in row.dtypes:
-        error = require_parity(row, row.ours, dtype)
-        record(record_property, name, "trajectory", dtype, error)
+@pytest.mark.parametrize(("name", "dtype"), in_dtypes(ROWS))
+def test_follows_torch(name, dtype, record_property):
+    error = require_parity(ROWS[name], ROWS[name].ours, dtype)
+    record(record_property, name, "trajectory", dtype, error)
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.stock])

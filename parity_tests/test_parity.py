@@ -12,7 +12,7 @@ from parity_tests.engine import (
 from parity_tests.tolerances import MODELS as MODELS_BOUNDS
 
 # One training run for each kind of model; those of the other rows are longer proofs.
-QUICK_RUNS = {
+RUNS = {
     "posterior layer",
     "posterior diagonal, prior loc scale",
     "posterior diagonal, natural gradient",
@@ -26,19 +26,32 @@ QUICK_RUNS = {
     "flow MAF, likelihood",
     "latent classes",
 }
+QUICK_RUNS = RUNS - {
+    "posterior layer",
+    "posterior diagonal, prior loc scale",
+    "variational layers full",
+    "MC dropout",
+    "mixture density network",
+    "latent classes",
+}
 
 
-def rows(cases, quick=None):
-    """Rows in float64, the gate, those that take long marked; the quick ones in float32 too.
+def rows(cases, quick=None, short=None):
+    """Rows in float64, the gate, those that take long marked; some in float32 too.
 
     Short floats are the second tier, which .ci/run runs.
+
+    Args:
+      cases: The rows.
+      quick: Names of those that may take part in the quick tests; None for all.
+      short: Names of those to run in float32; None for those that are quick in float64.
     """
     parameters = []
     for case in cases:
         slow = case.slow or (quick is not None and case.name not in quick)
         marks = [pytest.mark.slow] if slow else []
         parameters.append(pytest.param(case, "float64", marks=marks, id=f"{case.name}-float64"))
-        if not slow:
+        if not slow if short is None else case.name in short:
             name = f"{case.name}-float32"
             parameters.append(pytest.param(case, "float32", marks=pytest.mark.slow, id=name))
     return parameters
@@ -52,13 +65,13 @@ def test_model(case, dtype, record_property):
     record(record_property, case.name, "gradients", gradients, dtype, bound)
 
 
-@pytest.mark.parametrize(("case", "dtype"), rows([c for c in MODELS if c.runs], QUICK_RUNS))
+@pytest.mark.parametrize(("case", "dtype"), rows([c for c in MODELS if c.runs], QUICK_RUNS, RUNS))
 def test_model_training(case, dtype, record_property):
     check_training(case, "adam", dtype, record_property)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(QUICK_RUNS))
+@pytest.mark.parametrize("name", sorted(RUNS))
 def test_model_training_by_another_optimizer(name, record_property):
     case = next(case for case in MODELS if case.name == name)
     check_training(case, "rmsprop", "float64", record_property)
@@ -71,7 +84,7 @@ def check_training(case, optimizer, dtype, record_property):
 
 
 def test_quick_runs_are_rows():
-    assert {case.name for case in MODELS} >= QUICK_RUNS
+    assert {case.name for case in MODELS} >= RUNS
 
 
 @pytest.mark.parametrize(("case", "dtype"), rows(FUNCTIONS))

@@ -39,9 +39,9 @@ VARIANTS = {
     ],
     "vq_vae.py": [([], ("by gradient", "bits under the prior"))],
 }
-"""Arguments of each run, and what it must print; all but the first of `QUICK` are slow proofs."""
+"""Arguments of each run, and what it must print; all but `QUICK` are slow proofs."""
 
-QUICK = ("bayesian_regression.py", "bring_your_own_torch.py", "losses_are_likelihoods.py")
+QUICK = "losses_are_likelihoods.py"
 
 FOLDERS = {"bring_your_own_torch.py": "mended.html"}
 """Examples that write a folder, with a file in it; the others write a picture."""
@@ -71,6 +71,7 @@ for path in sys.argv[1:]:
 """One process for all: each would import both frameworks anew."""
 
 
+@pytest.mark.slow
 def test_help():
     arguments = [sys.executable, "-c", ALL_HELP, *map(str, EXAMPLES)]
     out = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, check=True).stdout
@@ -89,9 +90,9 @@ def test_short(path):
 @pytest.mark.parametrize(
     ("name", "arguments", "printed"),
     [
-        pytest.param(name, *variant, marks=[] if name in QUICK and not i else [pytest.mark.slow])
+        pytest.param(name, *variant, marks=[] if name == QUICK else [pytest.mark.slow])
         for name in VARIANTS
-        for i, variant in enumerate(VARIANTS[name])
+        for variant in VARIANTS[name]
     ],
 )
 def test_runs_and_writes(name, arguments, printed, tmp_path):

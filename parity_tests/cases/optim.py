@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
+import pytest
 import torch
 from torch.optim import lr_scheduler
 
@@ -40,6 +41,15 @@ class Row:
     clip: tuple[float, float] | None = None  # max_norm and norm_type of clip_grad_norm_
     sign: float = 1.0  # of the loss; -1 for rows that ascend
     dtypes: tuple[str, ...] = ("float64",)
+
+
+def in_dtypes(rows: dict[str, Row]) -> list:
+    """Names with dtypes, as pytest's parameters; float32 is among the longer proofs."""
+    return [
+        pytest.param(name, dtype, marks=[pytest.mark.slow] if dtype == "float32" else [])
+        for name, row in rows.items()
+        for dtype in row.dtypes
+    ]
 
 
 @functools.cache

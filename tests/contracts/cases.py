@@ -1,5 +1,7 @@
 """One small instance of every distribution that the package returns."""
 
+import functools
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,18 @@ from jaxprob.distributions import (
 )
 
 B, D, K, S = 3, 2, 4, 5
+
+
+@functools.cache
+def start(model, draws=None):
+    """Params of a model, or some of them `[draws, ...]`: constants of every program below."""
+
+    def init(key):
+        return model.init(key, jnp.ones((1, 1)))["params"]
+
+    with jax.ensure_compile_time_eval():  # the first call may stand inside of a program
+        key = jax.random.key(0)
+        return init(key) if draws is None else jax.vmap(init)(jax.random.split(key, draws))
 
 
 def normal(shift):
@@ -49,21 +63,17 @@ def predictive(shift):
 
 def model_output(shift):
     model = supervised.GaussianRegressor((4,))
-    x = jnp.ones((B, 1)) * shift
-    return model.apply(jax.lax.stop_gradient(model.init(jax.random.key(0), jnp.ones((1, 1)))), x)
+    return model.apply({"params": start(model)}, jnp.ones((B, 1)) * shift)
 
 
 def bayesian_mlp_output(shift):
     model = bayes.BayesianMLP((4,))
-    params = model.init(jax.random.key(0), jnp.ones((1, 1)))["params"]
-    return model.apply({"params": params}, jnp.ones((B, 1)) * shift, jax.random.key(1))
+    return model.apply({"params": start(model)}, jnp.ones((B, 1)) * shift, jax.random.key(1))
 
 
 def prediction(shift):
     model = supervised.GaussianRegressor((4,))
-    keys = jax.random.split(jax.random.key(0), S)
-    draws = jax.vmap(lambda key: model.init(key, jnp.ones((1, 1)))["params"])(keys)
-    return bayes.predict(model, draws, jnp.ones((B, 1)) * shift)
+    return bayes.predict(model, start(model, S), jnp.ones((B, 1)) * shift)
 
 
 def independent_of_vectors(shift):
