@@ -3,47 +3,20 @@
 Our side of a row is computed once; the twin is broken in each way by turns.
 """
 
-import functools
-
-import jax
 import pytest
 import torch
 
-import torch_ref.random as torch_random
 import torch_ref.vae.hierarchical as torch_hierarchical
 import torch_ref.vae.priors as torch_priors
-from parity_tests.cases.vae_structured import MODELS as ROWS
-from parity_tests.engine import QUICK, SEED, batches, both_sides, torch_dtype, worst
+from parity_tests.loss_errors import errors
 from parity_tests.tolerances import MODELS
 from torch_ref.distributions import Categorical, Independent, Normal
 from torch_ref.vae.conditional import ConditionalVAE
 from torch_ref.vae.flow_posterior import FlowPosteriorVAE
 from torch_ref.vae.hierarchical import HierarchicalVAE
 
-NAMED = {case.name: case for case in ROWS}
 FLOW, GIVEN, LADDER = "VAE flow, mixture prior", "conditional VAE", "ladder VAE, free bits"
 VAMP, LAYERS = "VAE with a VampPrior", "hierarchical VAE"
-
-
-@functools.cache
-def ours(row):
-    """Loss and metrics of our side."""
-    with torch_dtype("float64"):
-        params, _ = both_sides(NAMED[row], "float64")
-        batch, _ = batches(NAMED[row], "float64")
-    run = jax.jit(NAMED[row].jax_loss, compiler_options=QUICK)
-    loss, metrics = run(params, batch, jax.random.key(SEED + 1))
-    return {"loss": loss, **metrics}
-
-
-def errors(row):
-    """Errors of the twin as it is now."""
-    with torch_dtype("float64"):
-        _, module = both_sides(NAMED[row], "float64")
-        _, batch = batches(NAMED[row], "float64")
-        loss, metrics = NAMED[row].torch_loss(module)(batch, torch_random.key(SEED + 1))
-    twins = {"loss": loss, **metrics}
-    return worst(ours(row), {name: value.detach().numpy() for name, value in twins.items()})
 
 
 def added_determinant(model, x, eps):

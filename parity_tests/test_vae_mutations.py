@@ -4,9 +4,7 @@ Our side of a row is computed once; the twin is broken in each way by turns.
 """
 
 import dataclasses
-import functools
 
-import jax
 import pytest
 import torch
 
@@ -16,48 +14,19 @@ import torch_ref.vae.elbo as torch_elbo
 import torch_ref.vae.importance as torch_importance
 import torch_ref.vae.recurrent as torch_recurrent
 import torch_ref.vae.terms as torch_terms
-from parity_tests.cases import vae_recurrent
 from parity_tests.cases.vae import FUNCTIONS
-from parity_tests.cases.vae import MODELS as ROWS
 from parity_tests.engine import (
-    QUICK,
-    SEED,
-    batches,
-    both_sides,
     compare_function,
     compare_gradients,
-    torch_dtype,
-    worst,
 )
+from parity_tests.loss_errors import NAMED, errors
 from parity_tests.tolerances import MODELS
 from torch_ref.vae.inputs import without_padding
 from torch_ref.vae.model import LatentVariableModel
 from torch_ref.vae.recurrent import RecurrentVAE
 
-NAMED = {case.name: case for case in (*ROWS, *vae_recurrent.MODELS)}
 SAMPLES = "VAE normal, masks, annealed, free bits"
 DOUBLE = "IWAE doubly reparameterised"
-
-
-@functools.cache
-def ours(row):
-    """Loss and metrics of our side."""
-    with torch_dtype("float64"):
-        params, _ = both_sides(NAMED[row], "float64")
-        batch, _ = batches(NAMED[row], "float64")
-    run = jax.jit(NAMED[row].jax_loss, compiler_options=QUICK)
-    loss, metrics = run(params, batch, jax.random.key(SEED + 1))
-    return {"loss": loss, **metrics}
-
-
-def errors(row):
-    """Errors of the twin as it is now."""
-    with torch_dtype("float64"):
-        _, module = both_sides(NAMED[row], "float64")
-        _, batch = batches(NAMED[row], "float64")
-        loss, metrics = NAMED[row].torch_loss(module)(batch, torch_random.key(SEED + 1))
-    twins = {"loss": loss, **metrics}
-    return worst(ours(row), {name: value.detach().numpy() for name, value in twins.items()})
 
 
 def shifted(*args, **kwargs):

@@ -24,6 +24,7 @@ VARIANTS = {
     "choose_a_distribution.py": [([], ("Poisson -> NegativeBinomial",))],
     "count_regression.py": [([], ("what happened",))],
     "flow_density.py": [([], ("spline flow", "kernel density"))],
+    "hierarchical_vae.py": [([], ("bottom-up", "ladder", "flow posterior", "KL by layer"))],
     "losses_are_likelihoods.py": [([], ("is the prior w ~ N(0, 1^2)",))],
     "mixture_density.py": [([], ("mixture of 5",))],
     "streaming_posterior.py": [([], ("stream and all at once differ by", "log-evidence"))],

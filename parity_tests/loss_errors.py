@@ -1,0 +1,32 @@
+"""Loss and terms of a model's row on both sides, for the tests that break the twin."""
+
+import functools
+
+import jax
+
+import torch_ref.random as torch_random
+from parity_tests.cases import MODELS
+from parity_tests.engine import QUICK, SEED, batches, both_sides, torch_dtype, worst
+
+NAMED = {case.name: case for case in MODELS}
+
+
+@functools.cache
+def ours(row):
+    """Loss and metrics of our side."""
+    with torch_dtype("float64"):
+        params, _ = both_sides(NAMED[row], "float64")
+        batch, _ = batches(NAMED[row], "float64")
+    run = jax.jit(NAMED[row].jax_loss, compiler_options=QUICK)
+    loss, metrics = run(params, batch, jax.random.key(SEED + 1))
+    return {"loss": loss, **metrics}
+
+
+def errors(row):
+    """Errors of the twin as it is now."""
+    with torch_dtype("float64"):
+        _, module = both_sides(NAMED[row], "float64")
+        _, batch = batches(NAMED[row], "float64")
+        loss, metrics = NAMED[row].torch_loss(module)(batch, torch_random.key(SEED + 1))
+    twins = {"loss": loss, **metrics}
+    return worst(ours(row), {name: value.detach().numpy() for name, value in twins.items()})
