@@ -223,7 +223,7 @@ class TestBitsAndUniform:
     @pytest.mark.slow
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_ten_million(self, dtype):
-        want = jax.random.uniform(jax.random.key(2), (10_000_000,), dtype, 0.1, 0.7)
+        want = uniform(jax.random.key(2), (10_000_000,), dtype, 0.1, 0.7)
         require_equal(R.uniform(R.key(2), (10_000_000,), to_torch(dtype), 0.1, 0.7), want)
 
 

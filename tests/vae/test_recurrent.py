@@ -93,7 +93,7 @@ def test_padding_changes_nothing(losses):
     weight = np.array([1.0, 0.0, 0.0, 0.0])
     first = losses[0](PARAMS, {"x": X, "lengths": LENGTHS, "weight": weight})
     agree(losses[0](PARAMS, {"x": X[:1, :2], "weight": weight[:1]}), first)
-    report = vae.diagnostics(MODEL, PARAMS, X, KEY, LENGTHS)
+    report = vae.diagnostics(MODEL, PARAMS, X, KEY, lengths=LENGTHS)
     assert report.kl > 0.0
     assert np.isfinite(report.elbo)
 
