@@ -138,10 +138,8 @@ def main() -> None:
         best = max(best, (log_p, name, model, params), key=lambda entry: entry[0])
     Console(width=100).print(table)
     _, name, model, params = best
-    variables = {"params": params.get("params", params)}
-    seen = model.apply(variables, test[:8], draw_key).p.mean()
-    z = model.apply(variables, method="prior").sample(seed=draw_key, sample_shape=(16,))
-    samples = model.apply(variables, z.astype(jnp.float32), method="decode").mean()
+    seen = vae.reconstruct(model, params, test[:8]).mean()
+    samples = vae.sample(model, params, draw_key, 16, mean=True)
     path = draw(curves, [test[:8], np.asarray(seen)], np.asarray(samples), pathlib.Path(args.out))
     print(f"best log-likelihood: {name}; picture: {path}")
 

@@ -5,10 +5,11 @@ import functools
 import jax
 
 import torch_ref.random as torch_random
-from parity_tests.cases import MODELS
+from parity_tests.cases import MODELS as CASES
 from parity_tests.engine import QUICK, SEED, batches, both_sides, torch_dtype, worst
+from parity_tests.tolerances import MODELS
 
-NAMED = {case.name: case for case in MODELS}
+NAMED = {case.name: case for case in CASES}
 
 
 @functools.cache
@@ -30,3 +31,10 @@ def errors(row):
         loss, metrics = NAMED[row].torch_loss(module)(batch, torch_random.key(SEED + 1))
     twins = {"loss": loss, **metrics}
     return worst(ours(row), {name: value.detach().numpy() for name, value in twins.items()})
+
+
+def assert_caught(row, module, name, instead, monkeypatch):
+    """Asserts that the row agrees, and no longer does with another `name` in the twin's module."""
+    assert max(errors(row).values()) <= MODELS["value"]["float64"]
+    monkeypatch.setattr(module, name, instead)
+    assert max(errors(row).values()) > MODELS["value"]["float64"]

@@ -8,6 +8,10 @@ from collections.abc import Callable
 import jax
 
 MAPS = pathlib.Path("/proc/self/maps")
+QUICKLY = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
 MOST_MAPS = 20_000  # the kernel allows a process 65,530
 _calls = itertools.count(1)
 
@@ -19,12 +23,13 @@ def compile_quickly() -> None:
     it. They also change bits: no multiply and add is fused, and tan comes out otherwise. Where bits
     count, see `to_the_bit`. What the caller has set goes first.
     """
-    quick = [
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_use_fusion_emitters=false",
-    ]
-    os.environ["XLA_FLAGS"] = " ".join([*quick, os.environ.get("XLA_FLAGS", "")])
+    os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}"
+
+
+def users_environment() -> dict[str, str]:
+    """Returns the environment of a process that compiles as it would for a user."""
+    flags = os.environ.get("XLA_FLAGS", "").replace(QUICKLY, "").strip()
+    return {**os.environ, "XLA_FLAGS": flags}
 
 
 def to_the_bit(function: Callable, *static: int) -> Callable:

@@ -1,11 +1,12 @@
 """Every example runs to its end with tiny settings, and writes its picture."""
 
-import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+from tests.compilation import users_environment
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -54,7 +55,7 @@ def run(path: pathlib.Path, *arguments: str) -> str:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ,
+        env=users_environment(),
     )
     assert result.returncode == 0, result.stderr
     return result.stdout

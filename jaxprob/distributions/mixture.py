@@ -20,7 +20,7 @@ from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.quantiles import monotone_quantile, smallest_integer
 from jaxprob.distributions.special import log_sum, log_sum_weighted
-from jaxprob.distributions.validation import align, check_event
+from jaxprob.distributions.validation import align, check_event, unchecked
 from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["MixtureSameFamily", "move_batch_axis"]
@@ -70,7 +70,8 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         axis = -1 - len(self.event_shape)  # of the components, which their bounds have too
 
         def test(value: Any, xp: Any) -> Any:
-            return xp.any(inner.test(xp.expand_dims(value, axis), xp), axis=axis)
+            # a test of whole events has no event axes left
+            return xp.any(inner.test(xp.expand_dims(value, axis), xp), axis=axis + inner.event_ndims)
 
         return inner._replace(test=test)
 
@@ -104,7 +105,9 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
     def log_prob(self, value: Numbers) -> Array:
         """Returns log p(value) `[*batch]` in nats."""
         value = self._event(value)
-        return self._weigh(self.components_distribution.log_prob(self._expand(value)))
+        with unchecked():  # an event of one component alone has density 0 under the others
+            log_probs = self.components_distribution.log_prob(self._expand(value))
+        return self._weigh(log_probs)
 
     def log_cdf(self, value: Numbers) -> Array:
         """Returns log P(X <= value) `[*batch]`, accurate in both tails."""

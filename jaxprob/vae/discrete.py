@@ -69,6 +69,8 @@ class DiscreteVAE(nn.Module):
     baseline: nn.Module | None = None
     control: nn.Module | None = None
 
+    own_loss = "negative_discrete_elbo"  # no annotation: Linen would make it a field
+
     def setup(self) -> None:
         """Makes the layer of the latents' logits and the prior's."""
         if self.latent_dim < 1 or self.num_categories < 2:
@@ -106,6 +108,21 @@ class DiscreteVAE(nn.Module):
         if self.learn_prior:
             return self._latents(self.prior_logits)
         return self._latents(jnp.zeros(self._logits_shape(), dtype or jnp.result_type(float)))
+
+    def code(self, x: AnyArray) -> Array:
+        """Returns the most probable latents of each row, `[B, L]` or one-hot `[B, L, K]`."""
+        q = self.encode(x)
+        return as_draws(q, q.mode())
+
+    def sample_prior(self, key: Key, num: int) -> Array:
+        """Returns `num` draws of p(z), `[num, L]` or one-hot `[num, L, K]`."""
+        p = self.prior(jax.tree.leaves(self.variables)[0].dtype)
+        return as_draws(p, p.sample(seed=key, sample_shape=(num,)))
+
+    def generate(self, z: AnyArray, key: Key, mean: bool = False) -> Array:
+        """Returns a draw of p(x | z), or its mean, `[N, *event]`."""
+        p = self.decode(z)
+        return p.mean() if mean else p.sample(seed=key)
 
     def predict_reward(self, x: AnyArray, train: bool = False) -> Array | None:
         """Returns the baseline's b(x) `[B]`, or None."""

@@ -35,7 +35,7 @@ def sample(
     """Draws data from the model: z from the prior, then x from p(x | z).
 
     Args:
-      model: `VAE` or another `LatentVariableModel`.
+      model: `VAE` or another `LatentVariableModel`, or a `DiscreteVAE`.
       params: Its params.
       key: Key of the draws.
       num: How many.
@@ -69,10 +69,11 @@ def reconstruct(
     condition: AnyArray | None = None,
     lengths: Integer[AnyArray, " B"] | None = None,
 ) -> Any:
-    """Returns p(x | z) at the posterior mean of z (`model.code`), batch shape `[B]`.
+    """Returns p(x | z) at `model.code`, the posterior mean of z, batch shape `[B]`.
 
     Args:
-      model: `VAE` or another `LatentVariableModel`.
+      model: `VAE` or another `LatentVariableModel`; `DiscreteVAE` and `VQVAE` decode the most
+        probable latents and the nearest codes.
       params: Its params.
       x: Rows `[B, *event]`.
       condition: `[B, C]`, for a conditional model.
@@ -118,7 +119,7 @@ def interpolate(
             f"interpolate: start has shape {start.shape} and end {end.shape}; expected as many "
             "rows in both."
         )
-    _not_sequences("interpolate", model)
+    _need_paths("interpolate", model)
     shares = jnp.linspace(0.0, 1.0, num)
     path = _spherical if spherical else _straight
     batch = {"x": start, "condition": condition}
@@ -149,12 +150,12 @@ def traverse(
     Raises:
       ValueError: No such latent.
     """
+    _need_paths("traverse", model)
     count = getattr(model, "decoded_dim", model.latent_dim)
     if not 0 <= latent < count:
         raise ValueError(
             f"traverse: latent must be from 0 to {count - 1}; got {latent}. decode reads no others."
         )
-    _not_sequences("traverse", model)
     arrays = (jnp.asarray(latent), jnp.asarray(values))
     batch = {"x": jnp.asarray(x), "condition": condition}
     return _decode_codes(hashable(model), _replaced, params, (batch["x"],), arrays, batch)
@@ -188,7 +189,13 @@ def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, ba
     return model.apply(variables, path(*codes, *arguments), *given, method="decode")
 
 
-def _not_sequences(owner: str, model: nn.Module) -> None:
+def _need_paths(owner: str, model: nn.Module) -> None:
+    if hasattr(model, "own_loss"):
+        raise ValueError(
+            f"{owner}: the latents of {type(model).__name__} are discrete; nothing lies between "
+            "their values. Give the codes you want to see to model.apply(variables, codes, "
+            "method='decode')."
+        )
     if getattr(model, "sequential", False):
         raise ValueError(
             f"{owner}: p(x | z) of {type(model).__name__} needs the steps before each one, which a "

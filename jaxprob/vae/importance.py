@@ -31,7 +31,14 @@ from jaxprob.nn.application import as_variables, hashable
 from jaxprob.objectives.likelihood import weighted_mean
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 from jaxprob.vae.inputs import observed_inputs
-from jaxprob.vae.terms import decode_again, draw, further_inputs, log_likelihood, log_weights
+from jaxprob.vae.terms import (
+    decode_again,
+    draw,
+    further_inputs,
+    log_likelihood,
+    log_weights,
+    require_noise,
+)
 
 __all__ = ["LogMarginal", "log_marginal", "negative_ciwae", "negative_iwae", "negative_renyi"]
 
@@ -232,6 +239,7 @@ def log_marginal(
     Raises:
       ValueError: Too few samples, or chunks below 1.
     """
+    require_noise(model)
     if not num_samples >= 2:
         raise ValueError(
             f"log_marginal: num_samples must be at least 2, for an error; got {num_samples}."

@@ -57,11 +57,12 @@ def observed_inputs(batch: Batch) -> Array:
 
 
 def log_likelihood_of_inputs(p: Any, batch: Batch, num_leading: int = 0) -> Array:
-    """Returns log p(x | z) `[*leading, B]` of the observed inputs, in nats.
+    """Returns log p(x | z) `[*leading, B]` of what was observed of the inputs, in nats.
 
     Args:
-      p: Distribution over the inputs, batch shape `[*leading, B]`.
-      batch: "x" `[B, *event]` and perhaps "mask" of that shape.
+      p: Distribution over the inputs, batch shape `[*leading, B]`; with "lengths" it is
+        `Independent` over its steps, and the valid ones count.
+      batch: "x" `[B, *event]` and where they apply "mask" of that shape and "lengths" `[B]`.
       num_leading: Leading axes of the distribution (draws) that share the inputs.
 
     Raises:
@@ -79,4 +80,10 @@ def log_likelihood_of_inputs(p: Any, batch: Batch, num_leading: int = 0) -> Arra
             f'batch["x"] has shape {x.shape}, but p(x | z) of the decoder is over {expected}. Give '
             "its head as many features as x has, or reshape x."
         )
-    return log_likelihood_of_batch(p, {"y": x, "mask": batch.get("mask")}, num_leading)
+    targets = {"y": x, "mask": batch.get("mask")}
+    if batch.get("lengths") is None:
+        return log_likelihood_of_batch(p, targets, num_leading)
+    valid = valid_steps('batch["lengths"]', batch["lengths"], *x.shape[:2])
+    steps = log_likelihood_of_batch(p.distribution, targets, num_leading)
+    valid = valid.reshape((1,) * num_leading + valid.shape)
+    return jnp.sum(jnp.where(valid, steps, 0.0), axis=-1)

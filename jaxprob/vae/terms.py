@@ -10,17 +10,16 @@ Twin: `torch_ref/vae/terms.py`.
 
 from typing import Any, NamedTuple
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from jaxprob.distributions.constraints import unit_interval
+from jaxprob.distributions.validation import check_values
 from jaxprob.nn.application import as_variables, call
-from jaxprob.nn.recurrent import valid_steps
-from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
-from jaxprob.vae.inputs import observed_inputs, without_padding
+from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs, without_padding
 from jaxprob.vae.model import VAEOutput
 
 __all__ = [
@@ -33,6 +32,7 @@ __all__ = [
     "log_likelihood",
     "log_weights",
     "noise",
+    "require_noise",
 ]
 
 
@@ -60,12 +60,27 @@ def binarize(x: Float[AnyArray, "*B"], key: Key) -> Float[Array, "*B"]:
       key: Key of the draw.
 
     Returns:
-      0 and 1 in the dtype of `x`.
+      0 and 1, floats as `x`; NaN where a compiled program finds no grey level.
+
+    Raises:
+      ValueError: Levels outside [0, 1], such as bytes, where they can be seen.
 
     Source: Burda, Grosse & Salakhutdinov (2016), appendix D.
     """
     x = jnp.asarray(x)
-    return jax.random.bernoulli(key, x).astype(x.dtype)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.bfloat16))  # bytes become floats
+    check_values("binarize", "x", x, unit_interval)
+    drawn = jax.random.bernoulli(key, x).astype(x.dtype)
+    return jnp.where((x >= 0.0) & (x <= 1.0), drawn, jnp.nan)
+
+
+def require_noise(model: nn.Module) -> None:
+    """Raises a `ValueError` for a model whose latents are discrete."""
+    if (own := getattr(model, "own_loss", None)) is not None:
+        raise ValueError(
+            f"{type(model).__name__} has discrete latents, which are no smooth function of noise: "
+            f"this takes a LatentVariableModel. Train and validate it with vae.{own}."
+        )
 
 
 def noise(key: Key, num_samples: int, rows: int, latent_dim: int, dtype: Any) -> Array:
@@ -96,8 +111,9 @@ def draw(
       binarized: Whether "x" holds grey levels to be drawn, see `binarize`.
 
     Raises:
-      ValueError: Lengths for a model that takes none.
+      ValueError: Lengths for a model that takes none; a model without Gaussian latents.
     """
+    require_noise(model)
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
     x = observed_inputs(batch)
     if binarized:
@@ -170,31 +186,8 @@ def decode_again(
 
 
 def log_likelihood(p: Any, batch: Batch) -> Array:
-    """Returns log p(x | z) `[S, B]` of what was observed of `batch["x"]`, in nats.
-
-    With "lengths" p is `Independent` over its steps, and the valid ones count.
-
-    Raises:
-      ValueError: A decoder that returns no distribution, or one over another shape than that of x.
-    """
-    if not isinstance(p, distrax.Distribution):
-        raise ValueError(
-            f"the decoder returned {type(p).__name__}; expected a distribution. End the decoder "
-            "with a head of jaxprob.heads."
-        )
-    x = jnp.asarray(batch["x"])
-    expected = (*p.batch_shape[1:], *p.event_shape)
-    if x.shape != expected:
-        raise ValueError(
-            f'batch["x"] has shape {x.shape}, but p(x | z) of the decoder is over {expected}. Give '
-            "its head as many features as x has, or reshape x."
-        )
-    targets = {"y": x, "mask": batch.get("mask")}
-    if batch.get("lengths") is None:
-        return log_likelihood_of_batch(p, targets, num_leading=1)
-    valid = valid_steps('batch["lengths"]', batch["lengths"], *x.shape[:2])
-    steps = log_likelihood_of_batch(p.distribution, targets, num_leading=1)
-    return jnp.sum(jnp.where(valid[None], steps, 0.0), axis=-1)
+    """Returns log p(x | z) `[S, B]` of what was observed, see `log_likelihood_of_inputs`."""
+    return log_likelihood_of_inputs(p, batch, num_leading=1)
 
 
 def log_weights(

@@ -68,6 +68,8 @@ class VQVAE(nn.Module):
     code_dim: int
     decay: float | None = 0.99
 
+    own_loss = "vq_loss"  # no annotation: Linen would make it a field
+
     def setup(self) -> None:
         """Makes the codebook, a param or a collection."""
         if self.num_codes < 1 or self.code_dim < 1:
@@ -111,6 +113,17 @@ class VQVAE(nn.Module):
         # |e|^2 is the same for all codes
         squares = jnp.sum(self.codes**2, axis=-1).reshape((1,) * (encodings.ndim - 1) + (-1,))
         return jnp.argmin(squares - 2.0 * (encodings @ self.codes.T), axis=-1)
+
+    def code(self, x: AnyArray) -> Array:
+        """Returns the index of each position's code, `[B, *P]`."""
+        return self.quantize(self.encode(x))
+
+    def sample_prior(self, key: Key, num: int) -> Array:
+        """Raises a `ValueError`: training leaves the prior of the codes to a second model."""
+        raise ValueError(
+            "VQVAE has no prior of its codes. Fit one to model.apply(variables, x, method='code'), "
+            "and give draws of it to method='decode'."
+        )
 
     def decode(self, indices: AnyArray) -> Distribution:
         """Returns p(x | codes) of indices `[B, *P]`."""
