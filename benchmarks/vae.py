@@ -63,16 +63,28 @@ def marginal_over_rows(model, params, x, key, samples: int) -> tuple[np.ndarray,
     return np.concatenate(value), np.concatenate(error)
 
 
+def mean_elbo(model, params, x, key) -> float:
+    """The ELBO of all rows, one draw each, its KL from the same draws for every posterior."""
+    bound = jax.jit(vae.negative_elbo(model, analytic_kl=False).evaluate)
+    parts = x.reshape(-1, 500, x.shape[1])
+    losses = [bound(params, {"x": p}, jax.random.fold_in(key, i))[0] for i, p in enumerate(parts)]
+    return -float(np.mean(losses))
+
+
 def mnist(args: argparse.Namespace) -> dict:
     """Trains by the protocol; returns and prints what came of it."""
     train, validation = load(args.data)
-    model = vae.DenseVAE(hidden=(200, 200), latent_dim=50, activation=nn.tanh)
+    fields = {"hidden": (200, 200), "latent_dim": 50, "activation": nn.tanh}
+    normal = args.posterior == "normal"
+    model = (
+        vae.DenseVAE(**fields) if normal else vae.FlowPosteriorVAE(**fields, flow=args.posterior)
+    )
     init_key, fit_key, pixel_key, key = jax.random.split(jax.random.key(args.seed), 4)
     params = model.init(init_key, train[:1], jnp.zeros((1, 50)))["params"]
     share = np.clip(train.mean(0, dtype=np.float64), 1e-3, 1 - 1e-3)
     params["head"]["out"]["bias"] = jnp.asarray(np.log(share / (1 - share)), jnp.float32)
     if args.objective == "vae":
-        loss_fn = vae.negative_elbo(model, num_samples=args.k, binarize=True)
+        loss_fn = vae.negative_elbo(model, num_samples=args.k, analytic_kl=normal, binarize=True)
     else:
         loss_fn = vae.negative_iwae(model, args.k, args.gradient, binarize=True)
     steps = args.epochs * -(-len(train) // args.batch_size)
@@ -99,6 +111,8 @@ def mnist(args: argparse.Namespace) -> dict:
     )
     seconds = time.perf_counter() - start
     x = vae.binarize(validation, pixel_key)
+    elbo = mean_elbo(model, fitted.params, x, key)
+    print(f"ELBO of the validation images: {elbo:.3f}", flush=True)
     found = vae.diagnostics(model, fitted.params, x[:2000], key)
     print(found, flush=True)
     start = time.perf_counter()
@@ -106,14 +120,16 @@ def mnist(args: argparse.Namespace) -> dict:
         model, fitted.params, x[: args.eval_rows], key, args.eval_samples
     )
     result = {
-        "objective": args.objective, "k": args.k, "gradient": args.gradient, "seed": args.seed,
+        "objective": args.objective, "posterior": args.posterior, "k": args.k,
+        "gradient": args.gradient, "seed": args.seed,
         "epochs": args.epochs, "batch_size": args.batch_size,
         "schedule": f"cosine from {args.peak:g}" if cosine else "stages", "train_seconds": seconds,
         "eval_samples": args.eval_samples, "eval_rows": len(value),
         "log_marginal": float(value.mean()),
         "monte_carlo_error": float(math.sqrt((error**2).sum()) / len(error)),
         "error_over_rows": float(value.std(ddof=1) / math.sqrt(len(value))),
-        "active_units": found.active_units, "elbo": found.elbo, "kl": found.kl,
+        "validation_elbo": elbo, "active_units": found.active_units,
+        "elbo": found.elbo, "kl": found.kl,
         "eval_seconds": time.perf_counter() - start,
     }  # fmt: skip
     print(json.dumps(result))
@@ -131,6 +147,12 @@ def main() -> None:
     digits = what.add_parser("mnist", help="L_k by the one-layer protocol")
     digits.add_argument("--data", type=pathlib.Path, required=True)
     digits.add_argument("--objective", choices=("vae", "iwae"), default="vae")
+    digits.add_argument(
+        "--posterior",
+        choices=("normal", "iaf", "planar", "coupling"),
+        default="normal",
+        help="a flow after q",
+    )
     digits.add_argument("--k", type=int, default=1, help="draws for each row in training")
     digits.add_argument(
         "--gradient", default="reparameterized", help="or doubly_reparameterized, for iwae"

@@ -41,6 +41,7 @@ from jaxprob.distributions.special import (
     deviance,
     digamma_minus_log,
     log1p_minus,
+    log1p_minus_near,
     log_gamma,
     log_i0e,
     mean_resultant_gap,
@@ -103,9 +104,15 @@ def _aligned(p, q) -> list[Array]:
 def _normal(p: Normal, q: Normal) -> Array:
     loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
     ratio = scale_p / scale_q
-    # (r^2 - 1) / 2 - log r, without cancellation near r = 1
-    spread = -0.5 * log1p_minus((ratio - 1.0) * (ratio + 1.0))
-    spread = jnp.where(ratio > 1e6, 0.5 * ratio**2 - jnp.log(jnp.maximum(ratio, 1.0)), spread)
+    # (r^2 - 1) / 2 - log r, without cancellation near r = 1; far from it, without log(1 + w)
+    square = (ratio - 1.0) * (ratio + 1.0)
+    near = (square > -0.5) & (square < 1.0)
+    far = jnp.where(near, 1.0, ratio)
+    spread = jnp.where(
+        near,
+        -0.5 * log1p_minus_near(jnp.where(near, square, 0.0)),
+        0.5 * (far - 1.0) * (far + 1.0) - jnp.log(far),
+    )
     return spread + 0.5 * ((loc_p - loc_q) / scale_q) ** 2
 
 

@@ -71,7 +71,9 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
 
         def test(value: Any, xp: Any) -> Any:
             # a test of whole events has no event axes left
-            return xp.any(inner.test(xp.expand_dims(value, axis), xp), axis=axis + inner.event_ndims)
+            return xp.any(
+                inner.test(xp.expand_dims(value, axis), xp), axis=axis + inner.event_ndims
+            )
 
         return inner._replace(test=test)
 

@@ -131,7 +131,10 @@ def _factors(distribution: distrax.Distribution) -> Distribution:
     """The distribution of each element of the event, where the elements are independent."""
     if distribution.event_shape == () and isinstance(distribution, Distribution):
         return distribution
-    if isinstance(distribution, Independent):
+    inner = distribution
+    while isinstance(inner, Independent):
+        inner = inner.distribution
+    if inner is not distribution and inner.event_shape == ():
         return distribution.marginal()
     raise ValueError(
         f'batch["mask"] and batch["censored"] speak of single elements of y; {distribution.name} '

@@ -147,13 +147,13 @@ def _message(activity: np.ndarray, count: int, information: float, kl: float, ro
         return (
             f"The posterior has collapsed: no latent depends on x (the largest variance of a "
             f"posterior mean is {activity.max():.1e}), and the decoder models the data without "
-            "them. Raise beta from 0 (beta=objectives.linear_annealing(steps)), or leave each "
-            "latent free_bits=0.1 or more, or make the decoder weaker."
+            "them. Raise beta from 0 (beta=objectives.linear_annealing(steps)), or set free_bits, "
+            "0.1 for each latent or more, or make the decoder weaker."
         )
     if count < 0.5 * latents:
         return (
             f"{latents - count} of {latents} latents are not used. That is no harm as such: a "
-            f"latent_dim of {count} would do. If reconstructions are poor, raise beta from 0 "
+            f"model with {count} would do. If reconstructions are poor, raise beta from 0 "
             "(beta=objectives.linear_annealing(steps)) or set free_bits."
         )
     if information > 0.8 * math.log(rows):

@@ -37,7 +37,8 @@ def negative_elbo(
         of each other, less for better reconstructions. Or a schedule, step -> weight, such as
         `objectives.linear_annealing(1000)`, which is the first remedy for a posterior that
         collapses.
-      free_bits: Nats a latent (the mean over the batch) below which its KL costs nothing more.
+      free_bits: Nats (the mean over the batch) below which the KL of a factor costs nothing more.
+        Each latent is one where prior and posterior are independent; else all are one together.
       num_samples: Draws S for each row.
       analytic_kl: Whether the KL is the closed form; False estimates it from the draws.
       binarize: Whether "x" holds grey levels in [0, 1] from which pixels are drawn in each step.

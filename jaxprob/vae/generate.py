@@ -52,7 +52,7 @@ def sample(
     if not num >= 1:
         raise ValueError(f"sample: num must be at least 1; got {num}.")
     sequential = getattr(model, "sequential", False)
-    if sequential != (num_steps is not None and num_steps >= 1):
+    if not (num_steps is not None and num_steps >= 1) if sequential else num_steps is not None:
         raise ValueError(
             f"sample: {type(model).__name__} makes sequences; say how long, num_steps >= 1; got "
             f"{num_steps}."
@@ -204,7 +204,7 @@ def _need_paths(owner: str, model: nn.Module) -> None:
         )
 
 
-def _itself(codes: Float[Array, "B L"]) -> Float[Array, "B L"]:
+def _itself(codes: Array) -> Array:
     return codes
 
 

@@ -151,6 +151,8 @@ def negative_ciwae(
         )
 
     def bound(weights: Array) -> Array:
+        if beta == 0.0:  # 0 of a draw that weighs nothing is no number
+            return _log_mean_exp(weights)
         return beta * jnp.mean(weights, axis=0) + (1.0 - beta) * _log_mean_exp(weights)
 
     return _negative_bound(model, num_samples, bound, binarize)
@@ -168,12 +170,17 @@ def _log_mean_exp(weights: Array) -> Array:
 def _renyi(alpha: float, weights: Array) -> Array:
     if math.isinf(alpha):
         return jnp.min(weights, axis=0) if alpha > 0 else jnp.max(weights, axis=0)
-    centre = jnp.mean(weights, axis=0)
-    if alpha == 1.0:
-        return centre
-    # about the mean, so that what is divided by a small number is no large one
     power = 1.0 - alpha
-    return centre + _log_mean_exp(power * (weights - centre[None])) / power
+    if power == 0.0:
+        return jnp.mean(weights, axis=0)
+    # about the draw that weighs most in the sum; it cancels, so no gradient needs it
+    largest = jnp.max(weights, axis=0) if power > 0.0 else jnp.min(weights, axis=0)
+    centre = jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0.0))
+    powers = power * (weights - centre[None])
+    if abs(power) >= 0.1:
+        return centre + _log_mean_exp(powers) / power
+    # near the ELBO: what is divided by a small number must have no rounding of log k in it
+    return centre + jnp.log1p(jnp.mean(jnp.expm1(powers), axis=0)) / power
 
 
 def _negative_bound(
@@ -198,6 +205,7 @@ def _negative_bound(
                 # The values are those above, and XLA computes them once; the slopes are others.
                 p = decode_again(model, params, z, drawn.batch, key, train)
                 again = log_weights(model, params, output._replace(z=z, p=p), drawn.batch, True)
+                again = jnp.where(shares > 0.0, again, 0.0)  # a draw may weigh nothing
                 surrogate = weighted_mean(jnp.sum(shares * again, axis=0), batch)
                 value = jax.lax.stop_gradient(value - surrogate) + surrogate
             return -value, metrics

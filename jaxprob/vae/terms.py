@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxprob.distributions.constraints import unit_interval
 from jaxprob.distributions.validation import check_values
@@ -50,7 +50,7 @@ class Drawn(NamedTuple):
     collections: dict[str, Any]
 
 
-def binarize(x: Float[AnyArray, "*B"], key: Key) -> Float[Array, "*B"]:
+def binarize(x: Shaped[AnyArray, "*B"], key: Key) -> Float[Array, "*B"]:
     """Draws black or white pixels whose probability of white is the grey level.
 
     Anew in each step (dynamic binarisation) it keeps a model from learning one drawing by heart.
@@ -72,6 +72,12 @@ def binarize(x: Float[AnyArray, "*B"], key: Key) -> Float[Array, "*B"]:
     check_values("binarize", "x", x, unit_interval)
     drawn = jax.random.bernoulli(key, x).astype(x.dtype)
     return jnp.where((x >= 0.0) & (x <= 1.0), drawn, jnp.nan)
+
+
+def _binarize_steps(x: Array, key: Key) -> Array:
+    """`binarize` of sequences `[B, T, ...]`: padding leaves the draws before it as they are."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(x.shape[1]))
+    return jax.vmap(binarize, (1, 0), 1)(x, keys)
 
 
 def require_noise(model: nn.Module) -> None:
@@ -117,7 +123,7 @@ def draw(
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
     x = observed_inputs(batch)
     if binarized:
-        x = binarize(x, pixel_key)
+        x = _binarize_steps(x, pixel_key) if "lengths" in batch else binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
     inputs = (x, eps, *further_inputs(model, batch))

@@ -8,6 +8,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 import scipy.special as sp
@@ -191,3 +192,23 @@ def test_monte_carlo_estimate_is_within_its_error():
     z = (estimate - p.kl_divergence(q)) / error
     assert 0.8 < float(jnp.std(z)) < 1.2
     assert abs(float(jnp.mean(z))) < 0.3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ratio", [1e-7, 2e-4, 1e-3, 0.7, 0.9999, 1.0, 1.0001, 1.5, 1e5])
+def test_normals_of_any_two_scales(ratio, dtype):
+    """(r^2 - 1) / 2 - log r and its slope r - 1 / r, from posteriors of a point to wide ones."""
+
+    def kl(scale):
+        return jd.Normal(jnp.zeros((), dtype), scale).kl_divergence(
+            jd.Normal(jnp.zeros((), dtype), jnp.ones((), dtype))
+        )
+
+    r = jnp.asarray(ratio, dtype)
+    value, slope = jax.value_and_grad(kl)(r)
+    exact = float(r)
+    digits = 20 * float(jnp.finfo(dtype).eps)
+    with mpmath.workdps(50):
+        expected = float((mpmath.mpf(exact) ** 2 - 1) / 2 - mpmath.log(exact))
+    np.testing.assert_allclose(value, expected, rtol=digits)
+    np.testing.assert_allclose(slope, (exact - 1.0) * (exact + 1.0) / exact, rtol=digits)

@@ -156,3 +156,16 @@ def test_pinball_loss_is_the_mean_over_levels():
         objectives.pinball_loss(heads.NormalHead(D))(
             heads.NormalHead(D).init(jax.random.key(0), LOC)["params"], batch, KEY
         )
+
+
+@pytest.mark.parametrize("dependent", ["mixture", "normal"])
+def test_masks_are_refused_where_elements_depend_on_each_other_within_an_axis(dependent):
+    """Its marginals would be taken for its factors: another likelihood, in silence."""
+    if dependent == "normal":
+        inner = jd.MultivariateNormal(jnp.zeros((2, 4, 2)), jnp.tril(jnp.ones((2, 2))))
+    else:
+        parts = jd.Independent(jd.Normal(jnp.zeros((2, 4, 3, 2)), 1.0), 1)
+        inner = jd.MixtureSameFamily(jd.Categorical(logits=jnp.zeros((2, 4, 3))), parts)
+    batch = {"y": jnp.ones((2, 4, 2)), "mask": jnp.ones((2, 4, 2), bool)}
+    with pytest.raises(ValueError, match="has dependent ones"):
+        log_likelihood_of_batch(jd.Independent(inner, 1), batch)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxprob.distributions import Bernoulli, Independent, OneHotCategorical
 from jaxprob.objectives.estimators import exact_gradient, relax, score_function
 from tests.objectives.test_estimators import B, binary, params_of, reward
 
@@ -93,3 +94,32 @@ def test_a_control_variate_is_moved_by_its_own_loss_alone():
             parts(params, {**start, name: start[name].at[1].add(h)})[1] for h in (1e-5, -1e-5)
         )
         np.testing.assert_allclose(leaf[1][1], (ahead - behind) / 2e-5, rtol=1e-7)
+
+
+def test_a_control_with_an_axis_too_many_is_refused():
+    """It would be summed over all pairs of rows."""
+    q = Independent(Bernoulli(logits=jnp.zeros((3, 2))), 1)
+    with pytest.raises(ValueError, match=r"has shape \(3, 1\); expected that of a row"):
+        relax()(
+            q,
+            lambda z: jnp.sum(z, -1),
+            jax.random.key(0),
+            baseline=lambda z: jnp.sum(z, -1, keepdims=True),
+        )
+
+
+@pytest.mark.parametrize("family", [OneHotCategorical, Bernoulli])
+def test_classes_that_are_never_drawn_are_left_alone(family):
+    logits = jnp.array([[[0.0, 1.0, -jnp.inf]]])
+
+    def f(z):
+        return jnp.sum(z.reshape(1, 3) * jnp.arange(3.0)[None], -1)
+
+    def value(logits):
+        q = Independent(family(logits=logits), 1 if family is OneHotCategorical else 2)
+        return jnp.sum(relax()(q, f, jax.random.key(0), baseline=f).value)
+
+    found, slope = jax.jit(jax.value_and_grad(value))(logits)
+    assert np.isfinite(found)
+    assert np.all(np.isfinite(slope))
+    assert slope[0, 0, 2] == 0.0

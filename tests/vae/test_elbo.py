@@ -197,3 +197,12 @@ def test_a_kl_without_closed_form_names_the_option():
 def test_a_mask_of_another_shape():
     with pytest.raises(ValueError, match=r'batch\["mask"\] has shape \(5,\)'):
         jax.eval_shape(vae.negative_elbo(DENSE), PARAMS, {"x": X, "mask": np.ones(5, bool)}, KEY)
+
+
+def test_grey_levels_outside_of_the_unit_interval():
+    bytes_ = np.array([0, 255], np.uint8)
+    with pytest.raises(ValueError, match="binarize: x must be between 0 and 1"):
+        vae.binarize(bytes_, KEY)
+    np.testing.assert_array_equal(
+        jax.jit(vae.binarize)(np.array([0.0, 2.0, 1.0]), KEY), [0, np.nan, 1]
+    )

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special as sp
 
 from jaxprob import heads, vae
 from jaxprob.distributions import Independent, Normal
 from jaxprob.heads.links import SCALE_FLOOR
+from jaxprob.vae import importance
 from jaxprob.vae.importance import GRADIENTS
 from tests.vae.linear_gaussian import LOG_MARGINAL, Decoder, Posterior, S, X
 from tests.vae.parameters import drawn
@@ -141,6 +143,30 @@ class Itself(nn.Module):
 
 DIRECTIONS = np.array([[1.0, 0.5], [1.0, -0.5], [-0.5, 1.0], [0.5, 1.0]])
 STRAIGHT = vae.VAE(Itself(), Straight(), 2)
+
+
+LOG_WEIGHTS = np.array([[-3.0, -20.3], [-np.inf, -5e7], [-2.0, -4.1e7]])
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 0.0, 0.5, 0.95])
+def test_draws_that_weigh_nothing(alpha):
+    """log mean_k w_k^(1 - alpha) / (1 - alpha), also where the weights are far apart."""
+    power = 1.0 - alpha
+    expected = (sp.logsumexp(power * LOG_WEIGHTS, axis=0) - np.log(3)) / power
+    for dtype, digits in ((jnp.float64, 1e-12), (jnp.float32, 1e-5)):
+        weights = jnp.asarray(LOG_WEIGHTS, dtype)
+        found = jax.jit(lambda w: importance._renyi(alpha, w))(weights)
+        np.testing.assert_allclose(found, expected, rtol=digits)
+        slope = jax.jit(jax.grad(lambda w: jnp.sum(importance._renyi(alpha, w))))(weights)
+        np.testing.assert_allclose(jnp.sum(slope, 0), 1.0, rtol=10 * digits)
+
+
+def test_the_order_may_come_near_that_of_the_elbo():
+    """mean + (1 - alpha) variance / 2, to first order."""
+    w = np.array([[-1.0], [-2.5], [-0.5], [-1.1]])
+    for alpha in (1.0 - 1e-5, 1.0 + 1e-5):
+        found = jax.jit(lambda w, a=alpha: importance._renyi(a, w))(jnp.asarray(w, jnp.float32))
+        np.testing.assert_allclose(found, w.mean() + 0.5 * (1 - alpha) * w.var(), rtol=1e-6)
 
 
 def exact_encoder():

@@ -106,6 +106,16 @@ def test_more_padding_changes_no_word_that_is_dropped(losses):
     assert abs(found[0][0] - shown) > 1e-3, "in prediction all words are seen"
 
 
+def test_more_padding_changes_no_pixel_that_is_drawn():
+    grey = np.random.default_rng(3).uniform(size=(4, T, 1))
+    loss = jax.jit(vae.negative_elbo(MODEL, binarize=True))
+    found = loss(PARAMS, {"x": grey, "lengths": LENGTHS}, KEY)[0]
+    longer = np.concatenate([grey, grey[:, :2]], axis=1)
+    np.testing.assert_allclose(
+        loss(PARAMS, {"x": longer, "lengths": LENGTHS}, KEY)[0], found, rtol=1e-12
+    )
+
+
 def test_log_marginal_is_the_integral_over_the_latent():
     """With the prior as q, so that no weight is far above the others."""
     expected = np.array([log_marginal(X[b, : LENGTHS[b]]) for b in range(4)])

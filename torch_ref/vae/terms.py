@@ -36,6 +36,8 @@ class Drawn(NamedTuple):
 
 def binarize(x: Tensor, key: Tensor) -> Tensor:
     """Draws black or white pixels from grey levels in [0, 1]."""
+    if not ((x >= 0.0) & (x <= 1.0)).all():
+        raise ValueError("binarize: x must be grey levels in [0, 1].")
     return random.bernoulli(key, x, x.shape).to(x)
 
 
@@ -54,7 +56,10 @@ def draw(
     """Draws S latents for each row and decodes them; missing values enter as 0."""
     eps_key, pixel_key, inner_key = random.split(key, 3)
     x = observed_inputs(batch)
-    if binarized:
+    if binarized and "lengths" in batch:
+        steps = (binarize(part, random.fold_in(pixel_key, t)) for t, part in enumerate(x.unbind(1)))
+        x = torch.stack(list(steps), 1)
+    elif binarized:
         x = binarize(x, pixel_key)
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)

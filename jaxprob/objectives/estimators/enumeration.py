@@ -5,7 +5,7 @@
 
 It costs one evaluation of f for each state. Up to `MOST_STATES` it is also a way to train, without
 any variance. Probabilities are products, not exp log q: they keep their slopes where one is 0 or 1.
-A state of probability 0 adds nothing, even where f is infinite.
+A state of probability 0 adds nothing to the value, even where f is infinite.
 
 Twin: `torch_ref/objectives/estimators/enumeration.py`.
 """

@@ -189,6 +189,12 @@ def relax(
         def control(z: Array) -> tuple[Array, Array]:
             """Values `[S, *batch]` and slopes `[S, *batch, *event]`; only r's params move them."""
             value, slope = _with_slope(learned, z)
+            expected = (num_samples, *q.batch_shape)
+            if value.shape != expected:
+                raise ValueError(
+                    f"relax: baseline(z) has shape {value.shape[1:]}; expected that of a row, "
+                    f"{expected[1:]}. Squeeze the last axis of a network."
+                )
             if strength != 0.0:
                 of_f = jax.lax.stop_gradient(_with_slope(f, z))
                 value, slope = value + strength * of_f[0], slope + strength * of_f[1]
@@ -205,9 +211,12 @@ def relax(
             log_q = jnp.sum(signal * jax.vmap(_product(moved, q).log_prob)(hard))
             return log_q + jnp.sum(slope * soft) - jnp.sum(slope_given * soft_given)
 
-        gradient = jax.grad(total)(logits) / num_samples
+        # a logit at infinity is a class that is never or always drawn: no step changes it
+        finite = jnp.isfinite(logits)
+        gradient = jnp.where(finite, jax.grad(total)(logits) / num_samples, 0.0)
         axes = tuple(range(len(q.batch_shape), gradient.ndim))
-        path = jax.lax.stop_gradient(gradient) * (factor.logits - logits)
+        moved = jnp.where(finite, factor.logits, 0.0) - jnp.where(finite, logits, 0.0)
+        path = jax.lax.stop_gradient(gradient) * moved
         value = jnp.mean(values, axis=0) + jnp.sum(path, axis=axes)
         return Estimate(value, jnp.sum(gradient**2, axis=axes), {})
 

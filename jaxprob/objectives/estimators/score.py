@@ -129,7 +129,9 @@ def vimco(num_samples: int = 5) -> Estimator:
         without = jax.nn.logsumexp(replaced, axis=1) - math.log(num_samples)
         # whether all others weigh nothing is known without the own draw
         without = jnp.where(jnp.isfinite(without), without, 0.0)
-        signal = jax.lax.stop_gradient(bound)[None] - without
+        # nor does a row have a signal of which all draws weigh nothing
+        fixed_bound = jnp.where(jnp.isfinite(bound), jax.lax.stop_gradient(bound), 0.0)
+        signal = fixed_bound[None] - without
         score = score_term(signal, log_prob_of_draws(q, z))
         return without_state(bound + jnp.sum(score, axis=0))
 
