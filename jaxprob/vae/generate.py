@@ -52,7 +52,8 @@ def sample(
     if not num >= 1:
         raise ValueError(f"sample: num must be at least 1; got {num}.")
     sequential = getattr(model, "sequential", False)
-    if not (num_steps is not None and num_steps >= 1) if sequential else num_steps is not None:
+    positive = num_steps is not None and num_steps >= 1
+    if not positive if sequential else num_steps is not None:
         raise ValueError(
             f"sample: {type(model).__name__} makes sequences; say how long, num_steps >= 1; got "
             f"{num_steps}."
