@@ -123,7 +123,8 @@ def draw(
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
     x = observed_inputs(batch)
     if binarized:
-        x = _binarize_steps(x, pixel_key) if "lengths" in batch else binarize(x, pixel_key)
+        sequences = batch.get("lengths") is not None
+        x = _binarize_steps(x, pixel_key) if sequences else binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
     inputs = (x, eps, *further_inputs(model, batch))

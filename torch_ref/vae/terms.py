@@ -56,7 +56,7 @@ def draw(
     """Draws S latents for each row and decodes them; missing values enter as 0."""
     eps_key, pixel_key, inner_key = random.split(key, 3)
     x = observed_inputs(batch)
-    if binarized and "lengths" in batch:
+    if binarized and batch.get("lengths") is not None:
         steps = (binarize(part, random.fold_in(pixel_key, t)) for t, part in enumerate(x.unbind(1)))
         x = torch.stack(list(steps), 1)
     elif binarized:
