@@ -232,6 +232,40 @@ def test_an_overflow_of_the_optimizers_state_alone_is_named():
         fit(loss_fn, params, IDS, optimizer=optax.adam(0.1), epochs=1, key=KEY, progress=False)
 
 
+@pytest.mark.parametrize("step", [0, 1, 5, 10, 11, 12, 15])
+@pytest.mark.parametrize(
+    ("optimizer", "term"),
+    [(optax.adam(0.1), "state .*nu.* is inf"), (optax.sgd(1e19), "step of .'w'. is -inf")],
+    ids=["state", "params"],
+)
+def test_what_only_the_state_shows_is_found_at_its_step(optimizer, term, step):
+    # Eleven whole batches and a rest: the state is looked at when they are over. Of the overflow of
+    # Adam's square nothing ever shows in loss, gradient or params.
+    def loss_fn(params, batch, key):
+        slope = jnp.where(batch["step"] == step, 1e20, 1e-20)
+        return slope.astype(jnp.float32) * params["w"], {}
+
+    loss_fn.uses_step = True
+    params, rows = {"w": jnp.asarray(1.0, jnp.float32)}, {"id": np.arange(34.0)}
+    options = {"optimizer": optimizer, "batch_size": 3, "key": KEY, "progress": False}
+    with pytest.raises(NonFiniteError, match=rf"step {step} .* optimizer's {term}") as caught:
+        fit(loss_fn, params, rows, epochs=3, **options)
+    error = caught.value
+    assert (error.epoch, error.batch) == divmod(step, 12)
+    if step:
+        before = fit(loss_fn, params, rows, steps=step, **options)
+        chex.assert_trees_all_equal(error.fitted.params, before.params)
+        chex.assert_trees_all_equal(error.fitted.state, before.state)
+    else:
+        chex.assert_trees_all_equal(error.fitted.params, params)
+
+
+def test_params_that_are_not_finite_at_the_start_do_not_train():
+    params = {"w": jnp.asarray(1.0), "unused": jnp.asarray(np.inf)}
+    with pytest.raises(NonFiniteError, match="step 0 "):
+        fall(lambda p, batch, key: (p["w"], {}), params, epochs=2, progress=False)
+
+
 def test_an_optimizer_whose_state_starts_at_infinity_may_train():
     plateau = optax.chain(optax.sgd(1.0), optax.contrib.reduce_on_plateau())
     fitted = fit(lambda p, batch, key: (p["w"], {}), {"w": jnp.asarray(5.0)}, IDS,
