@@ -171,17 +171,18 @@ def negative_discrete_elbo(
       model: The model.
       estimator: Of `objectives.estimators`; default `score_function("leave_one_out", 4)`.
         `score_function("learned")` wants a model with `baseline`, `relax` one with `control`; one
-        with moving averages wants params from `with_estimator_state`. With `normalize=True`
-        log p(x | z) is divided and the KL is not, which is as if `beta` were larger.
+        with moving averages wants params from `with_estimator_state`. With `normalize=True` the KL
+        is that of the draws, log q(z | x) - log p(z), as in Mnih & Gregor, and divided with the
+        rest.
       beta: Weight of the KL, or a schedule; 1 for the bound. `reweighted_wake_sleep` wants 1.
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; batch holds "x" `[B, ...]`, the targets too,
       and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
-      hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco` and `reweighted_wake_sleep`
-      "nll" is the whole bound and there is no "kl". A learned baseline or control adds
-      "baseline_loss", whose gradient (not its value) is part of the loss. Modules that ask for it
-      (see `jaxprob.nn.application`) know that they are trained, and their new state is among the
+      hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco`, `reweighted_wake_sleep` and
+      `normalize=True` "nll" is the whole bound and there is no "kl". A learned baseline or control
+      adds "baseline_loss", whose gradient (not its value) is part of the loss. Modules that ask for
+      it (see `jaxprob.nn.application`) know that they are trained, and their new state is among the
       "collections". `loss_fn.evaluate` is the bound of exact draws, whatever the estimator relaxes.
 
     Raises:
@@ -216,12 +217,16 @@ def negative_discrete_elbo(
             dtype = jax.tree.leaves(q)[0].dtype
             p = model.apply(variables, dtype, method="prior")
             weight = weight_at(beta, batch, "negative_discrete_elbo")
+            whole = estimator.log_mean_exp or estimator.shortened
 
             def integrand(z: Array) -> Array:
                 log_likelihood = log_likelihood_of_inputs(run("decode", z)[0], batch)
-                if not estimator.log_mean_exp:
+                if not whole:
                     return log_likelihood
-                return log_likelihood + weight * (p.log_prob(z) - q.log_prob(z))
+                log_q = q.log_prob(z)
+                if estimator.shortened:  # its own slope is 0 on average: variance alone
+                    log_q = jax.lax.stop_gradient(log_q)
+                return log_likelihood + weight * (p.log_prob(z) - log_q)
 
             extra: dict[str, Any] = {"state": state}
             if estimator.learns_baseline:
@@ -233,7 +238,7 @@ def negative_discrete_elbo(
             estimate = estimator(q, integrand, key, batch=batch, **extra)
             nll = -weighted_mean(estimate.value, batch)
             loss, metrics = nll, {"nll": nll}
-            if not estimator.log_mean_exp:
+            if not whole:
                 metrics["kl"] = weighted_mean(q.kl_divergence(p), batch)
                 loss = nll + weight * metrics["kl"]
             if estimator.learns_baseline or estimator.learns_control:

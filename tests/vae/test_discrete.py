@@ -5,6 +5,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -128,6 +129,38 @@ def test_estimated_gradients_are_those_of_the_exact_bounds_on_average(table):
     assert np.all(error <= 4.5 * np.std(gradients, 0) / np.sqrt(len(keys)) + 1e-12)
     assert abs(np.mean(values) - exact_value) < 4 * np.std(values) / np.sqrt(len(keys))
     assert -np.mean(marginal) < bound < exact_value
+
+
+@pytest.mark.slow
+def test_a_normalized_signal_divides_the_whole_bound_towards_q():
+    """The encoder's gradient is a third of the exact one, its KL included; the others' is whole."""
+    spread, keys = 3.0, jax.random.split(KEY, 4000)
+    estimator = score_function("leave_one_out", 2, normalize=True)
+    state = {
+        "mean": jnp.asarray(0.0),
+        "variance": jnp.asarray(spread**2),
+        "weight": jnp.asarray(1.0),
+    }
+    loss_fn = vae.negative_discrete_elbo(BINARY, estimator, beta=2.5)
+    exact_fn = vae.negative_discrete_elbo(BINARY, enumerated(), beta=2.5)
+
+    def slope(loss_fn, extra, key):
+        def loss(w):
+            return loss_fn(as_params({"params": w, **extra}), {"x": X}, key)[0]
+
+        gradient = jax.grad(loss)(PARAMS)
+        towards_q = {name: gradient.pop(name) for name in ("encoder", "to_latent")}
+        return [jax.flatten_util.ravel_pytree(part)[0] for part in (towards_q, gradient)]
+
+    @jax.jit
+    def run(keys):
+        estimated = partial(slope, loss_fn, {"estimator": state})
+        return jax.vmap(estimated)(keys), slope(exact_fn, {}, KEY)
+
+    found, exact = run(keys)
+    for gradients, expected in zip(found, (exact[0] / spread, exact[1]), strict=True):
+        error = np.abs(np.mean(gradients, 0) - expected)
+        assert np.all(error <= 4.5 * np.std(gradients, 0) / np.sqrt(len(keys)) + 1e-12)
 
 
 def test_missing_inputs_add_nothing_whatever_they_hold():

@@ -120,15 +120,18 @@ def negative_discrete_elbo(
             return log_likelihood_of_inputs(model.decode(z), batch)
 
         def log_weight(z: Tensor) -> Tensor:
-            return log_likelihood(z) + weight * (p.log_prob(z) - q.log_prob(z))
+            log_q = q.log_prob(z)
+            log_q = log_q.detach() if estimator.shortened else log_q
+            return log_likelihood(z) + weight * (p.log_prob(z) - log_q)
 
         learned = model.predict_reward(x) if estimator.learns_baseline else None
         if estimator.learns_control:
             learned = functools.partial(model.predict_control, x)
         buffers = getattr(model, "estimator", None)
+        one_expectation = estimator.log_mean_exp or estimator.shortened
         estimate = estimator(
             q,
-            log_weight if estimator.log_mean_exp else log_likelihood,
+            log_weight if one_expectation else log_likelihood,
             key,
             batch=batch,
             baseline=learned,
@@ -136,7 +139,7 @@ def negative_discrete_elbo(
         )
         nll = -weighted_mean(estimate.value, batch)
         loss, metrics = nll, {"nll": nll}
-        if not estimator.log_mean_exp:
+        if not one_expectation:
             metrics["kl"] = weighted_mean(q.kl_divergence(p), batch)
             loss = loss + weight * metrics["kl"]
         if estimator.learns_baseline or estimator.learns_control:

@@ -79,6 +79,8 @@ class Estimator:
       relaxed: Whether f sees values between the classes, so that the value is not that of q.
       init: dtype -> state before the first call.
       schedules: Those of its settings that may follow the step.
+      shortened: Whether the gradient towards q is made shorter, so that all that q is to follow
+        must be in f: what is added outside weighs more.
       unit_score: Whether it takes for granted that -log q(z) enters f with the factor 1.
     """
 
@@ -91,6 +93,7 @@ class Estimator:
     relaxed: bool = False
     init: Callable[[Any], dict[str, Array]] = lambda dtype: {}
     schedules: tuple[float | Schedule, ...] = ()
+    shortened: bool = False
     unit_score: bool = False
 
     def __call__(

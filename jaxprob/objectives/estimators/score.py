@@ -59,7 +59,8 @@ def score_function(
       normalize: NVIL's other two tricks: the signal is centred by the moving average of what the
         baseline has left, and divided by its standard deviation where that is above 1. The gradient
         towards q then points the same way on average, but is shorter: no longer unbiased. What a
-        loss adds outside of f, such as an analytic KL, is not divided and so weighs more.
+        loss adds outside of f, such as an analytic KL, is not divided and would weigh more;
+        `vae.negative_discrete_elbo` therefore has all of log p(x, z) - log q(z) in f.
 
     Raises:
       ValueError: An unknown baseline, one draw for "leave_one_out", or a decay outside [0, 1).
@@ -103,6 +104,7 @@ def score_function(
         num_samples=num_samples,
         learns_baseline=learned,
         init=_first_state if follows_mean else _no_state,
+        shortened=normalize,
     )
 
 

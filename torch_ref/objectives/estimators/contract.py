@@ -50,6 +50,7 @@ class Estimator:
     relaxed: bool = False
     init: Callable[[], dict[str, Tensor]] = dict
     schedules: tuple[float | Schedule, ...] = ()
+    shortened: bool = False
     unit_score: bool = False
 
     def __call__(

@@ -70,6 +70,7 @@ def score_function(
         num_samples,
         learns_baseline=baseline == "learned",
         init=zeros,
+        shortened=normalize,
     )
 
 
