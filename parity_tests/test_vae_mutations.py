@@ -75,6 +75,9 @@ MUTATIONS = {
     ),
     "padding encoded": ("recurrent VAE", RecurrentVAE, "encode", to_the_last_step),
     "pixels by rounding": (DOUBLE, torch_terms, "binarize", lambda x, key: x.round()),
+    "pixels of all steps alike": (
+        "recurrent VAE, pixels drawn", torch_terms.random, "fold_in", lambda key, step: key,
+    ),
 }  # fmt: skip
 
 

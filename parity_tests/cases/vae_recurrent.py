@@ -1,5 +1,6 @@
-"""Row of the autoencoder of sequences: tokens of which some are missing, under word dropout."""
+"""Rows of the autoencoder of sequences: tokens with gaps under word dropout; frames of pixels."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxprob import heads, nn, vae
@@ -19,52 +20,66 @@ TOKENS = {
     "mask": _rng.random((ROWS, T)) < 0.8,
     "weight": _rng.uniform(0.0, 2.0, ROWS),
 }
-MODEL = vae.RecurrentVAE(heads.CategoricalHead(V), 2, 4, "lstm", nn.Embedding(V, 3), 0.3)
+FRAMES = {"x": _rng.random((ROWS, T, 3)), "lengths": LENGTHS}
+WORDS = vae.RecurrentVAE(heads.CategoricalHead(V), 2, 4, "lstm", nn.Embedding(V, 3), 0.3)
+PIXELS = vae.RecurrentVAE(heads.BernoulliHead(3), 2, 4)
 
 
-def build_torch():
-    """Twin of `MODEL`."""
+def words():
+    """Twin of `WORDS`."""
     embedding = torch_nn.Embedding(V, 3)
     return twins.RecurrentVAE(torch_heads.CategoricalHead(4, V), 3, 2, 4, "lstm", embedding, 0.3)
 
 
-def _outputs(params, batch, key):
-    x, lengths = batch["x"], batch["lengths"]
-    q = MODEL.apply({"params": params}, x, lengths, method="encode")
-    marginal = vae.log_marginal(MODEL, params, x, key, 5, 3, lengths=lengths)
-    return {
-        "mean": q.mean(),
-        "variance": q.variance(),
-        "sample": vae.sample(MODEL, params, key, 3, num_steps=5),
-        "log marginal": marginal.value,
-        "error": marginal.standard_error,
-    }
+def pixels():
+    """Twin of `PIXELS`."""
+    return twins.RecurrentVAE(torch_heads.BernoulliHead(4, 3), 3, 2, 4)
 
 
-def _torch_outputs(module, batch, key):
-    x, lengths = batch["x"], batch["lengths"]
-    q = module.encode(x, lengths)
-    marginal = twins.log_marginal(module, x, key, 5, 3, lengths=lengths)
-    return {
-        "mean": q.mean,
-        "variance": q.variance,
-        "sample": twins.sample(module, key, 3, num_steps=5),
-        "log marginal": marginal.value,
-        "error": marginal.standard_error,
-    }
+def recurrent_row(name, model, build_torch, data, loss, **options):
+    """Training on `data` by the loss of that name, and what a trained model is for."""
 
+    def outputs(params, batch, key):
+        x, lengths = jnp.round(batch["x"]), batch["lengths"]  # tokens, or pixels of grey levels
+        q = model.apply({"params": params}, x, lengths, method="encode")
+        marginal = vae.log_marginal(model, params, x, key, 5, 3, lengths=lengths)
+        return {
+            "mean": q.mean(),
+            "variance": q.variance(),
+            "sample": vae.sample(model, params, key, 3, num_steps=5),
+            "log marginal": marginal.value,
+            "error": marginal.standard_error,
+        }
 
-MODELS = [
-    ModelCase(
-        name="recurrent VAE",
-        init=lambda key: MODEL.init(key, TOKENS["x"][:1], np.zeros((1, 2)))["params"],
-        jax_loss=vae.negative_iwae(MODEL, 3),
-        jax_outputs=_outputs,
+    def torch_outputs(module, batch, key):
+        x, lengths = batch["x"].round(), batch["lengths"]
+        q = module.encode(x, lengths)
+        marginal = twins.log_marginal(module, x, key, 5, 3, lengths=lengths)
+        return {
+            "mean": q.mean,
+            "variance": q.variance,
+            "sample": twins.sample(module, key, 3, num_steps=5),
+            "log marginal": marginal.value,
+            "error": marginal.standard_error,
+        }
+
+    return ModelCase(
+        name=name,
+        init=lambda key: model.init(key, data["x"][:1], np.zeros((1, 2)))["params"],
+        jax_loss=getattr(vae, loss)(model, **options),
+        jax_outputs=outputs,
         build_torch=build_torch,
-        torch_loss=lambda module: twins.negative_iwae(module, 3),
-        torch_outputs=_torch_outputs,
-        data=TOKENS,
+        torch_loss=lambda module: getattr(twins, loss)(module, **options),
+        torch_outputs=torch_outputs,
+        data=data,
         optimizers=OPTIMIZERS,
         slow=True,
     )
+
+
+MODELS = [
+    recurrent_row("recurrent VAE", WORDS, words, TOKENS, "negative_iwae", num_samples=3),
+    recurrent_row(
+        "recurrent VAE, pixels drawn", PIXELS, pixels, FRAMES, "negative_elbo", binarize=True
+    ),
 ]
