@@ -78,7 +78,11 @@ def test_model_training_by_another_optimizer(name, record_property):
 
 
 def check_training(case, optimizer, dtype, record_property):
-    errors = compare_training(case, optimizer, dtype)
+    rows = len(next(iter(case.data.values())))
+    # A smaller last batch is a second program to compile: one run for each kind of model has one.
+    with_rest = case.name in RUNS and optimizer == "adam" and dtype == "float64"
+    size = 16 if with_rest else next(size for size in (16, 14) if rows % size == 0)
+    errors = compare_training(case, optimizer, dtype, batch_size=size)
     kind = f"100 steps of {optimizer}"
     record(record_property, case.name, kind, errors, dtype, MODELS_BOUNDS["training"][dtype])
 
