@@ -18,7 +18,7 @@ from jaxtyping import Float, Integer, Shaped
 from jaxprob.nn.application import as_variables, hashable
 from jaxprob.types import AnyArray, Array, Batch, Key, Numbers, Params
 from jaxprob.vae.inputs import observed_inputs
-from jaxprob.vae.terms import decoder_inputs, further_inputs
+from jaxprob.vae.terms import decoder_inputs, further_inputs, require_decoder
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
@@ -49,6 +49,7 @@ def sample(
     Raises:
       ValueError: Fewer than one, or steps for a model that has none.
     """
+    require_decoder(model)
     if not num >= 1:
         raise ValueError(f"sample: num must be at least 1; got {num}.")
     sequential = getattr(model, "sequential", False)
@@ -81,6 +82,7 @@ def reconstruct(
       lengths: Valid steps `[B]`, for a model of sequences: each step is given those before it in x,
         and steps behind the end mean nothing.
     """
+    require_decoder(model)
     batch = {"x": jnp.asarray(x), "condition": condition, "lengths": lengths}
     batch = {**batch, "x": observed_inputs(batch)}
     return _decode_codes(hashable(model), _itself, params, (batch["x"],), (), batch)
@@ -191,6 +193,7 @@ def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, ba
 
 
 def _need_paths(owner: str, model: nn.Module) -> None:
+    require_decoder(model)
     if hasattr(model, "own_loss"):
         raise ValueError(
             f"{owner}: the latents of {type(model).__name__} are discrete; nothing lies between "

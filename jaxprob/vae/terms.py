@@ -32,6 +32,7 @@ __all__ = [
     "log_likelihood",
     "log_weights",
     "noise",
+    "require_decoder",
     "require_noise",
 ]
 
@@ -80,8 +81,19 @@ def _binarize_steps(x: Array, key: Key) -> Array:
     return jax.vmap(binarize, (1, 0), 1)(x, keys)
 
 
+def require_decoder(model: nn.Module) -> None:
+    """Raises a `ValueError` for a model without p(x | z)."""
+    if not hasattr(model, "decode"):
+        raise ValueError(
+            f"{type(model).__name__} is no autoencoder: it has no encode and no decode. This takes "
+            "a LatentVariableModel such as DenseVAE. A LatentClassModel is itself a distribution: "
+            "model.apply({'params': params}).sample(seed=key)."
+        )
+
+
 def require_noise(model: nn.Module) -> None:
-    """Raises a `ValueError` for a model whose latents are discrete."""
+    """Raises a `ValueError` for a model whose latents are not Gaussian."""
+    require_decoder(model)
     if (own := getattr(model, "own_loss", None)) is not None:
         raise ValueError(
             f"{type(model).__name__} has discrete latents, which are no smooth function of noise: "

@@ -27,7 +27,9 @@ def start(model, draws=None):
 
     with jax.ensure_compile_time_eval():  # the first call may stand inside of a program
         key = jax.random.key(0)
-        return init(key) if draws is None else jax.vmap(init)(jax.random.split(key, draws))
+        if draws is None:
+            return jax.jit(init)(key)
+        return jax.jit(jax.vmap(init))(jax.random.split(key, draws))
 
 
 def normal(shift):

@@ -131,8 +131,15 @@ class Case(NamedTuple):
 def case(request):
     """Compiled once for all tests; the params are drawn without compiling an initialiser."""
     rng = np.random.default_rng(0)
-    loss_fn = LOSSES[request.param]()[0]
-    shapes = jax.eval_shape(lambda: LOSSES[request.param]()[1])
+    made = []
+
+    def make():
+        loss_fn, params = LOSSES[request.param]()
+        made.append(loss_fn)
+        return params
+
+    shapes = jax.eval_shape(make)
+    loss_fn = made[0]
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0.0, 0.3, leaf.shape)), shapes)
     compiled = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
     return Case(request.param, loss_fn, lambda *args: compiled(*args)[0], compiled, params)

@@ -383,6 +383,22 @@ def test_functions_of_gaussian_latents_name_the_loss_of_discrete_ones(function):
             function(model, x)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda model, x: vae.negative_elbo(model)({}, {"x": x}, KEY),
+        lambda model, x: vae.log_marginal(model, {}, x, KEY, 10),
+        lambda model, x: vae.sample(model, {}, KEY, 3),
+        lambda model, x: vae.reconstruct(model, {}, x),
+        lambda model, x: vae.traverse(model, {}, x, 0),
+    ],
+)
+def test_functions_of_autoencoders_say_what_is_none(function):
+    classes = vae.LatentClassModel(3, (2, 2))
+    with pytest.raises(ValueError, match="LatentClassModel is no autoencoder.*DenseVAE"):
+        function(classes, np.zeros((4, 2)))
+
+
 def test_there_is_no_path_between_discrete_latents():
     x = np.zeros((2, D))
     with pytest.raises(ValueError, match="interpolate: the latents of DiscreteVAE are discrete"):
