@@ -29,12 +29,12 @@ class Flagged(nn.Module):
 
 def test_variational_layers_tell_the_model_that_it_is_trained():
     model = Flagged()
-    params = bayes.VariationalLayers(model).init(KEY, X)
+    params = jax.jit(bayes.VariationalLayers(model).init)(KEY, X)
     loss_fn = bayes.negative_elbo(model, 16)
-    _, metrics = loss_fn(params, BATCH, KEY)
+    _, metrics = jax.jit(loss_fn)(params, BATCH, KEY)
     seen = metrics["collections"]["batch_stats"]["BatchNorm_0"]["running_mean"]
     assert np.all(seen != 0.0)
-    quiet, metrics = loss_fn.evaluate(params, BATCH, KEY)
+    quiet, metrics = jax.jit(loss_fn.evaluate)(params, BATCH, KEY)
     assert "collections" not in metrics
     draw = jax.random.split(KEY, 1)[0]
     variables = {"params": params["params"], **params["collections"]}
