@@ -41,6 +41,7 @@ def settings(steps: int) -> dict[str, est.Estimator]:
         "score function": est.score_function(),
         "score function, moving average": est.score_function("moving_average"),
         "NVIL": est.score_function("learned"),
+        "NVIL, normalized": est.score_function("learned", normalize=True),
         "Gumbel-softmax": est.gumbel_softmax(objectives.linear_annealing(steps, 1.0, 0.5)),
         "straight through": est.straight_through(),
     }
