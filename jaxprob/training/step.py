@@ -23,15 +23,7 @@ import optax
 
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
-__all__ = [
-    "Proposal",
-    "TrainState",
-    "apply_gradient",
-    "evaluate",
-    "make_step",
-    "propose",
-    "state_is_finite",
-]
+__all__ = ["Proposal", "TrainState", "apply_gradient", "evaluate", "make_step", "propose"]
 
 COLLECTIONS = "collections"
 
@@ -172,8 +164,7 @@ def apply_gradient(
       key: Randomness of the loss.
       wanted: Boolean `[]`; False leaves the state as it was, whatever the step gives.
       undo: Whether a step that is not wanted or not finite leaves the state as it was. False is for
-        those who have kept a copy and look at the new state themselves, by `state_is_finite`: it is
-        written over the old one, and only loss, metrics and gradient count as the step.
+        those who have kept a copy: the new state is written over the old one.
 
     Returns:
       The new state (the old one where loss, metrics, gradient, new params, new collections or new
@@ -181,33 +172,14 @@ def apply_gradient(
       the step was finite.
     """
     loss, metrics, gradient, new = propose(loss_fn, optimizer, state, batch, key)
-    finite = jnp.isfinite(loss + _total((gradient, metrics)))
+    # One number that is finite exactly when all are (short of an overflow of their sum).
+    leaves = [x for x in jax.tree.leaves((gradient, new.params, metrics)) if _is_inexact(x)]
+    finite = jnp.isfinite(sum((jnp.sum(leaf) for leaf in leaves), start=loss))
+    for old_leaf, new_leaf in _inexact_pairs(state.opt_state, new.opt_state):
+        finite = finite & ~newly_infinite(jnp.sum(old_leaf), jnp.sum(new_leaf))
     if undo:
-        finite = finite & state_is_finite(state, new)
         new = jax.tree.map(lambda a, b: jnp.where(finite & wanted, a, b), new, state)
     return new, {"loss": loss, **metrics}, finite
-
-
-def state_is_finite(old: TrainState, new: TrainState) -> Array:
-    """Whether params, collections and what was finite of the optimiser's state are so still.
-
-    Args:
-      old: State before one step or several.
-      new: State after them.
-
-    Returns:
-      Boolean `[]`.
-    """
-    finite = jnp.isfinite(_total(new.params))
-    for old_leaf, new_leaf in _inexact_pairs(old.opt_state, new.opt_state):
-        finite = finite & ~newly_infinite(jnp.sum(old_leaf), jnp.sum(new_leaf))
-    return finite
-
-
-def _total(tree: Any) -> Array:
-    """One number that is finite exactly when all are (short of an overflow of their sum)."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if _is_inexact(leaf)]
-    return sum((jnp.sum(leaf) for leaf in leaves), start=jnp.zeros(()))
 
 
 def newly_infinite(old: Array, new: Array) -> Array:

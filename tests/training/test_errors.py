@@ -239,8 +239,8 @@ def test_an_overflow_of_the_optimizers_state_alone_is_named():
     ids=["state", "params"],
 )
 def test_what_only_the_state_shows_is_found_at_its_step(optimizer, term, step):
-    # Eleven whole batches and a rest: the state is looked at when they are over. Of the overflow of
-    # Adam's square nothing ever shows in loss, gradient or params.
+    # Eleven whole batches and a rest. Of the overflow of Adam's square nothing ever shows in loss,
+    # gradient or params.
     def loss_fn(params, batch, key):
         slope = jnp.where(batch["step"] == step, 1e20, 1e-20)
         return slope.astype(jnp.float32) * params["w"], {}
