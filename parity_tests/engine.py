@@ -8,8 +8,9 @@ Both draw their randomness from the same key inside their own framework; nothing
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,8 @@ import torch
 from flax.traverse_util import flatten_dict
 
 import torch_ref.random as torch_random
-from jaxprob import interop, training
+from jaxprob import interop
 from jaxprob.interop.pytest_plugin import add_row
-from torch_ref import training as torch_training
 
 SEED = 20261121
 
@@ -36,7 +36,7 @@ COLLECTIONS = "collections"
 Arrays = Mapping[str, np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ModelCase:
     """A model with a loss, on both sides.
 
@@ -51,8 +51,8 @@ class ModelCase:
       data: Training data, float64.
       optimizers: name -> (optax transformation, parameters -> torch optimiser).
       slow: Whether to leave the row to the longer proofs.
-      runs: Whether training is compared too, which takes longest; without it gradients stand for
-        it, and other rows for the loop.
+      fit: Whether training runs go through `training.fit` too, which is one more program to
+        compile: among the quick tests, or with the longer proofs. One row of each kind has them.
     """
 
     name: str
@@ -65,10 +65,25 @@ class ModelCase:
     data: Arrays
     optimizers: Mapping[str, tuple[optax.GradientTransformation, Callable]]
     slow: bool = False
-    runs: bool = True
+    fit: Literal["quick", "long"] | None = None
+
+    def fitted(self, how: Literal["quick", "long"]) -> "ModelCase":
+        """The row, its training compared through `training.fit` too."""
+        return dataclasses.replace(self, fit=how)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a minibatch, of which all batches are whole."""
+        rows = self.num_rows
+        return next(size for size in (16, 14) if rows % size == 0)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the data."""
+        return len(next(iter(self.data.values())))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FunctionCase:
     """A function of arrays, on both sides.
 
@@ -160,23 +175,32 @@ def _cast(arrays: Arrays, dtype: str) -> dict[str, np.ndarray]:
     return {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in arrays.items()}
 
 
-def _to_jax(arrays: Arrays, dtype: str) -> dict[str, jax.Array]:
-    return {name: jnp.asarray(a) for name, a in _cast(arrays, dtype).items()}
+def to_jax(arrays: Arrays, dtype: str) -> dict[str, jax.Array]:
+    """Arrays on our side; `jnp.asarray` would compile a program for each shape."""
+    return {name: jax.device_put(a) for name, a in _cast(arrays, dtype).items()}
 
 
-def _to_torch(arrays: Arrays, dtype: str) -> dict[str, torch.Tensor]:
+def to_torch(arrays: Arrays, dtype: str) -> dict[str, torch.Tensor]:
+    """Tensors on the twin's side."""
     return {name: torch.tensor(a) for name, a in _cast(arrays, dtype).items()}
 
 
-def batches(case: ModelCase, dtype: str) -> tuple[dict, dict]:
-    """Returns the data on both sides; a loss that follows a schedule is met in the middle of it."""
-    batch, twin_batch = _to_jax(case.data, dtype), _to_torch(case.data, dtype)
-    if getattr(case.jax_loss, "uses_step", False):
-        batch["step"], twin_batch["step"] = (
-            jnp.asarray(SCHEDULED_STEP),
-            torch.tensor(SCHEDULED_STEP),
-        )
-    return batch, twin_batch
+def batches(
+    case: ModelCase, dtype: str, size: int | None = None
+) -> Iterator[tuple[dict, dict]]:
+    """Yields the data on both sides; a loss that follows a schedule is met in the middle of it.
+
+    Args:
+      case: The row.
+      dtype: "float64" or "float32".
+      size: Rows of a batch; None for that of the training runs.
+    """
+    size = size or case.batch_size
+    for start in range(0, case.num_rows, size):
+        rows = {name: a[start : start + size] for name, a in case.data.items()}
+        if getattr(case.jax_loss, "uses_step", False):
+            rows["step"] = np.asarray(SCHEDULED_STEP, np.int32)
+        yield to_jax(rows, dtype), to_torch(rows, dtype)
 
 
 def both_sides(case: ModelCase, dtype: str, mutate: Callable | None = None):
@@ -184,10 +208,20 @@ def both_sides(case: ModelCase, dtype: str, mutate: Callable | None = None):
 
     `mutate(params) -> params` deliberately breaks the copy, for the tests that must catch it.
     """
-    params = _moved(case.init(jax.random.key(SEED)), dtype)
+    params = _moved(_start(case), dtype)
     module = case.build_torch()
     interop.to_torch(params if mutate is None else mutate(params), module)
     return params, module
+
+
+@functools.cache
+def _start(case: ModelCase) -> Any:
+    """The start of a row, in one program and with the generator that compiles fastest.
+
+    Both sides begin from these numbers, so which they are proves nothing.
+    """
+    key = jax.random.key(SEED, impl="unsafe_rbg")
+    return jax.tree.map(np.asarray, jax.jit(case.init, compiler_options=QUICK)(key))
 
 
 def _moved(params: Any, dtype: str) -> Any:
@@ -197,15 +231,17 @@ def _moved(params: Any, dtype: str) -> Any:
     (counts, variances) stay as they are: noise might leave the numbers that they can be.
     """
     if COLLECTIONS in params:
-        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params[COLLECTIONS])
+        state = jax.tree.map(lambda leaf: jax.device_put(leaf.astype(dtype)), params[COLLECTIONS])
         return {"params": _moved(params["params"], dtype), COLLECTIONS: state}
     rng = np.random.default_rng(SEED)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf + 0.2 * rng.normal(size=leaf.shape), dtype), params
-    )
+
+    def moved(leaf: np.ndarray) -> jax.Array:
+        return jax.device_put(np.asarray(leaf + 0.2 * rng.normal(size=leaf.shape), dtype))
+
+    return jax.tree.map(moved, params)
 
 
-def _trained(params: Any) -> Any:
+def trained(params: Any) -> Any:
     """The params without the collections beside them."""
     return params["params"] if COLLECTIONS in params else params
 
@@ -232,97 +268,66 @@ def compare_model(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the errors of values (outputs, the loss, its terms) and of gradients.
 
-    One program on the side of JAX: most of a row's time is its compilation.
-
     Args:
       case: The row.
       dtype: "float64" or "float32".
       mutate: See `both_sides`.
       values: Whether to compare values; else they are an empty dict.
       gradients: Whether to compare gradients; else they are an empty dict.
+
+    Returns:
+      The largest error of each over all batches, each of which has a key of its own.
     """
+    found: tuple[dict, dict] = {}, {}
     with torch_dtype(dtype):
         params, module = both_sides(case, dtype, mutate)
-        batch, twin_batch = batches(case, dtype)
-        key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
-
-        def run(params: Any, batch: dict, key: jax.Array) -> tuple[dict, Any]:
-            def loss_of(trained: Any) -> tuple[jax.Array, dict]:
-                whole = {**params, "params": trained} if COLLECTIONS in params else trained
-                return case.jax_loss(whole, batch, key)
-
-            differentiated = jax.value_and_grad(loss_of, has_aux=True)
-            takes = differentiated if gradients else lambda trained: (loss_of(trained), {})
-            (loss, metrics), gradient = takes(_trained(params))
-            outputs = case.jax_outputs(params, batch, key) if values else {}
-            terms = {name: value for name, value in metrics.items() if name != COLLECTIONS}
-            return {**outputs, "loss": loss, **terms}, gradient
-
-        ours, gradient = jax.jit(run, compiler_options=QUICK)(params, batch, key)
-        with torch.no_grad():  # before the loss, which may move buffers of the module
-            twins = dict(case.torch_outputs(module, twin_batch, twin_key)) if values else {}
-        loss, metrics = case.torch_loss(module)(twin_batch, twin_key)
-        twins |= {"loss": loss, **metrics}
-        found = {}
-        if values:
-            found = worst(ours, {name: value.detach().numpy() for name, value in twins.items()})
-        if not gradients:
-            return found, {}
-        loss.backward()
-        twin_gradient = interop.gradients_from_torch(module, params)
-    return found, worst(_flat(gradient), _flat(twin_gradient))
+        size = case.batch_size if dtype == "float64" else case.num_rows
+        for number, (batch, twin_batch) in enumerate(batches(case, dtype, size), SEED + 1):
+            key, twin_key = jax.random.key(number), torch_random.key(number)
+            ours, gradient, _ = program(case)(params, batch, key, values)
+            with torch.no_grad():  # before the loss, which may move buffers of the module
+                twins = dict(case.torch_outputs(module, twin_batch, twin_key)) if values else {}
+            loss, metrics = case.torch_loss(module)(twin_batch, twin_key)
+            twins |= {"loss": loss, **metrics}
+            if values:
+                twins = {name: value.detach().numpy() for name, value in twins.items()}
+                _keep_worst(found[0], worst(ours, twins))
+            if gradients:
+                module.zero_grad()
+                loss.backward()
+                twin_gradient = interop.gradients_from_torch(module, params)
+                _keep_worst(found[1], worst(flat(gradient), flat(twin_gradient)))
+            if COLLECTIONS in params:
+                params, module = both_sides(case, dtype, mutate)  # with its buffers as they were
+    return found
 
 
-def compare_training(
-    case: ModelCase,
-    optimizer: str,
-    dtype: str,
-    steps: int = 100,
-    batch_size: int = 16,
-    torch_optimizer: Callable | None = None,
-    torch_seed: int = SEED + 2,
-) -> dict[str, float]:
-    """Trains on both sides from one key; returns the error of losses and of final parameters.
+def _keep_worst(found: dict[str, float], errors: Mapping[str, float]) -> None:
+    for name, error in errors.items():
+        found[name] = max(error, found.get(name, 0.0))
 
-    Order of the rows and noise of the loss are drawn inside each framework. The last batch of an
-    epoch is smaller than the others, so that case is covered too.
+
+@functools.cache
+def program(case: ModelCase) -> Callable:
+    """Returns our side of a row as one program, compiled once: most of a row's time.
+
+    `(params, batch, key, wanted) -> (outputs, loss and terms; gradient; new collections)`. Values,
+    gradients and training steps are its calls; without `wanted` the outputs are zeros.
     """
-    ours, twins = case.optimizers[optimizer]
-    with torch_dtype(dtype):
-        params, module = both_sides(case, dtype)
-        fitted = training.fit(
-            case.jax_loss,
-            params,
-            _to_jax(case.data, dtype),
-            optimizer=ours,
-            steps=steps,
-            batch_size=batch_size,
-            key=jax.random.key(SEED + 2),
-            progress=False,
-        )
-        losses = torch_training.fit(
-            case.torch_loss(module),
-            _to_torch(case.data, dtype),
-            optimizer=(torch_optimizer or twins)(module.parameters()),
-            steps=steps,
-            batch_size=batch_size,
-            key=torch_random.key(torch_seed),
-        )
-        twin = interop.from_torch(module, params)
-    rows = len(next(iter(case.data.values())))
-    errors = worst(_flat(fitted.params), _flat(twin))
-    epoch_loss = _epoch_means(np.array(losses), rows, batch_size)
-    return {**errors, "loss per epoch": relative_error(fitted.history["loss"], epoch_loss)}
 
+    def run(params: Any, batch: dict, key: jax.Array, wanted: Any) -> tuple[dict, Any, Any]:
+        def loss_of(weights: Any) -> tuple[jax.Array, dict]:
+            whole = {**params, "params": weights} if COLLECTIONS in params else weights
+            return case.jax_loss(whole, batch, key)
 
-def _epoch_means(losses: np.ndarray, rows: int, batch_size: int) -> np.ndarray:
-    """Means over the rows of each epoch, as `fit` reports them."""
-    sizes = [min(batch_size, rows - start) for start in range(0, rows, batch_size)]
-    means = []
-    for start in range(0, len(losses), len(sizes)):
-        part = losses[start : start + len(sizes)]
-        means.append(np.average(part, weights=sizes[: len(part)]))
-    return np.array(means)
+        (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained(params))
+        outputs = jax.jit(lambda: dict(case.jax_outputs(params, batch, key)))
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(outputs))
+        found = jax.lax.cond(wanted, outputs, lambda: jax.tree.map(jnp.asarray, zeros))
+        terms = {name: value for name, value in metrics.items() if name != COLLECTIONS}
+        return {**found, "loss": loss, **terms}, gradient, metrics.get(COLLECTIONS)
+
+    return jax.jit(run, compiler_options=QUICK)
 
 
 def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -331,7 +336,7 @@ def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], 
     The gradients are those of the sum of all outputs, each element with a weight of its own.
     """
     with torch_dtype(dtype):
-        inputs, twins = _to_jax(case.inputs, dtype), _to_torch(case.inputs, dtype)
+        inputs, twins = to_jax(case.inputs, dtype), to_torch(case.inputs, dtype)
         key, twin_key = jax.random.key(SEED + 1), torch_random.key(SEED + 1)
         floats = {n: v for n, v in inputs.items() if jnp.issubdtype(v.dtype, jnp.floating)}
         leaves = {name: twins[name].requires_grad_(case.differentiable) for name in floats}
@@ -394,5 +399,6 @@ def _weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return rng.uniform(1.0, 2.0, shape).astype(np.float32)
 
 
-def _flat(tree: Any) -> dict[str, np.ndarray]:
+def flat(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of params by path."""
     return {"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(tree).items()}

@@ -17,7 +17,7 @@ def ours(row):
     """Loss and metrics of our side."""
     with torch_dtype("float64"):
         params, _ = both_sides(NAMED[row], "float64")
-        batch, _ = batches(NAMED[row], "float64")
+        batch, _ = next(batches(NAMED[row], "float64", NAMED[row].num_rows))
     run = jax.jit(NAMED[row].jax_loss, compiler_options=QUICK)
     loss, metrics = run(params, batch, jax.random.key(SEED + 1))
     return {"loss": loss, **metrics}
@@ -27,7 +27,7 @@ def errors(row):
     """Errors of the twin as it is now."""
     with torch_dtype("float64"):
         _, module = both_sides(NAMED[row], "float64")
-        _, batch = batches(NAMED[row], "float64")
+        _, batch = next(batches(NAMED[row], "float64", NAMED[row].num_rows))
         loss, metrics = NAMED[row].torch_loss(module)(batch, torch_random.key(SEED + 1))
     twins = {"loss": loss, **metrics}
     return worst(ours(row), {name: value.detach().numpy() for name, value in twins.items()})

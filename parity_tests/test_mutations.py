@@ -21,9 +21,9 @@ from parity_tests.engine import (
     compare_function,
     compare_gradients,
     compare_outputs,
-    compare_training,
 )
 from parity_tests.tolerances import MODELS
+from parity_tests.training_runs import compare_training
 
 ROW = posterior_row("layer", "layer")
 REGRESSOR = regressor_row("regressor", homoscedastic=False)

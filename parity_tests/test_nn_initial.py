@@ -11,7 +11,7 @@ from jaxprob.nn import initializers
 from parity_tests.test_random import DTYPES, require_equal, to_torch
 from parity_tests.test_random_samplers import require_close_per_tensor
 from parity_tests.tolerances import NN, RANDOM
-from tests.compilation import to_the_bit
+from tests.support.compilation import to_the_bit
 from torch_ref import random
 from torch_ref.nn import initializers as twins
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from jax.extend.random import threefry_2x32
 
-from tests.compilation import to_the_bit
+from tests.support.compilation import to_the_bit
 from torch_ref import random as R
 from torch_ref.random import threefry
 

@@ -16,7 +16,7 @@ from flax.traverse_util import unflatten_dict
 from parity_tests.test_random import DTYPES, require_equal, to_torch
 from parity_tests.test_random_samplers import require_close_per_tensor
 from parity_tests.tolerances import RANDOM
-from tests.compilation import to_the_bit
+from tests.support.compilation import to_the_bit
 from torch_ref import random as R
 from torch_ref.random import initializers
 

@@ -12,7 +12,7 @@ import torch
 
 from parity_tests.test_random import DTYPES, require_equal, to_numpy, to_torch
 from parity_tests.tolerances import RANDOM
-from tests.compilation import to_the_bit
+from tests.support.compilation import to_the_bit
 from torch_ref import random as R
 from torch_ref.random import elementary, special, threefry
 

@@ -7,8 +7,9 @@ import pytest
 from jaxprob import bayes
 from jaxprob.objectives import HierarchicalGaussianPrior, cyclical_annealing
 from parity_tests.cases.bayes import ROWS, layers_row, posterior_row
-from parity_tests.engine import compare_outputs, compare_training
+from parity_tests.engine import compare_outputs
 from parity_tests.tolerances import MODELS
+from parity_tests.training_runs import compare_training
 from torch_ref import objectives as torch_objectives
 from torch_ref.bayes import natural_gradient
 

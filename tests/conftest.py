@@ -6,19 +6,18 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-from tests.compilation import compile_quickly, forget_programs
+from tests.support.compilation import compile_for_tests
+from tests.support.session import (  # noqa: F401  (pytest finds them here)
+    _forget_programs,
+    pytest_collection_finish,
+    pytest_collection_modifyitems,
+)
 
 # Must stand before the first import of jaxprob.
 install_import_hook("jaxprob", "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
-compile_quickly()
-
-
-@pytest.fixture(autouse=True)
-def _forget_programs():
-    yield
-    forget_programs()
+compile_for_tests()
 
 
 @pytest.fixture(autouse=True)

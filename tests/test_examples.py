@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.compilation import users_environment
+from tests.support.compilation import users_environment
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

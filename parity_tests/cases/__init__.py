@@ -43,4 +43,5 @@ FUNCTIONS = [
     *point_estimates.FUNCTIONS,
     *vae.FUNCTIONS,
     *vae_discrete.FUNCTIONS,
+    *vae_structured.FUNCTIONS,
 ]

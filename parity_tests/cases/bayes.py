@@ -251,10 +251,12 @@ NATURAL = {
 
 MODELS = [
     posterior_row("posterior diagonal", "diagonal"),
-    posterior_row("posterior layer", "layer"),
+    posterior_row("posterior layer", "layer").fitted("long"),
     posterior_row("posterior full", "full"),
     posterior_row("posterior layer, prior loc", "layer", ("loc",)),
-    posterior_row("posterior diagonal, prior loc scale", "diagonal", ("loc", "scale")),
+    posterior_row("posterior diagonal, prior loc scale", "diagonal", ("loc", "scale")).fitted(
+        "long"
+    ),
     posterior_row("posterior layer, 3 samples, gelu", "layer", (), 3, GELU, (4, 3)),
     posterior_row("posterior low rank", "low_rank"),
     posterior_row(
@@ -267,9 +269,9 @@ MODELS = [
     posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES),
     dataclasses.replace(
         posterior_row("posterior diagonal, natural gradient", "diagonal"), optimizers=NATURAL
-    ),
+    ).fitted("quick"),
     joint_row("log joint"),
-    layers_row("variational layers full", "full"),
+    layers_row("variational layers full", "full").fitted("long"),
     layers_row("variational layers diagonal, prior", "diagonal", ("loc", "scale")),
     layers_row("variational layers local", "diagonal", (), ("local", "local"), slow=True),
     layers_row(

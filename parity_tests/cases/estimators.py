@@ -11,8 +11,9 @@ from torch.func import functional_call
 from jaxprob import distributions as jd
 from jaxprob import heads, nn, vae
 from jaxprob.objectives import estimators
-from parity_tests.cases.flows import to_params, to_tensors, weights_of
+from parity_tests import weights
 from parity_tests.engine import FunctionCase
+from parity_tests.weights import to_params, to_tensors
 from torch_ref import distributions as td
 from torch_ref import heads as torch_heads
 from torch_ref import nn as torch_nn
@@ -197,11 +198,10 @@ def bounds_row(name: str) -> FunctionCase:
 
     def torch_fn(a, key):
         module, batch = Bounds(), {part: a[part].detach() for part in BATCH}
-        tensors = {f"model.{name}": w for name, w in to_tensors(a, module.model).items()}
-        return functional_call(module, tensors, (batch, key))
+        return functional_call(module, to_tensors(a, module, "model."), (batch, key))
 
     return FunctionCase(
-        name, jax_fn, torch_fn, {**BATCH, **weights_of(model, BATCH["x"], jax.random.key(0))}
+        name, jax_fn, torch_fn, {**BATCH, **weights.drawn(model, BATCH["x"], jax.random.key(0))}
     )
 
 

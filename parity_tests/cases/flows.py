@@ -6,17 +6,17 @@ weight come from one program; whole training runs stand in `MODELS`.
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from flax.traverse_util import flatten_dict, unflatten_dict
 from torch.func import functional_call
 
 from jaxprob import flows, nn
 from jaxprob.flows import splines
+from parity_tests import weights
 from parity_tests.cases.bayes import DATA, OPTIMIZERS
 from parity_tests.engine import FunctionCase, ModelCase
+from parity_tests.weights import to_params, to_tensors
 from torch_ref import flows as twins
 from torch_ref import nn as twin_nn
 from torch_ref.flows import splines as twin_splines
@@ -40,30 +40,6 @@ class Facts(torch.nn.Module):
         draws, log_q = self.flow.sample_and_log_prob(key, (DRAWS,), condition)
         log_prob = self.flow.log_prob(x, condition)
         return {"z": z, "log_det": log_det, "draws": draws, "log_q": log_q, "log_prob": log_prob}
-
-
-def weights_of(model, *arguments, size: float = 0.4) -> dict[str, np.ndarray]:
-    """Weights by path, float64: the same for both sides."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
-    rng = np.random.default_rng(7)
-    return {
-        "/".join(path): size * rng.normal(size=leaf.shape)
-        for path, leaf in sorted(flatten_dict(shapes).items())
-    }
-
-
-def to_params(a) -> dict:
-    return unflatten_dict({tuple(n.split("/")): w for n, w in a.items() if "/" in n})
-
-
-def to_tensors(a, module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights under the module's names, as functions of the inputs; a kernel is transposed."""
-    tensors = {}
-    for name, _ in module.named_parameters():
-        path = name.removeprefix("flow.").replace(".", "/")
-        kernel = path.removesuffix("weight") + "kernel"
-        tensors[name] = a[path] if path in a else a[kernel].T
-    return tensors
 
 
 def flow_row(
@@ -90,13 +66,15 @@ def flow_row(
 
     def torch_fn(a, key):
         module = Facts(twin())
-        return functional_call(module, to_tensors(a, module), (a["x"], a.get("condition"), key))
+        return functional_call(
+            module, to_tensors(a, module, "flow."), (a["x"], a.get("condition"), key)
+        )
 
     return FunctionCase(
         name,
         jax_fn,
         torch_fn,
-        {"x": X, **given, **weights_of(model, X, *given.values(), size=size)},
+        {"x": X, **given, **weights.drawn(model, X, *given.values(), size=size)},
         slow=slow,
     )
 
@@ -118,7 +96,7 @@ def made_row() -> FunctionCase:
         "MADE",
         lambda a, key: {"out": made.apply({"params": to_params(a)}, a["x"], a["condition"])},
         torch_fn,
-        {"x": X, "condition": CONDITION, **weights_of(made, X, CONDITION)},
+        {"x": X, "condition": CONDITION, **weights.drawn(made, X, CONDITION)},
     )
 
 
@@ -267,7 +245,7 @@ MODELS = [
     likelihood_row("flow coupling, likelihood", lambda p, **o: p.coupling(2, 2, (4,), **o), True),
     likelihood_row(
         "flow MAF, likelihood", lambda p, **o: p.masked_autoregressive(2, 1, (4,), **o), False
-    ),
+    ).fitted("quick"),
     energy_row("flow planar, reverse KL", lambda p: p.planar(2, 3), True),
     energy_row("flow spline, reverse KL", lambda p: p.spline_coupling(2, 2, (4,), bins=4), True),
 ]

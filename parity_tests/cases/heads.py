@@ -1,11 +1,12 @@
 """Rows of the heads: features and weights in; log-probabilities and means out, with gradients."""
 
-import jax
 import numpy as np
 import torch
+from flax.traverse_util import unflatten_dict
 from torch.func import functional_call
 
 from jaxprob import heads
+from parity_tests import weights
 from parity_tests.engine import FunctionCase
 from torch_ref import heads as twins
 
@@ -52,36 +53,23 @@ HEADS = [
 def head_row(name: str, options: dict, y: np.ndarray, more: dict) -> FunctionCase:
     """One head; its weights are inputs, so that their gradients are compared."""
     ours = getattr(heads, name)(**options)
-    shapes = jax.eval_shape(lambda key: ours.init(key, FEATURES), jax.random.key(0))["params"]
-    paths = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-        for path, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]
-    }
-    weights = {path: _rng.normal(0.0, 0.5, shape) for path, shape in paths.items()}
+    arrays = weights.drawn(ours, FEATURES, size=0.5)
 
     def jax_fn(a, key):
-        params: dict = {}
-        for path in paths:
-            *layer, leaf = path.split("/")
-            (params.setdefault(layer[0], {}) if layer else params)[leaf] = a[path]
+        params = unflatten_dict({tuple(path.split("/")): a[path] for path in arrays})
         distribution = ours.apply({"params": params}, a["h"], *(a[k] for k in more))
         found = {"log_prob": distribution.log_prob(y)}
         return found if name == "CategoricalHead" else found | {"mean": distribution.mean()}
 
     def torch_fn(a, key):
         twin = getattr(twins, name)(H, **options)
-        named = {
-            path.replace("/", ".").replace("kernel", "weight"): (
-                a[path].T if path.endswith("kernel") else a[path]
-            )
-            for path in paths
-        }
-        distribution = functional_call(twin, named, (a["h"], *(a[k] for k in more)))
+        tensors = weights.to_tensors(a, twin)
+        distribution = functional_call(twin, tensors, (a["h"], *(a[k] for k in more)))
         found = {"log_prob": distribution.log_prob(torch.as_tensor(y).to(_kind(y, a["h"])))}
         return found if name == "CategoricalHead" else found | {"mean": distribution.mean}
 
     said = [k for k in ("homoscedastic", "zero_inflated", "df") if k in options] + list(more)
-    return FunctionCase(" ".join([name, *said]), jax_fn, torch_fn, weights | {"h": FEATURES} | more)
+    return FunctionCase(" ".join([name, *said]), jax_fn, torch_fn, arrays | {"h": FEATURES} | more)
 
 
 def _kind(y: np.ndarray, like: torch.Tensor) -> torch.dtype:

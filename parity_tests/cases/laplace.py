@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 import jaxprob.bayes as jb
 import torch_ref.bayes as tb
 from jaxprob import supervised
 from jaxprob.objectives import GaussianPrior
+from parity_tests import weights
 from parity_tests.engine import FunctionCase
+from parity_tests.weights import to_module, to_params, to_paths
 from torch_ref import supervised as torch_supervised
 from torch_ref.bayes.streaming import pack
 from torch_ref.objectives import GaussianPrior as TorchGaussianPrior
@@ -45,25 +46,8 @@ MODELS_OF = {
 
 
 def weights_of(model) -> dict[str, np.ndarray]:
-    """Weights by path, float64: the same for both sides."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, INPUTS)))["params"]
-    rng = np.random.default_rng(7)
-    return {
-        "/".join(path): 0.6 * rng.normal(size=leaf.shape)
-        for path, leaf in sorted(flatten_dict(shapes).items())
-    }
-
-
-def to_params(a) -> dict:
-    return unflatten_dict({tuple(n.split("/")): w for n, w in a.items() if "/" in n})
-
-
-def to_module(a, module: torch.nn.Module) -> torch.nn.Module:
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            path = name.replace(".", "/").replace("/weight", "/kernel")
-            parameter.copy_(a[path].T if path.endswith("kernel") else a[path])
-    return module
+    """Weights by path: the same for both sides."""
+    return weights.drawn(model, np.zeros((1, INPUTS)), size=0.6)
 
 
 def laplace_row(
@@ -87,7 +71,7 @@ def laplace_row(
         def evidence(scale):
             return laplace.log_marginal_likelihood(state, scale)
 
-        draws = flatten_dict(laplace.sample(state, key, 3))
+        draws = weights.paths(laplace.sample(state, key, 3))
         predictive = laplace.predict_glm(state, a["x"])
         step = jax.tree.map(lambda w: w[0], laplace.sample(state, key, 1))
         linear = laplace.linearized(state).apply({"params": step}, a["x"])
@@ -96,8 +80,8 @@ def laplace_row(
             "evidence": jax.vmap(evidence)(jnp.asarray(SCALES, a["x"].dtype)),
             "slope": jax.grad(evidence)(state.prior_scale),
             "tuned": laplace.tune_prior(state).prior_scale,
-            "head": draws["head", "out", "kernel"],
-            "backbone": draws["backbone", "hidden_0", "kernel"],
+            "head": draws["head/out/kernel"],
+            "backbone": draws["backbone/hidden_0/kernel"],
             "glm": predictive.log_prob(a["y"]),
             "linear": linear.log_prob(a["y"]),
         }
@@ -108,7 +92,7 @@ def laplace_row(
         state = twin.fit({n: a[n] for n in ("x", "y", "weight")})
         scale = state.prior_scale.clone().requires_grad_()
         twin.log_marginal_likelihood(state, scale).backward()
-        draws = twin.sample(state, key, 3)
+        draws = to_paths(twin.sample(state, key, 3))
         step = {n: w[0] for n, w in twin.sample(state, key, 1).items()}
         return {
             "log likelihood": state.log_likelihood,
@@ -120,8 +104,8 @@ def laplace_row(
             ),
             "slope": scale.grad,
             "tuned": twin.tune_prior(state).prior_scale,
-            "head": draws["head.out.weight"].transpose(1, 2),
-            "backbone": draws["backbone.hidden_0.weight"].transpose(1, 2),
+            "head": draws["head/out/kernel"],
+            "backbone": draws["backbone/hidden_0/kernel"],
             "glm": twin.predict_glm(state, a["x"]).log_prob(a["y"]).detach(),
             "linear": twin.linearized(state)(step, a["x"]).log_prob(a["y"]).detach(),
         }
@@ -164,11 +148,12 @@ def online_laplace_row(
         state = tb.prior_params(twin)
         for rows in (slice(0, 5), slice(5, ROWS)):
             state = tb.update(twin, state, {"x": a["x"][rows], "y": a["y"][rows]}, num_steps=40)
+        mean = to_paths(state.mean)
         return {
-            "bias": state.mean["head.out.bias"],
-            "kernel": state.mean["head.out.weight"].T,
+            "bias": mean["head/out/bias"],
+            "kernel": mean["head/out/kernel"],
             "evidence": twin.log_marginal_likelihood(state),
-            "draws": twin.sample(state, key, 3)["head.out.weight"].transpose(1, 2),
+            "draws": to_paths(twin.sample(state, key, 3))["head/out/kernel"],
             "rows": state.num_data,
         }
 
@@ -190,7 +175,7 @@ def natural_gradient_row(
             data = {"x": a["x"][rows], "y": a["y"][rows]}
             options = {"num_steps": 3, "num_samples": 2, "step_size": step_size}
             params = jb.update(q, params, data, key=key, **options)
-        return {"/".join(path): v for path, v in flatten_dict(params["posterior"]).items()}
+        return weights.paths(params["posterior"])
 
     def twins(a, key):
         module = to_module(a, MODELS_OF["bernoulli"][1]((2,)))

@@ -9,6 +9,7 @@ from jaxprob import heads, objectives, optim
 from jaxprob.distributions import Independent, Normal
 from jaxprob.objectives import likelihood
 from parity_tests.engine import FunctionCase
+from parity_tests.weights import to_tensors
 from torch_ref import distributions as td
 from torch_ref import heads as twin_heads
 from torch_ref import objectives as twins
@@ -79,10 +80,10 @@ def _criterion(name: str, head: str, options: dict, **arguments):
         return {"loss": value, **metrics}
 
     def torch_fn(a, key):
-        weights = {"out.weight": a["kernel"].T, "out.bias": a["bias"]}
+        tensors = to_tensors({"out/kernel": a["kernel"], "out/bias": a["bias"]}, twin)
 
         def module(x):
-            return torch.func.functional_call(twin, weights, (x,))
+            return torch.func.functional_call(twin, tensors, (x,))
 
         batch = {"x": a["p"], "y": a["y"], "weight": a["weight"]}
         value, metrics = getattr(twins, name)(module, **arguments)(batch, key)

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 import jaxprob.bayes as jb
 import torch_ref.bayes as tb
 from jaxprob import heads, optim, supervised
 from jaxprob.objectives import GaussianPrior
 from parity_tests.engine import FunctionCase, ModelCase
+from parity_tests.weights import paths, to_module, to_params, to_paths, to_tensors
 from torch_ref import heads as torch_heads
 from torch_ref import supervised as torch_supervised
 from torch_ref.objectives import GaussianPrior as TorchGaussianPrior
@@ -162,12 +162,8 @@ START = {
 RATE, EVERY, STEPS = 0.1, 3, 30
 
 
-def _tree(arrays) -> dict:
-    return unflatten_dict({tuple(n.split("/")): w for n, w in arrays.items() if "/" in n})
-
-
-def _named(kind: str, tree) -> dict:
-    return {f"{kind}/{'/'.join(path)}": leaf for path, leaf in flatten_dict(tree).items()}
+def _of(kind: str, arrays) -> dict:
+    return {f"{kind}/{path}": leaf for path, leaf in arrays.items()}
 
 
 class Two(torch.nn.Module):
@@ -176,23 +172,11 @@ class Two(torch.nn.Module):
     def __init__(self, arrays):
         super().__init__()
         self.first, self.second = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
-        for layer, name in ((self.first, "first"), (self.second, "second")):
-            layer.weight.data = arrays[f"{name}/kernel"].detach().T.clone()
-            layer.bias.data = arrays[f"{name}/bias"].detach().clone()
+        to_module(arrays, self)
 
     def forward(self, x):
         """Maps `[B, 2]` to `[B, 1]`."""
         return self.second(torch.tanh(self.first(x)))
-
-
-def _torch_named(kind: str, tensors) -> dict:
-    """Names and layouts of ours; leading axes of draws stay."""
-    named = {}
-    for name, value in tensors.items():
-        layer, leaf = name.split(".")
-        value = value.transpose(-1, -2) if leaf == "weight" else value
-        named[f"{kind}/{layer}/{'kernel' if leaf == 'weight' else leaf}"] = value
-    return named
 
 
 def _run(optimizer, arrays):
@@ -208,7 +192,7 @@ def _run(optimizer, arrays):
         updates, state = optimizer.update(jax.grad(loss)(w), state, w)
         return (optax.apply_updates(w, updates), state), None
 
-    start = _tree(arrays)
+    start = to_params(arrays)
     (_, state), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, STEPS)
     return state
 
@@ -230,10 +214,10 @@ def swag_row(name: str, rank: int, start: int, torch_start: int | None = None) -
     def jax_fn(arrays, key):
         state = swag.state_of(_run(optimizer, arrays))
         return {
-            **_named("mean", swag.mean(state)),
-            **_named("variance", state.variance),
-            **(_named("deviations", state.deviations) if rank else {}),
-            **_named("draws", swag.sample(state, key, 4, 0.5)),
+            **_of("mean", paths(swag.mean(state))),
+            **_of("variance", paths(state.variance)),
+            **(_of("deviations", paths(state.deviations)) if rank else {}),
+            **_of("draws", paths(swag.sample(state, key, 4, 0.5))),
         }
 
     def torch_fn(arrays, key):
@@ -241,10 +225,10 @@ def swag_row(name: str, rank: int, start: int, torch_start: int | None = None) -
         twin = tb.SWAG(module, rank, start if torch_start is None else torch_start, EVERY)
         _torch_run(module, arrays, twin.collect)
         return {
-            **_torch_named("mean", twin.mean()),
-            **_torch_named("variance", twin.variance()),
-            **(_torch_named("deviations", twin.deviations()) if rank else {}),
-            **_torch_named("draws", twin.sample(key, 4, 0.5)),
+            **_of("mean", to_paths(twin.mean())),
+            **_of("variance", to_paths(twin.variance())),
+            **(_of("deviations", to_paths(twin.deviations())) if rank else {}),
+            **_of("draws", to_paths(twin.sample(key, 4, 0.5))),
         }
 
     return FunctionCase(name, jax_fn, torch_fn, START, differentiable=False)
@@ -257,13 +241,13 @@ def _snapshots_row() -> FunctionCase:
         module = Two(arrays)
         twin = tb.snapshots(module, 3, 7)
         _torch_run(module, arrays, twin.step)
-        return _torch_named("draws", tb.snapshots_of(twin))
+        return to_paths(tb.snapshots_of(twin))
 
     return FunctionCase(
         "snapshots",
         # four were taken, so the ring of three has come round; the count is not known to a trace
-        lambda a, key: _named("draws", jax.tree.map(lambda w: jnp.roll(w, -1, axis=0),
-                                                    _run(optimizer, a).weights)),
+        lambda a, key: paths(jax.tree.map(lambda w: jnp.roll(w, -1, axis=0),
+                                          _run(optimizer, a).weights)),
         torch_fn, START, differentiable=False,
     )  # fmt: skip
 
@@ -271,7 +255,7 @@ def _snapshots_row() -> FunctionCase:
 _shapes = jax.eval_shape(regressor().init, jax.random.key(0), np.zeros((1, 2)))["params"]
 CHAINS = {
     **DATA,
-    **{"/".join(p): _rng.normal(size=(2, *w.shape)) for p, w in flatten_dict(_shapes).items()},
+    **{path: _rng.normal(size=(2, *w.shape)) for path, w in paths(_shapes).items()},
 }
 
 
@@ -288,36 +272,25 @@ def chains_row(name: str, kind: str, options: dict, run: dict, twin: dict | None
 
     def torch_fn(arrays, key):
         module = torch_regressor()
-        init = {}
-        for parameter in module.state_dict():
-            *owner, leaf = parameter.split(".")
-            value = arrays["/".join((*owner, "kernel" if leaf == "weight" else leaf))].detach()
-            init[parameter] = value.transpose(1, 2) if leaf == "weight" else value
+        init = {name: value.detach() for name, value in to_tensors(arrays, module).items()}
         changed = {**options, **(twin or {})}
         step_size, *others = changed["step_size"]
         changed["step_size"] = getattr(tb, step_size)(*others)
         density = tb.minibatch_log_joint(module, TorchGaussianPrior(0.7), ROWS)
         data = {name: value.detach() for name, value in data_of(arrays).items()}
-        draws = getattr(tb, kind)(module, density, **changed).run(key, init, data, **run)
-        named = {}
-        for parameter, value in draws.items():
-            *owner, leaf = parameter.split(".")
-            path = "/".join((*owner, "kernel" if leaf == "weight" else leaf))
-            named[path] = value.transpose(-1, -2) if leaf == "weight" else value
-        return named
+        sampler = getattr(tb, kind)(module, density, **changed)
+        return to_paths(sampler.run(key, init, data, **run))
 
     def jax_fn(arrays, key):
-        start = unflatten_dict({tuple(n.split("/")): w for n, w in arrays.items() if "/" in n})
-        draws = sampler.run(key, start, data_of(arrays), **run).by_chain
-        return {"/".join(path): leaf for path, leaf in flatten_dict(draws).items()}
+        return paths(sampler.run(key, to_params(arrays), data_of(arrays), **run).by_chain)
 
     return FunctionCase(name, jax_fn, torch_fn, CHAINS, differentiable=False)
 
 
 MODELS = [
-    ensemble_row("deep ensemble, adversarial, prior", 0.01, prior=True),
+    ensemble_row("deep ensemble, adversarial, prior", 0.01, prior=True).fitted("quick"),
     ensemble_row("deep ensemble", None, prior=False),
-    dropout_row("MC dropout"),
+    dropout_row("MC dropout").fitted("long"),
     dropout_row("MC dropout, one rate", 0.25),
 ]
 FUNCTIONS = [

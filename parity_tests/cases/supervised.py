@@ -66,7 +66,7 @@ RANKS = np.argsort(np.argsort(DATA["y"][:, 0]))
 WEIGHTED = {**DATA, "weight": np.random.default_rng(1).uniform(0, 2, len(DATA["x"]))}
 
 MODELS = [
-    regressor_row("gaussian regressor", homoscedastic=False),
+    regressor_row("gaussian regressor", homoscedastic=False).fitted("quick"),
     regressor_row("gaussian regressor, one scale", homoscedastic=True),
     regressor_row("gaussian regressor, weights", homoscedastic=False, data=WEIGHTED),
     supervised_row(
@@ -80,11 +80,11 @@ MODELS = [
         supervised.CategoricalClassifier(5, (5, 5), nn.tanh),
         lambda: torch_supervised.CategoricalClassifier(2, 5, (5, 5), torch.tanh),
         RANKS * 5 // len(RANKS),
-    ),
+    ).fitted("quick"),
     supervised_row(
         "mixture density network",
         supervised.MixtureDensityNetwork((5, 5), 4, 1, nn.tanh, 0.3, 1.7),
         lambda: torch_supervised.MixtureDensityNetwork(2, (5, 5), 4, 1, torch.tanh, 0.3, 1.7),
         DATA["y"],
-    ),
+    ).fitted("long"),
 ]

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from flax.traverse_util import flatten_dict, unflatten_dict
 from torch.func import functional_call
 
 import torch_ref.random as torch_random
 from jaxprob import heads, objectives, vae
 from jaxprob.nn import MLP
 from jaxprob.vae.diagnostics import facts
+from parity_tests import weights
 from parity_tests.cases.bayes import OPTIMIZERS
 from parity_tests.engine import FunctionCase, ModelCase
-from tests.vae.parameters import drawn
+from tests.support.latents import drawn
 from torch_ref import heads as torch_heads
 from torch_ref import objectives as torch_objectives
 from torch_ref import vae as torch_vae
@@ -35,18 +35,8 @@ PARTIAL = {
 IMAGES = {"x": (_rng.normal(size=(ROWS, 5, 4, 2)) > 0.0) * 1.0}
 
 
-def vae_row(
-    name,
-    model,
-    build_torch,
-    objective,
-    data,
-    torch_objective=None,
-    uses=False,
-    slow=False,
-    runs=True,
-):
-    """One model under one objective: (name of the loss, its options)."""
+def vae_row(name, model, build_torch, objective, data, torch_objective=None, slow=False):
+    """Training under one objective, (name of the loss, its options), and what it is made of."""
     rows = {key: np.asarray(value[:1]) for key, value in data.items()}
 
     def init(key):
@@ -55,8 +45,7 @@ def vae_row(
         return drawn(model, rows["x"], 0.4, further=further)
 
     def outputs(params, batch, key):
-        x, condition = jnp.nan_to_num(batch["x"]), batch.get("condition")
-        further = () if condition is None else (condition,)
+        x, further = jnp.nan_to_num(batch["x"]), given(batch)
         eps = jax.random.normal(key, (2, len(x), model.latent_dim), x.dtype)
         variables = {"params": params}
         q, z, p = model.apply(variables, x, eps, *further)
@@ -64,63 +53,16 @@ def vae_row(
         log_q, log_p = model.apply(variables, q, 0.9 * z, *further, method="log_densities")
         found = {"z": z, "p": p.mean(), "log q": log_q, "log p": log_p}
         found["code"] = model.apply(variables, x, *further, method="code")
-        if hasattr(q, "variance"):
-            found["variance"] = q.variance()
-        return found | (used(params, x, key, condition) if uses else {})
-
-    def used(params, x, key, c):
-        """Everything that a trained model is for."""
-        some, few = (c, c) if c is None else (c[:3], c[:2])
-        marginal = vae.log_marginal(model, params, x, key, 7, 3, c)
-        batch = {"x": x, "condition": c}
-        _, kl, activity, information = facts(model, params, batch, key)
-        turned = vae.interpolate(model, params, x[:3], x[3:6], 4, spherical=True, condition=some)
-        straight = vae.interpolate(model, params, x[:3], x[3:6], 4, condition=some)
-        values = (-1.0, 0.5)
-        return {
-            "log marginal": marginal.value,
-            "error": marginal.standard_error,
-            "kl per latent": kl,
-            "activity": activity,
-            "information": information,
-            "sample": vae.sample(model, params, key, 5, condition=c),
-            "sample mean": vae.sample(model, params, key, 5, True, c),
-            "reconstruct": vae.reconstruct(model, params, x, c).mean(),
-            "interpolate": straight.mean(),
-            "spherical": turned.mean(),
-            "traverse": vae.traverse(model, params, x[:2], 1, values, few).mean(),
-        }
+        return found | ({"variance": q.variance()} if hasattr(q, "variance") else {})
 
     def torch_outputs(module, batch, key):
-        x, c = batch["x"].nan_to_num(), batch.get("condition")
-        further = () if c is None else (c,)
+        x, further = batch["x"].nan_to_num(), given(batch)
         eps = torch_random.normal(key, (2, len(x), model.latent_dim), x.dtype)
         q, z, p = module(x, eps, *further)
         log_q, log_p = module.log_densities(q, 0.9 * z, *further)
         found = {"z": z, "p": p.mean, "log q": log_q, "log p": log_p}
         found["code"] = module.code(x, *further)
-        if hasattr(q, "variance"):
-            found["variance"] = q.variance
-        if not uses:
-            return found
-        some, few = (c, c) if c is None else (c[:3], c[:2])
-        marginal = torch_vae.log_marginal(module, x, key, 7, 3, c)
-        report = torch_vae.diagnostics(module, x, key, c)
-        turned = torch_vae.interpolate(module, x[:3], x[3:6], 4, spherical=True, condition=some)
-        values = (-1.0, 0.5)
-        return found | {
-            "log marginal": marginal.value,
-            "error": marginal.standard_error,
-            "kl per latent": report.kl_per_latent,
-            "activity": report.activity,
-            "information": report.mutual_information,
-            "sample": torch_vae.sample(module, key, 5, condition=c),
-            "sample mean": torch_vae.sample(module, key, 5, True, c),
-            "reconstruct": torch_vae.reconstruct(module, x, c).mean,
-            "interpolate": torch_vae.interpolate(module, x[:3], x[3:6], 4, condition=some).mean,
-            "spherical": turned.mean,
-            "traverse": torch_vae.traverse(module, x[:2], 1, values, few).mean,
-        }
+        return found | ({"variance": q.variance} if hasattr(q, "variance") else {})
 
     loss, options = objective
     torch_loss, torch_options = torch_objective or objective
@@ -135,8 +77,65 @@ def vae_row(
         data=data,
         optimizers=OPTIMIZERS,
         slow=slow,
-        runs=runs,
     )
+
+
+def given(batch):
+    """The condition, where there is one, as positional arguments."""
+    return () if batch.get("condition") is None else (batch["condition"],)
+
+
+def use_row(name, model, build_torch, data, slow=False):
+    """Everything that a trained model is for."""
+    rows = {part: np.asarray(value[:1]) for part, value in data.items()}
+    eps = np.zeros((1, model.latent_dim))
+
+    def jax_fn(a, key):
+        params = weights.to_params(a)
+        batch = {"x": a["x"], "condition": a.get("condition")}
+        _, kl, activity, information = facts(model, params, batch, key)
+
+        def call(function, *arguments, **options):
+            return getattr(vae, function)(model, params, *arguments, **options)
+
+        found = in_use(call, batch, key, lambda p: p.mean())
+        return {**found, "kl per latent": kl, "activity": activity, "information": information}
+
+    def torch_fn(a, key):
+        batch = {"x": a["x"], "condition": a.get("condition")}
+        module = weights.to_module(a, build_torch())
+        report = torch_vae.diagnostics(module, batch["x"], key, batch["condition"])
+
+        def call(function, *arguments, **options):
+            return getattr(torch_vae, function)(module, *arguments, **options)
+
+        return {
+            **in_use(call, batch, key, lambda p: p.mean),
+            "kl per latent": report.kl_per_latent,
+            "activity": report.activity,
+            "information": report.mutual_information,
+        }
+
+    inputs = {**data, **weights.drawn(model, rows["x"], eps, *given(rows))}
+    return FunctionCase(name, jax_fn, torch_fn, inputs, differentiable=False, slow=slow)
+
+
+def in_use(call, batch, key, mean):
+    """What `call(name of a function, its arguments)` gives, on either side."""
+    x, c = batch["x"], batch["condition"]
+    some, few = (c, c) if c is None else (c[:3], c[:2])
+    marginal = call("log_marginal", x, key, 7, 3, c)
+    turned = call("interpolate", x[:3], x[3:6], 4, spherical=True, condition=some)
+    return {
+        "log marginal": marginal.value,
+        "error": marginal.standard_error,
+        "sample": call("sample", key, 5, condition=c),
+        "sample mean": call("sample", key, 5, True, c),
+        "reconstruct": mean(call("reconstruct", x, c)),
+        "interpolate": mean(call("interpolate", x[:3], x[3:6], 4, condition=some)),
+        "spherical": mean(turned),
+        "traverse": mean(call("traverse", x[:2], 1, (-1.0, 0.5), few)),
+    }
 
 
 # Equal widths give square kernels, whose transposition no shape check can notice.
@@ -192,8 +191,7 @@ ANNEALED = [
 DOUBLE = {"num_samples": 5, "gradient": "doubly_reparameterized", "binarize": True}
 
 MODELS = [
-    vae_row("dense VAE", DENSE, dense, elbo(), BINARY),
-    vae_row("dense VAE in use", DENSE, dense, elbo(), BINARY, uses=True, slow=True),
+    vae_row("dense VAE", DENSE, dense, elbo(), BINARY).fitted("quick"),
     vae_row("VAE normal, masks, annealed, free bits", NORMAL, normal, ANNEALED[0], PARTIAL,
             ANNEALED[1]),
     vae_row("VAE beta, 3 samples, binarised", DENSE, dense,
@@ -237,13 +235,10 @@ def bounds_row(name):
     """Other functions of the same weights: one program, every parameter an input."""
     mask = PARTIAL["mask"][:7]
     data = {"x": REAL[:7], "weight": PARTIAL["weight"][:7]}
-    eps = np.zeros((7, NORMAL.latent_dim))
-    shapes = jax.eval_shape(lambda: NORMAL.init(jax.random.key(0), data["x"], eps)["params"])
-    paths = flatten_dict(shapes, sep="/")
-    weights = {path: _rng.normal(0.0, 0.5, leaf.shape) for path, leaf in paths.items()}
+    arrays = weights.drawn(NORMAL, data["x"], np.zeros((7, NORMAL.latent_dim)), size=0.5)
 
     def jax_fn(a, key):
-        params = unflatten_dict({path: a[path] for path in weights}, sep="/")
+        params = weights.to_params(a)
         batch = {part: a[part] for part in data} | {"mask": mask}
         found = {}
         for bound, (loss, options) in BOUNDS.items():
@@ -254,16 +249,14 @@ def bounds_row(name):
         return found
 
     def torch_fn(a, key):
-        named = {
-            "module." + path.replace("/", ".").replace("kernel", "weight"): (
-                a[path].T if path.endswith("kernel") else a[path]
-            )
-            for path in weights
-        }
         batch = {part: a[part] for part in data} | {"mask": torch.tensor(mask)}
-        return functional_call(Losses(normal()), named, (batch, key))
+        losses = Losses(normal())
+        return functional_call(losses, weights.to_tensors(a, losses, "module."), (batch, key))
 
-    return FunctionCase(name, jax_fn, torch_fn, weights | data)
+    return FunctionCase(name, jax_fn, torch_fn, arrays | data)
 
 
-FUNCTIONS = [bounds_row("Renyi bounds and CIWAE")]
+FUNCTIONS = [
+    bounds_row("Renyi bounds and CIWAE"),
+    use_row("dense VAE in use", DENSE, dense, BINARY, slow=True),
+]

@@ -355,6 +355,6 @@ MODELS = [
     vq_row("VQ-VAE", 0.9, MISSING, revive_below=0.5),
     vq_row("VQ-VAE, codes by gradient", None, slow=True, commitment=0.3),
     experts_row(),
-    classes_row(),
+    classes_row().fitted("long"),
 ]  # fmt: skip
 FUNCTIONS = [em_row("latent classes, EM"), codebook_row("codebook by running averages")]

@@ -11,7 +11,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from tests.compilation import to_the_bit
+from tests.support.compilation import to_the_bit
 from tests.distributions.vector_families import VECTOR_FAMILIES
 
 LIMIT = 64  # units of rounding

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxprob import checked, nn
-from tests.nn.parameters import drawn
+from tests.support.layers import drawn
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(2)

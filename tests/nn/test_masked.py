@@ -6,7 +6,7 @@ import pytest
 
 from jaxprob import nn
 from jaxprob.training.precision import in_precision
-from tests.nn.parameters import drawn
+from tests.support.layers import drawn
 
 X, CONDITION = np.random.default_rng(0).normal(size=(2, 4))
 

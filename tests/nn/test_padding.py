@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxprob import nn
-from tests.nn.parameters import drawn
+from tests.support.layers import drawn
 
 B, T, D, H = 3, 4, 2, 3
 LENGTHS = np.array([2, 4, 0])

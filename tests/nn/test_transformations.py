@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxprob import nn
-from tests.nn.parameters import drawn
+from tests.support.layers import drawn
 
 RNG = np.random.default_rng(0)
 

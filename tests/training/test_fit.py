@@ -9,6 +9,7 @@ import pytest
 
 from jaxprob.training import TrainState, fit, make_step
 from jaxprob.training.data import epoch_order, step_key
+from tests.support.compilation import compiling_everything
 
 ROWS, BATCH = 10, 4  # batches of 4, 4 and 2
 RNG = np.random.default_rng(0)
@@ -92,7 +93,7 @@ def test_the_loss_is_traced_once_for_each_shape_and_a_second_fit_compiles_nothin
 
     validation = {name: values[:7] for name, values in DATA.items()}
     other_key = jax.random.key(9)  # making a key compiles something too
-    with jax.log_compiles():
+    with compiling_everything(), jax.log_compiles():
         run(loss_fn, validation=validation, patience=2, log=lambda epoch, metrics: None)
         assert sorted(shapes) == [(2, 2), (4, 2), (7, 2)]
         assert any("Compiling" in record.message for record in caplog.records)

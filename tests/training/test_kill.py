@@ -14,6 +14,8 @@ import time
 import numpy as np
 import pytest
 
+from tests.support.compilation import first_time_environment
+
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS = int(os.environ.get("JAXPROB_KILLS", "8"))
 EARLY = KILLS // 3
@@ -25,7 +27,7 @@ def life(result, directory, pause):
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.training.programs.killed_ensemble", result, directory, pause],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        env={**first_time_environment(), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -41,7 +43,7 @@ def committed(directory):
     return max(whole, default=0), any(not p.name.isdigit() for p in folders)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy(90)
 def test_kills_change_no_bit(tmp_path):
     alone = life(str(tmp_path / "alone.npz"), "none", "0")
     alone.communicate(timeout=300)

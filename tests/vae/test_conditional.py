@@ -15,7 +15,7 @@ from scipy import stats
 from jaxprob import heads, vae
 from jaxprob.heads.links import SCALE_FLOOR
 from tests.flows.cases import compiled
-from tests.vae.parameters import drawn, wide
+from tests.support.latents import drawn, wide
 
 KEY = jax.random.key(0)
 _rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 from jaxprob import heads, vae
 from jaxprob.distributions import Normal
 from jaxprob.vae.terms import noise
-from tests.vae.parameters import drawn
+from tests.support.latents import drawn
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 1), (8, 5, 3), (28, 28, 1), (1, 2, 1), (9, 13, 2)])

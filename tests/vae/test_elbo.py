@@ -11,7 +11,7 @@ from jaxprob import heads, objectives, optim, training, vae
 from jaxprob.nn import as_params
 from jaxprob.vae.terms import noise
 from tests.vae.linear_gaussian import COVARIANCE, LOG_MARGINAL, Decoder, Posterior, S, W, X
-from tests.vae.parameters import drawn
+from tests.support.latents import drawn
 
 KEY = jax.random.key(0)
 EXACT = vae.VAE(Posterior(), Decoder(), 2)

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from jaxprob import heads, vae
 from tests.flows.cases import compiled
 from tests.vae.linear_gaussian import X
-from tests.vae.parameters import drawn, wide
+from tests.support.latents import drawn, wide
 
 KEY = jax.random.key(0)
 EPS = jax.random.normal(KEY, (2, 5, 2))

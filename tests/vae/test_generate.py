@@ -8,7 +8,7 @@ import pytest
 from jaxprob import heads, vae
 from jaxprob.vae import generate
 from tests.vae.linear_gaussian import B, Decoder, Posterior, S, W, X
-from tests.vae.parameters import drawn
+from tests.support.latents import drawn
 
 KEY = jax.random.key(0)
 PCA = vae.VAE(Posterior(), Decoder(), 2)

@@ -17,7 +17,7 @@ from jaxprob.distributions import Independent, Normal
 from jaxprob.heads.links import SCALE_FLOOR
 from jaxprob.vae.hierarchical import merge
 from tests.flows.cases import compiled
-from tests.vae.parameters import drawn
+from tests.support.latents import drawn
 
 KEY = jax.random.key(0)
 _rng = np.random.default_rng(0)

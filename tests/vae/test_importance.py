@@ -15,7 +15,7 @@ from jaxprob.heads.links import SCALE_FLOOR
 from jaxprob.vae import importance
 from jaxprob.vae.importance import GRADIENTS
 from tests.vae.linear_gaussian import LOG_MARGINAL, Decoder, Posterior, S, X
-from tests.vae.parameters import drawn
+from tests.support.latents import drawn
 
 KEY = jax.random.key(0)
 EXACT = vae.VAE(Posterior(), Decoder(), 2)

@@ -12,7 +12,7 @@ from jaxprob import heads, vae
 from jaxprob.heads.links import SCALE_FLOOR
 from tests.flows.cases import compiled
 from tests.vae.linear_gaussian import X
-from tests.vae.parameters import drawn, wide
+from tests.support.latents import drawn, wide
 
 KEY = jax.random.key(0)
 Z = np.random.default_rng(0).normal(size=(7, 1, 2))

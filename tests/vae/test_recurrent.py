@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxprob import heads, nn, objectives, vae
-from tests.vae.parameters import drawn
+from tests.support.latents import drawn
 
 KEY = jax.random.key(0)
 T = 3

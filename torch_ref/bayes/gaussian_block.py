@@ -94,7 +94,7 @@ class GaussianBlock(nn.Module):
         return self.loc + self.scale * own
 
     def kl_to_prior(self, prior: torch.distributions.Normal) -> Tensor:
-        """Returns KL(q || prior) = E_q log q - E_q log prior in nats, for a normal prior `[P]`.
+        """Returns KL(q || prior) = E_q log q - E_q log prior in nats, for normal priors `[..., P]`.
 
         E_q log prior only needs the mean and the marginal variances of q:
         E (w - m)^2 = (loc - m)^2 + Var w.
@@ -103,7 +103,7 @@ class GaussianBlock(nn.Module):
         entropy = q.entropy().sum()
         second_moment = (self.loc - prior.loc).square() + q.variance
         log_prior = -0.5 * second_moment / prior.scale.square() - prior.scale.log()
-        return 0.5 * len(self.loc) * math.log(2 * math.pi) - log_prior.sum() - entropy
+        return 0.5 * len(self.loc) * math.log(2 * math.pi) - log_prior.sum(-1) - entropy
 
     def expected_kl(
         self, prior: GaussianPrior | HierarchicalGaussianPrior, learned: nn.ParameterDict | None
@@ -117,11 +117,7 @@ class GaussianBlock(nn.Module):
             return self.kl_to_prior(prior.distribution(learned, self.loc))
         assert learned is not None
         log_scales, weights = prior.nodes(learned)
-        loc = torch.full_like(self.loc, prior.loc)
-        each = [
-            self.kl_to_prior(
-                torch.distributions.Normal(loc, t.exp().expand_as(loc), validate_args=False)
-            )
-            for t in log_scales
-        ]
-        return (weights * torch.stack(each)).sum() + prior.own_kl(learned)
+        scales = log_scales.exp().unsqueeze(-1).expand(-1, len(self.loc))
+        loc = torch.full_like(scales, prior.loc)
+        each = self.kl_to_prior(torch.distributions.Normal(loc, scales, validate_args=False))
+        return (weights * each).sum() + prior.own_kl(learned)

@@ -34,6 +34,7 @@ def main(result: str, directory: str, pause: float) -> None:
         "out": jnp.asarray(rng.normal(size=(M, 8)), jnp.float32),
     }
     times = []
+    assert not jax.config.jax_enable_compilation_cache, "kills must meet the compiler too"
 
     def log(epoch, metrics):
         if not times:

@@ -1,0 +1,36 @@
+"""Hooks that both `conftest.py` hand to pytest: the longest first, and less to look through."""
+
+import gc
+
+import pytest
+
+from tests.support.compilation import forget_programs
+
+__all__ = ["_forget_programs", "pytest_collection_finish", "pytest_collection_modifyitems"]
+
+
+def seconds(item: pytest.Item) -> float:
+    """Returns how long a test says that it takes: `@pytest.mark.heavy(seconds)`."""
+    marker = item.get_closest_marker("heavy")
+    return marker.args[0] if marker else 0.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest tests first, so that no worker waits for another at the end."""
+    for item in items:
+        if seconds(item):
+            item.add_marker("slow")
+    items.sort(key=seconds, reverse=True)
+
+
+def pytest_collection_finish() -> None:
+    """Lets the garbage collector pass over what the imports have made, again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _forget_programs():
+    yield
+    forget_programs()

@@ -1,0 +1,71 @@
+"""The programs that are kept: found again, never half of one, never too many, and not where told."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests.support import programs
+from tests.support.compilation import compiling_everything, first_time_environment
+
+ROOT = pathlib.Path(__file__).parents[1]
+CODE = """
+import jax, numpy as np
+from jax import monitoring
+seen = []
+monitoring.register_event_listener(lambda event, **_: seen.append(event.split("/")[-1]))
+print(float(jax.jit(lambda x: 2 * x.sum() + 1)(np.arange(5.0))))
+print(seen.count("cache_hits"), seen.count("cache_misses"))
+"""
+
+
+def life(folder, environment=os.environ):
+    """Compiles one program in a process of its own; returns what it says."""
+    environment = {**environment, **programs.settings(), "JAX_COMPILATION_CACHE_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_a_second_process_compiles_nothing_and_half_a_program_is_compiled_again(tmp_path):
+    assert life(tmp_path) == ["21.0", "0", "1"]
+    assert life(tmp_path) == ["21.0", "1", "0"]
+    (kept,) = tmp_path.glob("*-cache")
+    kept.write_bytes(kept.read_bytes()[:-20])
+    assert life(tmp_path) == ["21.0", "0", "1"]
+    assert life(tmp_path, first_time_environment()) == ["21.0", "0", "0"]
+
+
+def test_tests_of_first_calls_see_the_compiler():
+    with compiling_everything():
+        jax.jit(lambda x: 3 * x + 1)(np.arange(7.0))
+    with pytest.raises(AssertionError, match="sought among those that are kept"):
+        with compiling_everything():
+            jax.config.update("jax_enable_compilation_cache", True)
+            jax.jit(lambda x: 3 * x - 1)(np.arange(7.0))
+    assert jax.config.jax_enable_compilation_cache
+
+
+def test_the_programs_used_longest_ago_make_room(tmp_path):
+    for i, name in enumerate(("old", "new", "read")):
+        file = tmp_path / f"{name}-cache"
+        file.write_bytes(b"x" * 10)
+        os.utime(file, (1e9 + 10 * (name == "read"), 1e9 + i))
+    os.utime(tmp_path / "old-cache", (1e9, 1e9))
+    assert programs.make_room(tmp_path, 30) == (0, 3, 30)
+    assert programs.make_room(tmp_path, 25) == (1, 2, 20)
+    assert {file.name for file in tmp_path.iterdir()} == {"new-cache", "read-cache"}
+
+
+def test_the_callers_folder_stays(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    assert programs.settings()["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert programs.folder() == tmp_path / "cache" / "jaxprob" / f"programs-{programs.features()}"
