@@ -171,8 +171,9 @@ class TestRejection:
     @pytest.mark.parametrize("name", ["gamma", "loggamma"])
     def test_gamma(self, name, dtype):
         alpha = np.array([0.01, 0.3, 1.0, 2.5, 100.0]).astype(dtype)
+        draw = to_the_bit(getattr(jax.random, name), 2, 3)  # it runs longer than it compiles
         for seed in (1, 2):
-            want = getattr(jax.random, name)(jax.random.key(seed), alpha, (N, 5), dtype)
+            want = draw(jax.random.key(seed), alpha, (N, 5), dtype)
             args = torch.from_numpy(alpha), (N, 5), to_torch(dtype)
             require_few_flips(
                 getattr(R, name)(R.key(seed), *args), want, RANDOM["rejection"][dtype]

@@ -51,6 +51,7 @@ class DeepEnsemble:
         self.model = model
         self.num_members = num_members
         self._example = example if isinstance(example, tuple) else (example,)
+        self._start = jax.jit(self._init)  # one program in place of a hundred
 
     def init(self, key: Key) -> Params:
         """Returns M independent starts: member m is initialised by `jax.random.split(key, M)[m]`.
@@ -59,7 +60,9 @@ class DeepEnsemble:
           A params pytree of the model, each leaf with leading axis M. A model with collections
           gives {"params": ..., "collections": ...}.
         """
+        return self._start(key)
 
+    def _init(self, key: Key) -> Params:
         def one(member_key: Key) -> Params:
             return as_params(self.model.init(member_key, *map(jnp.asarray, self._example)))
 

@@ -120,13 +120,14 @@ class MCDropout:
                 f"MCDropout: {type(model).__name__} calls no dropout layer in prediction. Add "
                 "nn.Dropout(rate) between its layers, and call it whatever `train` is."
             )
+        self._start = jax.jit(lambda key: as_params(self.model.init(key, *self._example)))
 
     def init(self, key: Key) -> Params:
         """Returns the params at the start, the model's own initialisation.
 
         A model with collections gives {"params": ..., "collections": ...}.
         """
-        return as_params(self.model.init(key, *self._example))
+        return self._start(key)
 
     def loss(
         self,

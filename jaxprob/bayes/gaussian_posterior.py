@@ -93,6 +93,7 @@ class GaussianPosterior:
         self._collections = sorted(set(shapes) - {"params"})
         self._leaves = {path: leaf.shape for path, leaf in flatten_dict(shapes["params"]).items()}
         self._groups = _group(sorted(self._leaves), covariance)
+        self._start = jax.jit(self._init)  # one program in place of a hundred
 
     @property
     def collections(self) -> tuple[str, ...]:
@@ -112,6 +113,9 @@ class GaussianPosterior:
           beside it where a part of the prior is learned, and "collections" where the model has
           others than "params".
         """
+        return self._start(key)
+
+    def _init(self, key: Key) -> Params:
         variables = dict(self.model.init(key, *self._example))
         weights = flatten_dict(variables.pop("params"))
         block = {"layer": "full"}.get(self.covariance, self.covariance)

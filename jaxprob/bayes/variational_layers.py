@@ -129,10 +129,14 @@ class VariationalLayers:
 
     def __init__(self, model: nn.Module):
         self.model = model
+        self._start = jax.jit(self._init)  # one program in place of a hundred
 
     def init(self, key: Key, example: ArrayLike) -> Params:
         """Returns the pytree to train: the variational parameters of all layers."""
-        variables = dict(self.model.init(key, jnp.asarray(example)))
+        return self._start(key, example)
+
+    def _init(self, key: Key, example: Array) -> Params:
+        variables = dict(self.model.init(key, example))
         variables.pop("kl", None)
         return as_params(variables)
 

@@ -82,7 +82,7 @@ SCORED = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.heavy(10)
 @pytest.mark.parametrize("name", SCORED)
 def test_fisher_is_the_variance_of_the_score(name):
     """F = E score score^T, by the midpoint rule over quantiles."""

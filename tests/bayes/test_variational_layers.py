@@ -74,7 +74,7 @@ def test_the_mean_of_a_convolution_is_the_plain_one(window, options):
     np.testing.assert_allclose(model.apply({"params": params}, x), expected, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy(5)
 @pytest.mark.parametrize("estimator", ["weights", "local", "flipout"])
 def test_a_convolution_has_the_variance_of_its_weights(estimator):
     x = jnp.asarray(RNG.normal(size=(2, 4, 2)))

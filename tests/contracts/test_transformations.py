@@ -1,5 +1,7 @@
 """Law 8: jit and vmap never change an answer, for every distribution that the package returns."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -33,7 +35,12 @@ jitted_facts = jax.jit(facts)
 
 
 def stacked(trees):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def expected_of(make, shifts):
+    """The facts of one distribution after the other."""
+    return stacked([jitted_facts(compiled(make)(shift)) for shift in shifts])
 
 
 def assert_same(actual, expected):
@@ -45,44 +52,52 @@ def make(request):
     return RETURNED[request.param]
 
 
+@functools.cache
+def compiled(make):
+    """The maker as a program, which gives what it gives eagerly: see `test_out_of_jit`."""
+    return jax.jit(make)
+
+
 def test_out_of_jit(make):
-    eager, jitted = make(0.3), jax.jit(make)(0.3)
+    eager, jitted = make(0.3), compiled(make)(0.3)
     assert (jitted.batch_shape, jitted.event_shape) == (eager.batch_shape, eager.event_shape)
     assert_same(jitted_facts(jitted), jitted_facts(eager))
     assert repr(jitted) == repr(eager)
 
 
 def test_into_jit(make):
-    assert_same(jitted_facts(make(0.3)), facts(make(0.3)))
+    distribution = compiled(make)(0.3)
+    assert_same(jitted_facts(distribution), facts(distribution))
 
 
 def test_out_of_vmap(make):
-    one, many = make(0.3), jax.vmap(make)(SHIFTS)
+    one, many = compiled(make)(0.3), jax.vmap(make)(SHIFTS)
     assert many.batch_shape == (len(SHIFTS), *one.batch_shape)
     assert many.event_shape == one.event_shape
     # its methods, called outside of vmap, treat the new axis as one more batch axis
-    assert_same(jitted_facts(many), stacked([jitted_facts(make(shift)) for shift in SHIFTS]))
+    assert_same(jitted_facts(many), expected_of(make, SHIFTS))
 
 
 def test_into_vmap(make):
-    many = jax.vmap(make)(SHIFTS)
-    expected = stacked([jitted_facts(make(shift)) for shift in SHIFTS])
-    assert_same(jax.jit(jax.vmap(facts))(many), expected)
+    many = jax.jit(jax.vmap(make))(SHIFTS)
+    assert_same(jax.jit(jax.vmap(facts))(many), expected_of(make, SHIFTS))
 
 
 def test_nested_vmap(make):
-    one, many = make(0.3), jax.vmap(jax.vmap(make))(NESTED)
+    one, many = compiled(make)(0.3), jax.jit(jax.vmap(jax.vmap(make)))(NESTED)
     assert many.batch_shape == (*NESTED.shape, *one.batch_shape)
-    expected = [stacked([jitted_facts(make(shift)) for shift in row]) for row in NESTED]
+    expected = [expected_of(make, row) for row in NESTED]
     assert_same(jax.jit(jax.vmap(jax.vmap(facts)))(many), stacked(expected))
 
 
 def test_tree_map(make):
-    doubled = jax.tree.map(lambda leaf: leaf, make(0.3))
-    assert_same(jitted_facts(doubled), jitted_facts(make(0.3)))
+    distribution = compiled(make)(0.3)
+    doubled = jax.tree.map(lambda leaf: leaf, distribution)
+    assert_same(jitted_facts(doubled), jitted_facts(distribution))
 
 
 def test_gradient_matches_finite_differences(make):
+    @jax.jit
     def total(shift):
         distribution = make(shift)
         value = jnp.full(distribution.batch_shape + distribution.event_shape, 0.4)
@@ -101,16 +116,18 @@ def test_one_trace(make):
         traces.append(1)
         return distribution.log_prob(distribution.mean())
 
-    density(make(0.3))
-    density(make(-0.7))
+    density(compiled(make)(0.3))
+    density(compiled(make)(-0.7))
     assert len(traces) == 1
 
 
 def test_sampling_under_vmap_and_jit(make):
     keys = jax.random.split(jax.random.key(0), 2)
-    many = jax.vmap(make)(SHIFTS)
-    drawn = jax.jit(jax.vmap(lambda d, key: d.sample(seed=key, sample_shape=(7,))))(many, keys)
-    alone = jnp.stack(
-        [make(s).sample(seed=key, sample_shape=(7,)) for s, key in zip(SHIFTS, keys, strict=True)]
-    )
-    assert_same(drawn, alone)
+    many = jax.jit(jax.vmap(make))(SHIFTS)
+
+    def draw(distribution, key):
+        return distribution.sample(seed=key, sample_shape=(7,))
+
+    drawn = jax.jit(jax.vmap(draw))(many, keys)
+    alone = [jax.jit(draw)(compiled(make)(s), k) for s, k in zip(SHIFTS, keys, strict=True)]
+    assert_same(drawn, np.stack(alone))

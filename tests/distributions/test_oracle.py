@@ -4,6 +4,7 @@ An error counts in units of what rounding the arguments alone would do: a densit
 100 when its value changes by a factor e cannot keep 100 times the precision of its value.
 """
 
+import functools
 import json
 
 import jax
@@ -33,11 +34,12 @@ def partials(fn, arguments, at):
     return (ends[0] - ends[1]) / (2 * step)
 
 
-def truth(name, columns, tails):
-    """Arrays `[count]`: log_prob, its partial derivatives, both tails, moments."""
+@functools.cache
+def truth(name, count, tails):
+    """Arrays `[count]`: log_prob, its partial derivatives, both tails, moments; for both dtypes."""
     family = FAMILIES[name]
     out = {}
-    for row in zip(*columns, strict=True):
+    for row in zip(*cases(name, count), strict=True):
         row = [mp.mpf(x) for x in row]
         facts = {"log_prob": family.log_prob(*row), **family.facts(*row[1:])}
         for i in range(1 if family.discrete else 0, len(row)):
@@ -86,7 +88,7 @@ def worst_errors(name, count, dtype, tails=True):
     """Largest error of each quantity, in units of eps times its condition number."""
     family = FAMILIES[name]
     columns = cases(name, count)
-    expected = truth(name, columns, tails)
+    expected = truth(name, count, tails)
     actual = computed(name, columns, dtype, expected, tails)
     eps = np.finfo(dtype).eps
     spread = sum(np.abs(c) * np.abs(expected.get(f"slope {i}", 0)) for i, c in enumerate(columns))

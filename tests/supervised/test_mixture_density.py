@@ -45,7 +45,7 @@ def train(num_seeds, steps, key=0):
     return *scores, fitted.history
 
 
-@pytest.mark.slow
+@pytest.mark.heavy(60)
 def test_fifty_of_fifty_seeds_reach_the_best():
     trained, held_out, history = train(50, 6000)
     for values in (trained, held_out, *history.values()):
