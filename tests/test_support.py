@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import monitoring
 
 from tests.support import programs
 from tests.support.compilation import compiling_everything, first_time_environment
@@ -69,3 +71,56 @@ def test_the_callers_folder_stays(monkeypatch, tmp_path):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert programs.folder() == tmp_path / "cache" / "jaxprob" / f"programs-{programs.features()}"
+
+
+FLOATS = np.array([[0.0, -0.0, 1.5, np.nan, np.inf], [1e-310, -3.0, 2.0**60, 1e-40, 7.0]])
+MOVED = {
+    "zeros": lambda x: jnp.zeros_like(x),
+    "new axes": lambda x: x[None, :, None],
+    "broadcast": lambda x: jnp.broadcast_to(x[:, None], (2, 3, 5)),
+    "reshape": lambda x: x.reshape(5, 2),
+    "transpose": lambda x: x.T,
+    "squeeze": lambda x: x[None].squeeze(0),
+    "concatenate": lambda x: jnp.concatenate([x, x[:1]]),
+    "reverse": lambda x: x[:, ::-1],
+    "one row": lambda x: x[1],
+    "from the end": lambda x: x[-1, -2],
+    "steps": lambda x: jax.lax.slice(x, (0, 1), (2, 5), (1, 2)),
+    "beyond the end": lambda x: jax.lax.dynamic_slice(x, (1, 4), (2, 3)),
+    "copy": jnp.copy,
+    "wider": lambda x: x.astype(jnp.result_type(x.dtype, jnp.float64)),
+    "count": lambda x: jax.lax.broadcasted_iota(x.dtype, x.shape, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "int32", "bool"])
+def test_moves_without_programs_have_the_bits_of_the_compiler(dtype):
+    with np.errstate(invalid="ignore", over="ignore"):
+        array = FLOATS.astype(jnp.dtype(dtype))
+    x = jax.device_put(array)
+    for name, move in MOVED.items():
+        if name == "count" and dtype == "bool":
+            continue
+        eager, compiled = move(x), jax.jit(move)(x)
+        assert (eager.dtype, eager.shape) == (compiled.dtype, compiled.shape), name
+        assert np.asarray(eager).tobytes() == np.asarray(compiled).tobytes(), name
+        assert not eager.aval.weak_type
+        if name != "wider":  # which is x itself where it is wide already
+            assert eager.unsafe_buffer_pointer() != x.unsafe_buffer_pointer(), name
+
+
+def test_moves_compile_nothing():
+    compiled = []
+
+    def count(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    monitoring.register_event_duration_secs_listener(count)
+    try:
+        x = jnp.asarray(np.arange(13.0)[:, None])
+        jnp.stack([x[3], x[4]])
+        jnp.concatenate([x, jnp.zeros((2, 1))])[::-1].reshape(3, 5)
+    finally:
+        monitoring.unregister_event_duration_listener(count)
+    assert len(compiled) <= 1  # jnp.stack is a program of its own

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from jaxprob.training.sharding import place
 from jaxprob.types import Array, Batch, Key
 
-__all__ = ["as_device_data", "epoch_order", "num_rows", "rows_of_batch", "step_key"]
+__all__ = ["as_device_data", "epoch_order", "num_rows", "rows_of_batch", "step_key", "to_device"]
 
 
 def as_device_data(
@@ -73,7 +73,15 @@ def as_device_data(
         )
     if sharding is not None:
         return {name: place(array, sharding) for name, array in canonical(arrays).items()}
-    return {name: jnp.asarray(array) for name, array in arrays.items()}
+    return {name: to_device(array) for name, array in canonical(arrays).items()}
+
+
+def to_device(array: Any) -> Array:
+    """Returns an array on the default device.
+
+    `jnp.asarray` of a NumPy array compiles a program for each new shape (jax 0.10.2).
+    """
+    return array if isinstance(array, jax.Array) else jax.device_put(np.asarray(array))
 
 
 def canonical(arrays: Mapping[str, Any]) -> dict[str, Any]:

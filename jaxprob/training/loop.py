@@ -50,7 +50,7 @@ def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch |
       validation: Validation data or None.
     """
     member = first_member(plan, params, key, validation is not None)
-    epoch = jnp.zeros((), jnp.int32)
+    epoch = jax.device_put(np.zeros((), np.int32))
     shapes = jax.eval_shape(
         functools.partial(_every_epoch, plan=plan), member, epoch, data, validation
     )[1]
@@ -58,12 +58,31 @@ def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch |
 
 
 def first_member(plan: Plan, params: Params, key: Key, validated: bool) -> Member:
-    """Returns the members before the first step, each on its device."""
+    """Returns the members before the first step, each on its device.
+
+    All of it is new memory, since the loop writes over its state.
+    """
+    if plan.mesh is None:
+        return _create(params, key, plan=plan, validated=validated)
+    sharding, impl = member_sharding(plan.mesh, plan.ensemble), jax.random.key_impl(key)
+    params, words = place((params, np.asarray(jax.random.key_data(key))), sharding)
+    wrapped = jax.jit(
+        lambda params, words: _create(
+            params, jax.random.wrap_key_data(words, impl=impl), plan=plan, validated=validated
+        ),
+        out_shardings=sharding,
+    )
+    return wrapped(params, words)
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "validated"))
+def _create(params: Params, key: Key, *, plan: Plan, validated: bool) -> Member:
+    """One program: operation by operation, a start takes longer than hundreds of steps."""
 
     def one(member_params: Params, member_key: Key) -> Member:
         return Member(
             train=TrainState.create(member_params, plan.optimizer),
-            key=member_key,
+            key=jnp.copy(member_key),
             best_params=jax.tree.map(jnp.copy, member_params) if validated else (),
             best_loss=jnp.asarray(jnp.inf, jnp.result_type(float)),
             best_epoch=jnp.zeros((), jnp.int32),
@@ -73,22 +92,13 @@ def first_member(plan: Plan, params: Params, key: Key, validated: bool) -> Membe
             active=jnp.asarray(True),
         )
 
-    create = jax.vmap(one) if plan.ensemble else one
-    if plan.mesh is None:
-        return create(params, key)
-    sharding, impl = member_sharding(plan.mesh, plan.ensemble), jax.random.key_impl(key)
-    params, words = place((params, np.asarray(jax.random.key_data(key))), sharding)
-    wrapped = jax.jit(
-        lambda params, words: create(params, jax.random.wrap_key_data(words, impl=impl)),
-        out_shardings=sharding,
-    )
-    return wrapped(params, words)
+    return (jax.vmap(one) if plan.ensemble else one)(params, key)
 
 
 def empty_history(plan: Plan, shapes: dict[str, Any]) -> Metrics:
     """Returns NaN for every metric and epoch, `[epochs, (M)]`."""
     return {
-        name: jnp.full((plan.epochs, *leaf.shape), jnp.nan, leaf.dtype)
+        name: jax.device_put(np.full((plan.epochs, *leaf.shape), np.nan, leaf.dtype))
         for name, leaf in shapes.items()
     }
 

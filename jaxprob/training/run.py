@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprob.training.checkpoint import Checkpoints, describe_run
-from jaxprob.training.data import as_device_data, num_rows, step_key
+from jaxprob.training.data import as_device_data, num_rows, step_key, to_device
 from jaxprob.training.diagnose import (
     forgotten_error,
     raise_non_finite,
@@ -112,8 +112,8 @@ def run(
     assert epochs is not None
     plan = Plan(loss_fn, optimizer, batch_size, epochs, steps, patience, ensemble, mesh)
     state = start(plan, _as_arrays(params), key, device_data, device_validation)
-    # The loop donates its state; the caller's params must survive that.
-    state = jax.tree.map(jnp.copy, state)
+    if mesh is not None:  # where arrays that are placed already may still be the caller's
+        state = jax.tree.map(jnp.copy, state)
     metrics = {name: jax.ShapeDtypeStruct((), v.dtype) for name, v in state.history.items()}
     checkpoints = open_checkpoints(plan, state.member, metrics)
     try:
@@ -222,7 +222,7 @@ def _shared(plan: Plan) -> bool:
 
 def _as_arrays(params: Params) -> Params:
     """Arrays on the device; those of other devices stay where they are."""
-    return jax.tree.map(lambda w: w if isinstance(w, jax.Array) else jnp.asarray(w), params)
+    return jax.tree.map(lambda w: w if isinstance(w, jax.Array) else to_device(w), params)
 
 
 def _resumed(plan: Plan, state: LoopState, checkpoints: Checkpoints) -> LoopState:

@@ -11,6 +11,7 @@ from jax import monitoring
 from jax.experimental.compilation_cache import compilation_cache
 
 from tests.support import programs
+from tests.support.moves import move_without_programs
 
 MAPS = pathlib.Path("/proc/self/maps")
 QUICKLY = (
@@ -34,6 +35,7 @@ def compile_for_tests() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if os.environ.get(AS_USERS) != "1" and QUICKLY not in flags:  # two conftests may ask for it
         os.environ["XLA_FLAGS"] = f"{QUICKLY} {flags}".strip()
+    move_without_programs()
     for name, value in programs.settings().items():
         os.environ[name] = value  # for processes that a test starts
         before = getattr(jax.config, name.lower())  # JAX has read the environment already
