@@ -185,9 +185,7 @@ def to_torch(arrays: Arrays, dtype: str) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(a) for name, a in _cast(arrays, dtype).items()}
 
 
-def batches(
-    case: ModelCase, dtype: str, size: int | None = None
-) -> Iterator[tuple[dict, dict]]:
+def batches(case: ModelCase, dtype: str, size: int | None = None) -> Iterator[tuple[dict, dict]]:
     """Yields the data on both sides; a loss that follows a schedule is met in the middle of it.
 
     Args:

@@ -11,8 +11,8 @@ import scipy.stats
 from jaxprob.distributions import gamma_draws as module
 from jaxprob.distributions import rejection
 from jaxprob.distributions.gamma_draws import gamma_draws, log_gamma_draws, log_slope
-from tests.support.compilation import to_the_bit
 from tests.distributions.draws import KEY, require_laws, require_neighbours_stay
+from tests.support.compilation import to_the_bit
 
 CONCENTRATIONS = [1e-4, 0.1, 0.5, 0.99, 1.0, 1.5, 3.0, 10.0, 100.0, 1e4, 1e8]
 LEVELS = [1e-6, 0.05, 0.3, 0.5, 0.8, 1 - 1e-6]

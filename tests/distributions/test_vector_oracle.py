@@ -11,8 +11,8 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from tests.support.compilation import to_the_bit
 from tests.distributions.vector_families import VECTOR_FAMILIES
+from tests.support.compilation import to_the_bit
 
 LIMIT = 64  # units of rounding
 

@@ -10,16 +10,16 @@ __all__ = ["_forget_programs", "pytest_collection_finish", "pytest_collection_mo
 
 
 def seconds(item: pytest.Item) -> float:
-    """Returns how long a test says that it takes: `@pytest.mark.heavy(seconds)`."""
-    marker = item.get_closest_marker("heavy")
-    return marker.args[0] if marker else 0.0
+    """Returns how long a test says that it takes: `heavy(seconds)`, or `slow(seconds)`."""
+    return max((s for name in ("heavy", "slow") for m in item.iter_markers(name) for s in m.args),
+               default=0)  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest tests first, so that no worker waits for another at the end."""
     for item in items:
-        if seconds(item):
+        if item.get_closest_marker("heavy"):
             item.add_marker("slow")
     items.sort(key=seconds, reverse=True)
 

@@ -51,7 +51,7 @@ def errors_of(folder, processes, dtype):
     return [{line.split(": ")[0]: float(line.split(": ")[1]) for line in told} for told in found]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 @pytest.mark.parametrize(
     ("processes", "dtype", "bound"),
     [(1, "float64", 1e-13), (2, "float32", 1e-6)],

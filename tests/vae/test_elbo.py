@@ -10,8 +10,8 @@ from scipy import stats
 from jaxprob import heads, objectives, optim, training, vae
 from jaxprob.nn import as_params
 from jaxprob.vae.terms import noise
-from tests.vae.linear_gaussian import COVARIANCE, LOG_MARGINAL, Decoder, Posterior, S, W, X
 from tests.support.latents import drawn
+from tests.vae.linear_gaussian import COVARIANCE, LOG_MARGINAL, Decoder, Posterior, S, W, X
 
 KEY = jax.random.key(0)
 EXACT = vae.VAE(Posterior(), Decoder(), 2)

@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 
 from jaxprob import heads, vae
 from tests.flows.cases import compiled
-from tests.vae.linear_gaussian import X
 from tests.support.latents import drawn, wide
+from tests.vae.linear_gaussian import X
 
 KEY = jax.random.key(0)
 EPS = jax.random.normal(KEY, (2, 5, 2))

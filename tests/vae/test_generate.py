@@ -7,8 +7,8 @@ import pytest
 
 from jaxprob import heads, vae
 from jaxprob.vae import generate
-from tests.vae.linear_gaussian import B, Decoder, Posterior, S, W, X
 from tests.support.latents import drawn
+from tests.vae.linear_gaussian import B, Decoder, Posterior, S, W, X
 
 KEY = jax.random.key(0)
 PCA = vae.VAE(Posterior(), Decoder(), 2)

@@ -14,8 +14,8 @@ from jaxprob.distributions import Independent, Normal
 from jaxprob.heads.links import SCALE_FLOOR
 from jaxprob.vae import importance
 from jaxprob.vae.importance import GRADIENTS
-from tests.vae.linear_gaussian import LOG_MARGINAL, Decoder, Posterior, S, X
 from tests.support.latents import drawn
+from tests.vae.linear_gaussian import LOG_MARGINAL, Decoder, Posterior, S, X
 
 KEY = jax.random.key(0)
 EXACT = vae.VAE(Posterior(), Decoder(), 2)

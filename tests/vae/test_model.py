@@ -10,8 +10,8 @@ from scipy import integrate, stats
 from jaxprob import heads, vae
 from jaxprob.distributions import Gamma, Independent, Laplace, Normal
 from jaxprob.nn import MLP
-from tests.vae.linear_gaussian import COVARIANCE, Decoder, Posterior, X
 from tests.support.latents import drawn
+from tests.vae.linear_gaussian import COVARIANCE, Decoder, Posterior, X
 
 EPS = jax.random.normal(jax.random.key(1), (3, 5, 2))
 X32 = jnp.asarray(X, jnp.float32)

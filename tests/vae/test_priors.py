@@ -11,8 +11,8 @@ from scipy.special import expit, logsumexp
 from jaxprob import heads, vae
 from jaxprob.heads.links import SCALE_FLOOR
 from tests.flows.cases import compiled
-from tests.vae.linear_gaussian import X
 from tests.support.latents import drawn, wide
+from tests.vae.linear_gaussian import X
 
 KEY = jax.random.key(0)
 Z = np.random.default_rng(0).normal(size=(7, 1, 2))

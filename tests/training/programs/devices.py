@@ -10,7 +10,8 @@ import sys
 
 FOLDER, PROCESS, PROCESSES, PORT, DTYPE = sys.argv[1:]
 DEVICES = 8 // int(PROCESSES)
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
+FLAGS = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_force_host_platform_device_count={DEVICES}"
 
 import flax.linen as nn  # noqa: E402
 import jax  # noqa: E402
