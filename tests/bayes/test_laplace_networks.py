@@ -199,3 +199,11 @@ def test_families_without_closed_form_predictive_name_the_other_way():
     draws = laplace.sample(state, jax.random.key(0), 50)
     predictive = bayes.predict(laplace.linearized(state), draws, X)
     assert bool(jnp.all(predictive.mean() > 0))
+
+
+def test_the_last_layer_is_found_in_a_model_that_was_traced_before(network):
+    model, _, _ = network
+    init = model.init
+    jax.eval_shape(init, jax.random.key(0), X[:1])
+    laplace = bayes.Laplace(model, X[:1], "last_layer", GaussianPrior(0.8))
+    assert laplace.layout.size == 3 + 1

@@ -16,7 +16,7 @@ from tests.support.moves import move_without_programs
 MAPS = pathlib.Path("/proc/self/maps")
 QUICKLY = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 AS_USERS = "JAXPROB_COMPILE_AS_USERS"
 """Environment variable: with "1" the tests compile as users do; see the marker `heavy`."""
@@ -29,7 +29,7 @@ def compile_for_tests() -> None:
     """Makes XLA compile faster and keep its programs; to be called before the first computation.
 
     Most of the time of a test is LLVM's. Its level 0 and XLA's older emitters of loops take half of
-    it. They also change bits: no multiply and add is fused, and tan comes out otherwise. Where bits
+    it, one module in place of 32 another quarter. They also change bits: no multiply and add is fused, and tan comes out otherwise. Where bits
     count, see `to_the_bit`. What the caller has set goes first.
     """
     flags = os.environ.get("XLA_FLAGS", "")
