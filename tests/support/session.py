@@ -28,6 +28,7 @@ def pytest_collection_finish() -> None:
     """Lets the garbage collector pass over what the imports have made, again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
