@@ -48,8 +48,8 @@ VARIANTS = {
 
 QUICK = "losses_are_likelihoods.py"
 
-TO_THE_BIT = {"train_in_both.py"}
-"""Examples that compare bits, which depend on how XLA compiles; the others compile in a hurry."""
+AS_USERS = {"train_in_both.py", "bnn_vs_ensemble.py"}
+"""Compiled as users do: bits are compared, or it runs longer than it compiles (NUTS)."""
 
 FOLDERS = {"bring_your_own_torch.py": "mended.html"}
 """Examples that write a folder, with a file in it; the others write a picture."""
@@ -63,7 +63,7 @@ def run(path: pathlib.Path, arguments: list[str], out: pathlib.Path) -> str:
     """Runs an example in a process of its own; returns what it printed."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(IMPORTED)
-    environment = users_environment() if path.name in TO_THE_BIT else dict(os.environ)
+    environment = users_environment() if path.name in AS_USERS else dict(os.environ)
     example = processes.Process(target=become, args=(path, arguments, out, environment))
     example.start()
     example.join()
