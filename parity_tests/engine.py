@@ -96,6 +96,8 @@ class FunctionCase:
       elementwise: Whether each element counts by itself, its error being that over max(1, its
         size): for arrays of extreme cases, of which the largest would hide all others.
       slow: Whether to leave the row to the longer proofs, since it takes long to compile.
+      second: Whether another row of its kind is among the quick tests, so that this one, in both
+        dtypes, is left to the longer proofs.
     """
 
     name: str
@@ -105,6 +107,7 @@ class FunctionCase:
     differentiable: bool = True
     elementwise: bool = False
     slow: bool = False
+    second: bool = False
 
 
 @contextlib.contextmanager
@@ -274,7 +277,8 @@ def compare_model(
       gradients: Whether to compare gradients; else they are an empty dict.
 
     Returns:
-      The largest error of each over all batches, each of which has a key of its own.
+      The largest error of each over all batches, each of which has a key of its own. In float32,
+      where no steps follow, the one batch is the whole data.
     """
     found: tuple[dict, dict] = {}, {}
     with torch_dtype(dtype):

@@ -23,7 +23,7 @@ from parity_tests.engine import (
     compare_outputs,
 )
 from parity_tests.tolerances import MODELS
-from parity_tests.training_runs import compare_training
+from parity_tests.training_runs import compare_steps, compare_training
 
 ROW = posterior_row("layer", "layer")
 REGRESSOR = regressor_row("regressor", homoscedastic=False)
@@ -93,9 +93,16 @@ def test_wrong_optimizer_is_caught(name):
     assert max(errors.values()) > MODELS["training"]["float64"]
 
 
-def test_other_seed_is_caught():
+@pytest.mark.parametrize("name", [n for n, (of, _) in OPTIMIZER_MUTATIONS.items() if of == "adam"])
+def test_wrong_optimizer_is_caught_by_the_steps_of_a_row(name):
+    errors = compare_steps(ROW, "float64", torch_optimizer=OPTIMIZER_MUTATIONS[name][1])
+    assert max(errors.values()) > MODELS["training"]["float64"]
+
+
+@pytest.mark.parametrize("compare", [partial(compare_training, optimizer="adam"), compare_steps])
+def test_other_seed_is_caught(compare):
     """Another key gives other noise and another order of the rows."""
-    errors = compare_training(ROW, "adam", "float64", torch_seed=SEED + 3)
+    errors = compare(ROW, dtype="float64", torch_seed=SEED + 3)
     assert max(errors.values()) > MODELS["training"]["float64"]
 
 

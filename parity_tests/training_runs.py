@@ -42,19 +42,27 @@ order_of = jax.jit(epoch_order, static_argnums=2)
 key_of = jax.jit(step_key)
 
 
-def compare_steps(case: ModelCase, dtype: str, steps: int = 100) -> dict[str, float]:
+def compare_steps(
+    case: ModelCase,
+    dtype: str,
+    steps: int = 100,
+    torch_optimizer: Callable | None = None,
+    torch_seed: int = RUN,
+) -> dict[str, float]:
     """Returns the errors of losses and of final parameters after steps of Adam.
 
     Args:
       case: The row.
       dtype: "float64" or "float32".
       steps: Number of steps.
+      torch_optimizer: Another optimiser of the twin, for the tests that must catch it.
+      torch_seed: Another seed of the twin, for the same.
     """
     with torch_dtype(dtype):
         params, module = both_sides(case, dtype)
         params, losses = _steps(case, dtype, params, steps)
-        twin_optimizer = case.optimizers["adam"][1](module.parameters())
-        twin_losses = _twin_run(case, dtype, module, twin_optimizer, steps, case.batch_size)
+        twins = (torch_optimizer or case.optimizers["adam"][1])(module.parameters())
+        twin_losses = _twin_run(case, dtype, module, twins, steps, case.batch_size, torch_seed)
         errors = worst(flat(params), flat(interop.from_torch(module, params)))
     return {**errors, "loss per step": relative_error(losses, twin_losses)}
 
@@ -159,7 +167,7 @@ def _twin_run(
     optimizer: torch.optim.Optimizer,
     steps: int,
     batch_size: int,
-    seed: int = RUN,
+    seed: int,
 ) -> np.ndarray:
     """Trains the twin; returns the loss of each step."""
     losses = torch_training.fit(

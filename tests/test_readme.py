@@ -1,6 +1,5 @@
 """The README's code runs as printed and prints what the README says."""
 
-import os
 import pathlib
 import re
 import subprocess
@@ -8,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+
+from tests.support.compilation import users_environment
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -23,12 +24,17 @@ def block(marker: str, language: str) -> str:
 def run(code: str) -> str:
     """Runs code in a process of its own, as a reader would: float32, no test settings."""
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=users_environment(),
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
+@pytest.mark.slow(20)
 def test_snippets_print_what_the_readme_shows():
     printed = run(block("snippet", "python") + block("ensemble snippet", "python"))
     expected = block("output", "text")

@@ -120,7 +120,7 @@ class MCDropout:
                 f"MCDropout: {type(model).__name__} calls no dropout layer in prediction. Add "
                 "nn.Dropout(rate) between its layers, and call it whatever `train` is."
             )
-        self._start = jax.jit(lambda key: as_params(self.model.init(key, *self._example)))
+        self._start = jax.jit(self._init)  # one program in place of a hundred
 
     def init(self, key: Key) -> Params:
         """Returns the params at the start, the model's own initialisation.
@@ -128,6 +128,9 @@ class MCDropout:
         A model with collections gives {"params": ..., "collections": ...}.
         """
         return self._start(key)
+
+    def _init(self, key: Key) -> Params:
+        return as_params(self.model.init(key, *self._example))
 
     def loss(
         self,

@@ -133,7 +133,7 @@ class VariationalLayers:
 
     def init(self, key: Key, example: ArrayLike) -> Params:
         """Returns the pytree to train: the variational parameters of all layers."""
-        return self._start(key, example)
+        return self._start(key, jnp.asarray(example))  # a list would be taken for a pytree
 
     def _init(self, key: Key, example: Array) -> Params:
         variables = dict(self.model.init(key, example))

@@ -77,11 +77,12 @@ def as_device_data(
 
 
 def to_device(array: Any) -> Array:
-    """Returns an array on the default device.
+    """Returns an array on the default device, in memory of its own.
 
-    `jnp.asarray` of a NumPy array compiles a program for each new shape (jax 0.10.2).
+    `jnp.asarray` of a NumPy array compiles a program for each new shape (jax 0.10.2). `device_put`
+    compiles nothing, but on a CPU it may share the memory that the caller goes on writing to.
     """
-    return array if isinstance(array, jax.Array) else jax.device_put(np.asarray(array))
+    return array if isinstance(array, jax.Array) else jax.device_put(np.array(array))
 
 
 def canonical(arrays: Mapping[str, Any]) -> dict[str, Any]:

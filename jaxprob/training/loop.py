@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
@@ -63,25 +64,35 @@ def first_member(plan: Plan, params: Params, key: Key, validated: bool) -> Membe
     All of it is new memory, since the loop writes over its state.
     """
     if plan.mesh is None:
-        return _create(params, key, plan=plan, validated=validated)
+        return _create(params, key, plan.optimizer, plan.ensemble, validated)
     sharding, impl = member_sharding(plan.mesh, plan.ensemble), jax.random.key_impl(key)
     params, words = place((params, np.asarray(jax.random.key_data(key))), sharding)
     wrapped = jax.jit(
         lambda params, words: _create(
-            params, jax.random.wrap_key_data(words, impl=impl), plan=plan, validated=validated
+            params,
+            jax.random.wrap_key_data(words, impl=impl),
+            plan.optimizer,
+            plan.ensemble,
+            validated,
         ),
         out_shardings=sharding,
     )
     return wrapped(params, words)
 
 
-@functools.partial(jax.jit, static_argnames=("plan", "validated"))
-def _create(params: Params, key: Key, *, plan: Plan, validated: bool) -> Member:
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _create(
+    params: Params,
+    key: Key,
+    optimizer: optax.GradientTransformation,
+    ensemble: bool,
+    validated: bool,
+) -> Member:
     """One program: operation by operation, a start takes longer than hundreds of steps."""
 
     def one(member_params: Params, member_key: Key) -> Member:
         return Member(
-            train=TrainState.create(member_params, plan.optimizer),
+            train=TrainState.create(member_params, optimizer),
             key=jnp.copy(member_key),
             best_params=jax.tree.map(jnp.copy, member_params) if validated else (),
             best_loss=jnp.asarray(jnp.inf, jnp.result_type(float)),
@@ -92,7 +103,7 @@ def _create(params: Params, key: Key, *, plan: Plan, validated: bool) -> Member:
             active=jnp.asarray(True),
         )
 
-    return (jax.vmap(one) if plan.ensemble else one)(params, key)
+    return (jax.vmap(one) if ensemble else one)(params, key)
 
 
 def empty_history(plan: Plan, shapes: dict[str, Any]) -> Metrics:

@@ -112,8 +112,6 @@ def run(
     assert epochs is not None
     plan = Plan(loss_fn, optimizer, batch_size, epochs, steps, patience, ensemble, mesh)
     state = start(plan, _as_arrays(params), key, device_data, device_validation)
-    if mesh is not None:  # where arrays that are placed already may still be the caller's
-        state = jax.tree.map(jnp.copy, state)
     metrics = {name: jax.ShapeDtypeStruct((), v.dtype) for name, v in state.history.items()}
     checkpoints = open_checkpoints(plan, state.member, metrics)
     try:

@@ -266,7 +266,7 @@ MODELS = [
         "posterior low rank, spike and slab", "low_rank", (), 2, priors=SPIKE_AND_SLAB, slow=True
     ),
     posterior_row("posterior layer, hierarchical prior", "layer", priors=HIERARCHY),
-    posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES),
+    posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES).fitted("long"),
     dataclasses.replace(
         posterior_row("posterior diagonal, natural gradient", "diagonal"), optimizers=NATURAL
     ).fitted("quick"),

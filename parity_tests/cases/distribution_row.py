@@ -60,6 +60,7 @@ def distribution_row(
     draw: bool = True,
     elementwise: bool = False,
     slow: bool = False,
+    second: bool = False,
 ) -> FunctionCase:
     """Returns the row of one distribution.
 
@@ -74,6 +75,7 @@ def distribution_row(
         take longest to compile: they stand in rows of their own, see `draws_row`.
       elementwise: See `FunctionCase`.
       slow: See `FunctionCase`.
+      second: See `FunctionCase`.
     """
     chosen = [quantity for quantity in quantities if quantity not in without]
     divergences = kl or {}
@@ -91,7 +93,9 @@ def distribution_row(
             outputs[f"kl to {q}"] = torch.distributions.kl_divergence(d, to(td, a))
         return outputs | ({"draw": d.draw(key, DRAWS)} if draw else {})
 
-    return FunctionCase(name, ours, twins, inputs, elementwise=elementwise, slow=slow)
+    return FunctionCase(
+        name, ours, twins, inputs, elementwise=elementwise, slow=slow, second=second
+    )
 
 
 def draws_row(name: str, build: Callable, inputs: dict[str, np.ndarray]) -> FunctionCase:

@@ -150,6 +150,7 @@ FUNCTIONS = [
             "Exponential": _exponential,
         },
         draw=False,
+        second=True,
     ),
     distribution_row(
         "Beta",

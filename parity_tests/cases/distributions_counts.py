@@ -38,7 +38,9 @@ CLASSES = {
 DISCRETE = (*DENSITY, *TAILS, "quantile", *MOMENTS)
 
 
-def _rows(name: str, build, quantities, kl: bool, inputs=COUNTS, x: str = "x", draw: bool = True):
+def _rows(
+    name: str, build, quantities, kl: bool, inputs=COUNTS, x: str = "x", draw=True, second=False
+):
     """A row for each of the two ways to give the odds."""
     return [
         distribution_row(
@@ -49,6 +51,7 @@ def _rows(name: str, build, quantities, kl: bool, inputs=COUNTS, x: str = "x", d
             kl={name: lambda d, a: build(d, a, {FORMS[0]: a["other"]})} if kl else None,
             draw=draw,
             slow=form == "probs",
+            second=second,
         )
         for form in FORMS
     ]
@@ -64,7 +67,14 @@ FUNCTIONS = [
         draw=False,
     ),
     *_rows("Geometric", lambda d, a, odds: d.Geometric(**odds), (*DISCRETE, "entropy"), True),
-    *_rows("Binomial", lambda d, a, odds: d.Binomial(a["n"], **odds), DISCRETE, True, draw=False),
+    *_rows(
+        "Binomial",
+        lambda d, a, odds: d.Binomial(a["n"], **odds),
+        DISCRETE,
+        True,
+        draw=False,
+        second=True,
+    ),
     *_rows(
         "NegativeBinomial",
         lambda d, a, odds: d.NegativeBinomial(a["size"], **odds),
@@ -107,6 +117,7 @@ FUNCTIONS = [
         COUNTS,
         DISCRETE,
         draw=False,
+        second=True,
     ),
     distribution_row(
         "ZeroInflated NegativeBinomial",
@@ -128,6 +139,7 @@ FUNCTIONS = [
         lambda d, a: d.Quantized(d.Logistic(a["z"], a["size"]), -2, 14),
         {**COUNTS, "x": np.array([0, 2, -2, 14, 5])},
         (*DENSITY, *TAILS, "quantile", "mean", "variance"),
+        second=True,
     ),
     *_rows(
         "Categorical",
@@ -152,5 +164,6 @@ FUNCTIONS = [
         CLASSES,
         x="counts",
         draw=False,
+        second=True,
     ),
 ]

@@ -162,6 +162,7 @@ FUNCTIONS = [
             ),
             {**MIXTURE, "x": _rng.uniform(0.1, 2.5, (B, K)), "q": MIXTURE["q"][:, None]},
             (*DENSITY, *TAILS, *QUANTILES),
+            second=name != "Exp",
         )
         for name, bijection in BIJECTIONS.items()
     ),
@@ -183,6 +184,7 @@ FUNCTIONS = [
         _mixture_of_vectors,
         {**MIXTURE, "x": _rng.normal(size=(B, D))},
         (*DENSITY, *MOMENTS, "upper", "marginal cdf"),
+        second=True,
     ),
     distribution_row(
         "MixtureSameFamily of counts",
@@ -210,6 +212,7 @@ FUNCTIONS = [
             "epistemic",
             "mutual information",
         ),
+        second=True,
     ),
     distribution_row(
         "Predictive of gammas",

@@ -352,7 +352,7 @@ MODELS = [
         "discrete VAE, one-hot, Gumbel", "gumbel_softmax", {"temperature": 0.8, "num_samples": 2},
         3, MISSING, slow=True,
     ),
-    vq_row("VQ-VAE", 0.9, MISSING, revive_below=0.5),
+    vq_row("VQ-VAE", 0.9, MISSING, revive_below=0.5).fitted("long"),
     vq_row("VQ-VAE, codes by gradient", None, slow=True, commitment=0.3),
     experts_row(),
     classes_row().fitted("long"),

@@ -172,3 +172,17 @@ def test_all_faults_come_in_one_message_and_nothing_is_written(direction):
         assert fault in message
     for name, parameter in module.named_parameters():
         assert torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_a_kernel_keeps_the_order_of_its_axes(dims):
+    """All sizes are equal, so that no shape tells a transposition."""
+    rng = np.random.default_rng(dims)
+    model, module = nn.Conv(3, (3,) * dims, padding="VALID"), getattr(torch.nn, f"Conv{dims}d")
+    module = module(3, 3, 3)
+    kernel = rng.normal(size=(*(3,) * dims, 3, 3)).astype(np.float32)
+    params = {"kernel": jax.device_put(kernel), "bias": jax.device_put(np.ones(3, np.float32))}
+    to_torch(params, module)
+    x = rng.normal(size=(2, *(4,) * dims, 3)).astype(np.float32)
+    found = module(torch.tensor(x).movedim(-1, 1)).movedim(1, -1).detach().numpy()
+    np.testing.assert_allclose(found, model.apply({"params": params}, x), rtol=1e-4, atol=1e-5)

@@ -29,8 +29,9 @@ def compile_for_tests() -> None:
     """Makes XLA compile faster and keep its programs; to be called before the first computation.
 
     Most of the time of a test is LLVM's. Its level 0 and XLA's older emitters of loops take half of
-    it, one module in place of 32 another quarter. They also change bits: no multiply and add is fused, and tan comes out otherwise. Where bits
-    count, see `to_the_bit`. What the caller has set goes first.
+    it, one module in place of 32 another quarter. They also change bits: no multiply and add is
+    fused, and tan comes out otherwise. Where bits count, see `to_the_bit`. What the caller has set
+    goes first.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if os.environ.get(AS_USERS) != "1" and QUICKLY not in flags:  # two conftests may ask for it

@@ -26,7 +26,7 @@ def move_without_programs() -> None:
 
 
 def _by_numpy(compiled: Callable, function: Callable) -> Callable:
-    @functools.wraps(_by_numpy)
+    @functools.wraps(_by_numpy)  # by which a second call knows it
     def impl(*args: Any, **params: Any) -> Any:
         if params.get("weak_type") or params.get("sharding") or not all(map(_is_plain, args)):
             return compiled(*args, **params)

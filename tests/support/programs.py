@@ -6,10 +6,12 @@ A program's name holds its code, the compiler's flags and the versions, and the 
 what this processor can do: code that was compiled for another one must not be loaded.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import platform
+import sys
 
 __all__ = ["folder", "make_room", "settings"]
 
@@ -47,7 +49,10 @@ def settings() -> dict[str, str]:
 
 def make_room(path: pathlib.Path, largest: int = LARGEST) -> tuple[int, int, int]:
     """Deletes the programs used longest ago; returns how many, and files and bytes that stay."""
-    found = [(file.stat(), file) for file in path.glob("*-cache")]
+    found = []
+    for file in path.glob("*-cache"):
+        with contextlib.suppress(FileNotFoundError):  # another run makes room too
+            found.append((file.stat(), file))
     found.sort(key=lambda pair: max(pair[0].st_atime, pair[0].st_mtime), reverse=True)
     total, kept = 0, 0
     for stat, file in found:
@@ -59,5 +64,6 @@ def make_room(path: pathlib.Path, largest: int = LARGEST) -> tuple[int, int, int
 
 
 if __name__ == "__main__":
-    deleted, files, size = make_room(folder())
+    theirs = "JAX_COMPILATION_CACHE_DIR" in os.environ  # another's folder is not ours to cut
+    deleted, files, size = make_room(folder(), sys.maxsize if theirs else LARGEST)
     print(f"compiled programs kept: {files}, {size / 1024**2:.0f} MiB; deleted: {deleted}")

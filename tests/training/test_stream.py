@@ -173,3 +173,35 @@ def test_checkpoints_of_a_stream_go_on_to_the_same_bits(tmp_path):
     chex.assert_trees_all_equal(run(Shuffled(), epochs=5, **options), expected)
     with pytest.raises(ValueError, match="cannot be read again after a kill"):
         run(iter(BATCHES), steps=2, checkpoint_dir=tmp_path / "other")
+
+
+def test_a_buffer_that_is_filled_again_may_be_yielded():
+    """Batches are read ahead: each must be on the device in memory of its own."""
+    rows = np.arange(12.0, dtype=np.float32).reshape(6, 2)
+    params = {"w": jnp.zeros(2, jnp.float32)}
+
+    def ids(params, batch, key):
+        return jnp.sum(0.0 * params["w"]), {"sum": jnp.sum(batch["x"])}
+
+    def again():
+        buffer = np.empty((1, 2), np.float32)
+        for row in rows:
+            buffer[:] = row
+            yield {"x": buffer}
+
+    fitted = run(again(), ids, params, steps=6)
+    np.testing.assert_allclose(fitted.history["sum"], [rows.sum() / 6])
+
+
+def test_data_may_be_changed_after_the_start():
+    x = np.ones((8, 2), np.float32)
+
+    def spoil(epoch, metrics):
+        x[:] = 7.0
+
+    def ids(params, batch, key):
+        return jnp.sum(0.0 * params["w"]), {"sum": jnp.sum(batch["x"])}
+
+    params = {"w": jnp.zeros(2, jnp.float32)}
+    fitted = run({"x": x}, ids, params, epochs=3, batch_size=4, log=spoil)
+    np.testing.assert_array_equal(fitted.history["sum"], [8.0] * 3)
