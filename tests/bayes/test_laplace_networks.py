@@ -206,4 +206,4 @@ def test_the_last_layer_is_found_in_a_model_that_was_traced_before(network):
     init = model.init
     jax.eval_shape(init, jax.random.key(0), X[:1])
     laplace = bayes.Laplace(model, X[:1], "last_layer", GaussianPrior(0.8))
-    assert laplace.layout.size == 3 + 1
+    assert laplace.layout.size == 3 + 1 + 1  # kernel, bias and scale of the head
