@@ -48,6 +48,10 @@ SAMPLERS = {
 }
 
 
+LIKE = ("log gamma", "binomial")
+"""Samplers whose mechanism another one has, which is among the quick tests."""
+
+
 def flips_and_error(found, expected) -> tuple[int, float]:
     """Elements that took another proposal, and the relative error of the others."""
     error = np.abs(np.asarray(found, float) - expected) / np.maximum(np.abs(expected), 1.0)
@@ -56,7 +60,9 @@ def flips_and_error(found, expected) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LIKE else []) for n in SAMPLERS]
+)
 def test_draws_agree(name, dtype):
     ours, twin, parameters = SAMPLERS[name]
     parameters = parameters.astype(dtype)

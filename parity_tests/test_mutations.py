@@ -86,6 +86,7 @@ OPTIMIZER_MUTATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZER_MUTATIONS)
 def test_wrong_optimizer_is_caught(name):
     optimizer, broken = OPTIMIZER_MUTATIONS[name]

@@ -168,7 +168,7 @@ class TestRejection:
     """Gamma and what is made of it: one stream of keys per element."""
 
     @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("name", ["gamma", "loggamma"])
+    @pytest.mark.parametrize("name", ["gamma", pytest.param("loggamma", marks=pytest.mark.slow)])
     def test_gamma(self, name, dtype):
         alpha = np.array([0.01, 0.3, 1.0, 2.5, 100.0]).astype(dtype)
         draw = to_the_bit(getattr(jax.random, name), 2, 3)  # it runs longer than it compiles
@@ -226,6 +226,7 @@ class TestCounts:
             want = poisson(jax.random.key(seed), rate, (N,))
             require_few_flips(R.poisson(R.key(seed), rate, (N,)), want, 0.0)
 
+    @pytest.mark.slow
     def test_poisson_of_mixed_rates(self):
         rate = 10 ** np.random.default_rng(0).uniform(-1, 4, N)
         rate[:3] = 0.0, np.nan, 10.0

@@ -269,7 +269,7 @@ MODELS = [
     posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES).fitted("long"),
     dataclasses.replace(
         posterior_row("posterior diagonal, natural gradient", "diagonal"), optimizers=NATURAL
-    ).fitted("quick"),
+    ).fitted("long"),
     joint_row("log joint"),
     layers_row("variational layers full", "full").fitted("long"),
     layers_row("variational layers diagonal, prior", "diagonal", ("loc", "scale")),

@@ -245,7 +245,7 @@ MODELS = [
     likelihood_row("flow coupling, likelihood", lambda p, **o: p.coupling(2, 2, (4,), **o), True),
     likelihood_row(
         "flow MAF, likelihood", lambda p, **o: p.masked_autoregressive(2, 1, (4,), **o), False
-    ).fitted("quick"),
+    ).fitted("long"),
     energy_row("flow planar, reverse KL", lambda p: p.planar(2, 3), True),
     energy_row("flow spline, reverse KL", lambda p: p.spline_coupling(2, 2, (4,), bins=4), True),
 ]

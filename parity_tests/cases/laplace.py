@@ -3,6 +3,8 @@
 Ours never forms a matrix that it can do without, the twins form them all.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -203,6 +205,8 @@ FUNCTIONS = [
     online_laplace_row("online laplace full", "full"),
     online_laplace_row("online laplace kron", "kron"),
     natural_gradient_row("natural gradient full", "full"),
-    natural_gradient_row("natural gradient layer", "layer", slow=False),
+    dataclasses.replace(
+        natural_gradient_row("natural gradient layer", "layer", slow=False), second=True
+    ),
     natural_gradient_row("natural gradient diagonal", "diagonal"),
 ]

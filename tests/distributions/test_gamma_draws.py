@@ -85,6 +85,7 @@ def test_an_element_does_not_move_its_neighbours(monkeypatch):
     np.testing.assert_allclose(again.reshape(-1), expected, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_slopes_of_draws_that_underflow():
     a = jnp.full(50, 1e-3)
     logs, slope = jax.value_and_grad(lambda a: jnp.sum(log_gamma_draws(KEY, a)))(a)

@@ -20,6 +20,7 @@ def test_draws_follow_the_distribution(dtype):
     require_laws(found[:, 1:], [scipy.stats.poisson(rate) for rate in rates[1:]])
 
 
+@pytest.mark.slow
 def test_the_tail_of_the_inversion_is_not_rounding():
     """Counts that the smallest uniform numbers give, against the exact quantile."""
     rates = jnp.asarray([1e-4, 0.1, 1.0, 5.0, 9.9], jnp.float32)
@@ -28,6 +29,7 @@ def test_the_tail_of_the_inversion_is_not_rounding():
     assert (found.max(0) >= scipy.stats.poisson.isf(1e-5, np.asarray(rates))).all()
 
 
+@pytest.mark.slow
 def test_large_rates_have_their_mean_and_spread():
     rates = np.array([1e6, 1e9, 1e14])
     found = poisson_draws(KEY, jnp.broadcast_to(jnp.asarray(rates), (SIZE, 3)))
