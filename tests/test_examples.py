@@ -48,8 +48,8 @@ VARIANTS = {
 
 QUICK = "losses_are_likelihoods.py"
 
-AS_USERS = {"train_in_both.py", "bnn_vs_ensemble.py"}
-"""Compiled as users do: bits are compared, or it runs longer than it compiles (NUTS)."""
+AS_USERS = {"train_in_both.py", "bnn_vs_ensemble.py", "vae.py"}
+"""Compiled as users do: bits are compared, or they run longer (NUTS, convolutions)."""
 
 FOLDERS = {"bring_your_own_torch.py": "mended.html"}
 """Examples that write a folder, with a file in it; the others write a picture."""
@@ -72,6 +72,9 @@ def run(path: pathlib.Path, arguments: list[str], out: pathlib.Path) -> str:
     example = processes.Process(target=become, args=(path, arguments, out, environment))
     example.start()
     example.join(600)
+    if example.is_alive():
+        example.kill()
+        example.join()
     printed = out.read_text() if out.exists() else "it printed nothing"
     assert example.exitcode == 0, printed
     return printed
