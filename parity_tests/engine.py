@@ -51,6 +51,7 @@ class ModelCase:
       data: Training data, float64.
       optimizers: name -> (optax transformation, parameters -> torch optimiser).
       slow: Whether to leave the row to the longer proofs.
+      second: See `FunctionCase`.
       fit: Whether training runs go through `training.fit` too, which is one more program to
         compile: among the quick tests, or with the longer proofs. One row of each kind has them.
     """
@@ -65,7 +66,12 @@ class ModelCase:
     data: Arrays
     optimizers: Mapping[str, tuple[optax.GradientTransformation, Callable]]
     slow: bool = False
+    second: bool = False
     fit: Literal["quick", "long"] | None = None
+
+    def later(self) -> "ModelCase":
+        """The row as the second of its kind."""
+        return dataclasses.replace(self, second=True)
 
     def fitted(self, how: Literal["quick", "long"]) -> "ModelCase":
         """The row, its training compared through `training.fit` too."""

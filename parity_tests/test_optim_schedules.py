@@ -224,6 +224,7 @@ def test_follows_torch(name, dtype, record_property):
     record(record_property, name, "trajectory", dtype, error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.stock])
 def test_stock_optax_is_where_we_left_it(name, record_property):
     check_stock(ROWS[name], record_property)

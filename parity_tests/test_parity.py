@@ -41,9 +41,7 @@ def rows(cases, slow, short):
 
 def by_length(cases):
     """Rows that say themselves whether they take long; in float32 only those that do not."""
-    return rows(
-        cases, lambda case: case.slow or getattr(case, "second", False), lambda case: not case.slow
-    )
+    return rows(cases, lambda case: case.slow or case.second, lambda case: not case.slow)
 
 
 @pytest.mark.parametrize(("case", "dtype"), by_length(MODELS))

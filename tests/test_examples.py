@@ -44,9 +44,10 @@ VARIANTS = {
     ],
     "vq_vae.py": [([], ("by gradient", "bits under the prior"))],
 }
-"""Arguments of each run, and what it must print; all but `QUICK` are slow proofs."""
+"""Arguments of each run, and what it must print."""
 
-QUICK = "losses_are_likelihoods.py"
+AS_A_SCRIPT = "losses_are_likelihoods.py"
+"""The example that is started just as a user does."""
 
 AS_USERS = {"train_in_both.py", "bnn_vs_ensemble.py", "vae.py"}
 """Compiled as users do: bits are compared, or they run longer (NUTS, convolutions)."""
@@ -61,7 +62,7 @@ IMPORTED = ["distrax", "flax", "jax", "matplotlib.pyplot", "optax", "torch"]
 
 def run(path: pathlib.Path, arguments: list[str], out: pathlib.Path) -> str:
     """Runs an example in a process of its own; returns what it printed."""
-    if path.name == QUICK:  # one of them just as a user starts it
+    if path.name == AS_A_SCRIPT:
         command = [sys.executable, str(path), *arguments]
         with out.open("w") as file:
             subprocess.run(command, cwd=ROOT, env=users_environment(), stdout=file, check=True)
@@ -126,7 +127,7 @@ def test_short(path):
 @pytest.mark.parametrize(
     ("name", "arguments", "printed"),
     [
-        pytest.param(name, *variant, marks=[] if name == QUICK else [pytest.mark.slow(30)])
+        pytest.param(name, *variant, marks=[pytest.mark.slow(30)])
         for name in VARIANTS
         for variant in VARIANTS[name]
     ],

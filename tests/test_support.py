@@ -25,14 +25,12 @@ print(seen.count("cache_hits"), seen.count("cache_misses"))
 """
 
 
-def life(folder, environment=os.environ):
+def life(monkeypatch, folder, **changes):
     """Compiles one program in a process of its own; returns what it says."""
-    settings = {
-        "JAX_COMPILATION_CACHE_DIR": str(folder),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    environment = {"JAX_ENABLE_COMPILATION_CACHE": "true", **environment, **settings}
+    for name in programs.settings():
+        monkeypatch.delenv(name, raising=False)
+    settings = {**programs.settings(), "JAX_COMPILATION_CACHE_DIR": str(folder)}
+    environment = {"JAX_ENABLE_COMPILATION_CACHE": "true", **os.environ, **settings, **changes}
     done = subprocess.run(
         [sys.executable, "-c", CODE], env=environment, cwd=ROOT, capture_output=True, text=True
     )
@@ -40,13 +38,18 @@ def life(folder, environment=os.environ):
     return done.stdout.split()
 
 
-def test_a_second_process_compiles_nothing_and_half_a_program_is_compiled_again(tmp_path):
-    assert life(tmp_path) == ["21.0", "0", "1"]
-    assert life(tmp_path) == ["21.0", "1", "0"]
-    (kept,) = tmp_path.glob("*-cache")
+def test_a_second_process_compiles_nothing_and_half_a_program_is_compiled_again(
+    monkeypatch, tmp_path
+):
+    here, moved = tmp_path / "here", tmp_path / "moved"
+    assert life(monkeypatch, here) == ["21.0", "0", "1"]
+    here.rename(moved)
+    assert life(monkeypatch, moved) == ["21.0", "1", "0"]
+    (kept,) = moved.glob("*-cache")
     kept.write_bytes(kept.read_bytes()[:-20])
-    assert life(tmp_path) == ["21.0", "0", "1"]
-    assert life(tmp_path, first_time_environment()) == ["21.0", "0", "0"]
+    assert life(monkeypatch, moved) == ["21.0", "0", "1"]
+    off = first_time_environment()["JAX_ENABLE_COMPILATION_CACHE"]
+    assert life(monkeypatch, moved, JAX_ENABLE_COMPILATION_CACHE=off) == ["21.0", "0", "0"]
 
 
 @compiling_everything()

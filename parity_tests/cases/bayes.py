@@ -253,11 +253,11 @@ MODELS = [
     posterior_row("posterior diagonal", "diagonal"),
     posterior_row("posterior layer", "layer").fitted("long"),
     posterior_row("posterior full", "full"),
-    posterior_row("posterior layer, prior loc", "layer", ("loc",)),
+    posterior_row("posterior layer, prior loc", "layer", ("loc",)).later(),
     posterior_row("posterior diagonal, prior loc scale", "diagonal", ("loc", "scale")).fitted(
         "long"
     ),
-    posterior_row("posterior layer, 3 samples, gelu", "layer", (), 3, GELU, (4, 3)),
+    posterior_row("posterior layer, 3 samples, gelu", "layer", (), 3, GELU, (4, 3)).later(),
     posterior_row("posterior low rank", "low_rank"),
     posterior_row(
         "posterior diagonal, spike and slab", "diagonal", (), 2, priors=SPIKE_AND_SLAB, slow=True
@@ -265,14 +265,14 @@ MODELS = [
     posterior_row(
         "posterior low rank, spike and slab", "low_rank", (), 2, priors=SPIKE_AND_SLAB, slow=True
     ),
-    posterior_row("posterior layer, hierarchical prior", "layer", priors=HIERARCHY),
+    posterior_row("posterior layer, hierarchical prior", "layer", priors=HIERARCHY).later(),
     posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES).fitted("long"),
     dataclasses.replace(
         posterior_row("posterior diagonal, natural gradient", "diagonal"), optimizers=NATURAL
     ).fitted("long"),
     joint_row("log joint"),
     layers_row("variational layers full", "full").fitted("long"),
-    layers_row("variational layers diagonal, prior", "diagonal", ("loc", "scale")),
+    layers_row("variational layers diagonal, prior", "diagonal", ("loc", "scale")).later(),
     layers_row("variational layers local", "diagonal", (), ("local", "local"), slow=True),
     layers_row(
         "variational layers flipout", "diagonal", ("loc",), ("flipout", "flipout"), slow=True

@@ -289,9 +289,9 @@ def chains_row(name: str, kind: str, options: dict, run: dict, twin: dict | None
 
 MODELS = [
     ensemble_row("deep ensemble, adversarial, prior", 0.01, prior=True).fitted("long"),
-    ensemble_row("deep ensemble", None, prior=False),
+    ensemble_row("deep ensemble", None, prior=False).later(),
     dropout_row("MC dropout").fitted("long"),
-    dropout_row("MC dropout, one rate", 0.25),
+    dropout_row("MC dropout, one rate", 0.25).later(),
 ]
 FUNCTIONS = [
     _draws_of_members(),

@@ -67,7 +67,7 @@ WEIGHTED = {**DATA, "weight": np.random.default_rng(1).uniform(0, 2, len(DATA["x
 
 MODELS = [
     regressor_row("gaussian regressor", homoscedastic=False).fitted("quick"),
-    regressor_row("gaussian regressor, one scale", homoscedastic=True),
+    regressor_row("gaussian regressor, one scale", homoscedastic=True).later(),
     regressor_row("gaussian regressor, weights", homoscedastic=False, data=WEIGHTED),
     supervised_row(
         "bernoulli classifier",

@@ -43,6 +43,8 @@ def settings() -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(folder()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        # Else the folder's own path is part of every key, and a folder that was moved is worthless.
+        "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
     }
     return {name: os.environ.get(name, value) for name, value in ours.items()}
 
