@@ -370,30 +370,6 @@ def compare_function(case: FunctionCase, dtype: str) -> tuple[dict[str, float], 
     return values, worst(gradient, twin_gradient, case.elementwise)
 
 
-def right_and_broken(right: FunctionCase, broken: FunctionCase) -> tuple[float, float]:
-    """Returns the worst error of the values beside a right twin and beside a broken one, float64.
-
-    A mistake is caught by a row only if the row agrees without it. Both twins stand beside one
-    program, with the inputs of the first row.
-    """
-
-    def jax_fn(inputs: Mapping, key: Any) -> dict:
-        found = right.jax_fn(inputs, key)
-        return {f"{side} {name}": v for side in ("right", "broken") for name, v in found.items()}
-
-    def torch_fn(inputs: Mapping, key: Any) -> dict:
-        sides = {"right": right.torch_fn(inputs, key), "broken": broken.torch_fn(inputs, key)}
-        return {f"{side} {name}": v for side, found in sides.items() for name, v in found.items()}
-
-    both = dataclasses.replace(right, jax_fn=jax_fn, torch_fn=torch_fn, differentiable=False)
-    errors, _ = compare_function(both, "float64")
-    first, second = (
-        max(error for name, error in errors.items() if name.startswith(side))
-        for side in ("right ", "broken ")
-    )
-    return first, second
-
-
 def _is_float(value: jax.Array) -> bool:
     return jnp.issubdtype(value.dtype, jnp.floating)
 

@@ -7,7 +7,8 @@ import torch
 
 from parity_tests.cases.estimators import estimators_row
 from parity_tests.cases.vae_discrete import codebook_row, em_row, vq_row
-from parity_tests.engine import compare_function, compare_gradients, right_and_broken
+from parity_tests.engine import compare_function, compare_gradients
+from parity_tests.loss_errors import right_and_broken
 from parity_tests.tolerances import MODELS
 from torch_ref.objectives.estimators import Estimate, Estimator, pathwise, score
 from torch_ref.objectives.estimators.contract import draws, without_state

@@ -7,7 +7,7 @@ import torch
 
 from jaxprob import flows
 from parity_tests.cases.flows import HIDDEN, D, flow_row, spline_row
-from parity_tests.engine import right_and_broken
+from parity_tests.loss_errors import right_and_broken
 from parity_tests.tolerances import MODELS
 from torch_ref import flows as twins
 from torch_ref.flows import splines
