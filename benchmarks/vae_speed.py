@@ -34,7 +34,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits  # noqa: E402
 import torch_ref.random as torch_random  # noqa: E402
 from jaxprob import optim, training, vae  # noqa: E402
 from torch_ref import vae as torch_vae  # noqa: E402
-from torch_ref.vae import terms as torch_terms  # noqa: E402
+from torch_ref.vae import latents as torch_latents  # noqa: E402
 
 torch.set_num_threads(1)
 PIXELS, HIDDEN, LATENT, BATCH, RATE = 784, 256, 20, 128, 1e-3
@@ -126,7 +126,7 @@ def twin(x: np.ndarray, epochs: int) -> Run:
     module = torch_vae.DenseVAE()
     loss_fn, key = torch_vae.negative_elbo(module), torch_random.key(0)
     # not charged for repeating JAX's generator, which is there for the proofs
-    torch_terms.noise = lambda key, samples, rows, size, dtype: torch.randn(
+    torch_latents.noise = lambda key, samples, rows, size, dtype: torch.randn(
         samples, rows, size, dtype=dtype
     )
     return torch_run(module, lambda rows: loss_fn({"x": rows}, key)[0], x, epochs)

@@ -6,6 +6,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from jaxprob.distributions import Distribution, Predictive
+from jaxprob.requirements import require_count
 from jaxprob.types import ArrayLike
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def predictive_bands(
     Returns:
       The axes and the numbers that were drawn.
     """
+    require_count("predictive_bands", num_draws=num_draws)
     x = np.asarray(x).reshape(-1)
 
     def flat(value: ArrayLike) -> np.ndarray:

@@ -10,9 +10,9 @@ from parity_tests.cases.vae_discrete import codebook_row, em_row, vq_row
 from parity_tests.engine import compare_function, compare_gradients
 from parity_tests.loss_errors import right_and_broken
 from parity_tests.tolerances import MODELS
+from torch_ref.batches import weighted_mean
 from torch_ref.objectives.estimators import Estimate, Estimator, pathwise, score
 from torch_ref.objectives.estimators.contract import draws, without_state
-from torch_ref.objectives.likelihood import weighted_mean
 
 
 def _leaky_score_function(baseline, num_samples):

@@ -9,6 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 MIRRORED = (
+    "batches",
     "distributions",
     "nn",
     "heads",
@@ -33,7 +34,6 @@ NO_TWIN = {
         "validation": "the checks behind the two above",
     },
     "nn": {
-        "application": "the two below; a torch module keeps its own buffers and its own mode",
         "as_params": "Linen's variables as one trained pytree",
         "as_variables": "the way back",
     },

@@ -67,12 +67,12 @@ MUTATIONS = {
         VAMP, torch_priors.VampPrior, "forward", unsquashed,
     ),
     "prior of another row": (
-        GIVEN, ConditionalVAE, "prior", lambda model, c: PRIOR(model, c.roll(1, 0)),
+        GIVEN, ConditionalVAE, "prior", lambda model, condition: PRIOR(model, condition.roll(1, 0)),
     ),
     "condition withheld from the decoder": (
         GIVEN, ConditionalVAE, "decode",
-        lambda model, z, c: model.head(
-            model.decoder(torch.cat([z, 0.0 * c.expand(*z.shape[:-1], -1)], -1))
+        lambda model, z, condition: model.head(
+            model.decoder(torch.cat([z, 0.0 * condition.expand(*z.shape[:-1], -1)], -1))
         ),
     ),
     "weights of the ladder": (LADDER, torch_hierarchical, "merge", added_scales),

@@ -12,13 +12,13 @@ import torch_ref.random as torch_random
 import torch_ref.vae.conv as torch_conv
 import torch_ref.vae.elbo as torch_elbo
 import torch_ref.vae.importance as torch_importance
+import torch_ref.vae.latents as torch_latents
 import torch_ref.vae.recurrent as torch_recurrent
-import torch_ref.vae.terms as torch_terms
 from parity_tests.cases.vae import FUNCTIONS
 from parity_tests.engine import compare_function, compare_gradients
 from parity_tests.loss_errors import NAMED, assert_caught, errors
 from parity_tests.tolerances import MODELS
-from torch_ref.vae.inputs import without_padding
+from torch_ref.batches import without_padding
 from torch_ref.vae.model import LatentVariableModel
 from torch_ref.vae.recurrent import RecurrentVAE
 
@@ -39,8 +39,8 @@ def to_the_last_step(model, x, lengths):
 
 
 ENCODE = RecurrentVAE.encode
-CONV_TRANSPOSE, NOISE = torch_conv.ConvTranspose, torch_terms.noise
-KL, LIKELIHOOD = LatentVariableModel.kl, torch_terms.log_likelihood
+CONV_TRANSPOSE, NOISE = torch_conv.ConvTranspose, torch_latents.noise
+KL, LIKELIHOOD = LatentVariableModel.kl, torch_latents.log_likelihood
 
 # what is broken -> (row, module of the twin, name in it, what stands there instead)
 MUTATIONS = {
@@ -49,11 +49,11 @@ MUTATIONS = {
         "conv VAE", torch_elbo, "log_likelihood", lambda p, b: LIKELIHOOD(p, b) / 40,
     ),
     "one noise for all draws": (
-        SAMPLES, torch_terms, "noise",
+        SAMPLES, torch_latents, "noise",
         lambda key, samples, *rest: NOISE(key, 1, *rest).expand(samples, -1, -1),
     ),
     "noise drawn draw by draw": (
-        SAMPLES, torch_terms, "noise",
+        SAMPLES, torch_latents, "noise",
         lambda key, samples, rows, size, dtype: torch_random.normal(
             key, (samples, rows, size), dtype
         ),
@@ -66,7 +66,7 @@ MUTATIONS = {
         DOUBLE, torch_importance, "log_sum_exp", lambda w, dim: w.mean(dim) + 1.6094379124341003,
     ),
     "padding counted": (
-        "recurrent VAE", torch_terms, "valid_steps",
+        "recurrent VAE", torch_latents, "valid_steps",
         lambda lengths, time: torch.ones(len(lengths), time, dtype=torch.bool),
     ),
     "no word dropped": (
@@ -74,9 +74,9 @@ MUTATIONS = {
         lambda key, p, shape: torch.ones(shape),
     ),
     "padding encoded": ("recurrent VAE", RecurrentVAE, "encode", to_the_last_step),
-    "pixels by rounding": (DOUBLE, torch_terms, "binarize", lambda x, key: x.round()),
+    "pixels by rounding": (DOUBLE, torch_latents, "binarize", lambda x, key: x.round()),
     "pixels of all steps alike": (
-        "recurrent VAE, pixels drawn", torch_terms.random, "fold_in", lambda key, step: key,
+        "recurrent VAE, pixels drawn", torch_latents.random, "fold_in", lambda key, step: key,
     ),
 }  # fmt: skip
 

@@ -14,9 +14,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 __all__ = ["drawn", "paths", "to_module", "to_params", "to_paths", "to_tensors"]
 
 
-def drawn(model: Any, *arguments: Any, size: float = 0.4) -> dict[str, np.ndarray]:
+def drawn(model: Any, *arguments: Any, size: float = 0.4, **given: Any) -> dict[str, np.ndarray]:
     """Returns weights of a Linen model by path, float64, drawn without compiling `init`."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments, **given)["params"]
     rng = np.random.default_rng(7)
     return {
         "/".join(path): size * rng.normal(size=leaf.shape)

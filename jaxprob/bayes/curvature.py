@@ -17,7 +17,7 @@ gradient method" (JMLR 2020), sections 8 and 9.2; Kullback, "Information Theory 
 (1959), chapter 2.6.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import distrax
@@ -25,9 +25,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob import distributions
+from jaxprob.batches import observed
 from jaxprob.bayes.parameters import vector_of, with_vector
 from jaxprob.distributions import Distribution, Independent
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.requirements import require_choice, require_rows
 from jaxprob.types import Array, Batch
 
 __all__ = ["fisher_information", "gauss_newton", "log_likelihood_and_gradient"]
@@ -157,6 +159,7 @@ def row_factors(
     Returns:
       A pytree like `weights`, each leaf `[E, *leaf]`.
     """
+    require_choice("Laplace", FISHERS, fisher=fisher)
     batch = {name: value[None] for name, value in row.items()}
 
     def eta_of(w: Any) -> tuple[Array, Any]:
@@ -170,13 +173,11 @@ def row_factors(
         values, vectors = jnp.linalg.eigh(0.5 * (information + information.T))
         root = jnp.sqrt(jnp.maximum(values, 0.0))[:, None] * vectors.T
         (factors,) = jax.vmap(pullback)(root)
-    elif fisher == "observed":
+    else:
         (jacobian,) = jax.vmap(pullback)(jnp.eye(eta.size, dtype=eta.dtype))
         hessian = _observed(distribution, eta, batch) * weight
         root = _positive_root(hessian, jacobian)
         factors = jax.tree.map(lambda j: jnp.tensordot(root, j, axes=1), jacobian)
-    else:
-        raise ValueError(f"fisher must be one of {', '.join(FISHERS)}; got {fisher!r}.")
     return (factors, extra) if with_extra else factors
 
 
@@ -186,7 +187,7 @@ def _expected(distribution: distrax.Distribution, batch: Batch) -> Array:
             "the expected Fisher information of censored targets depends on the censoring, which "
             "is not modelled. Write fisher='observed'."
         )
-    return fisher_information(distribution, batch.get("mask"))
+    return fisher_information(distribution, observed(batch, "y"))
 
 
 def _observed(distribution: distrax.Distribution, eta: Array, batch: Batch) -> Array:
@@ -241,7 +242,7 @@ def sum_over_rows(of_rows: Callable[[Batch], Any], data: Batch, chunk_size: int)
     The last chunk is filled up with copies of the last row that weigh nothing.
     """
     arrays = {name: jnp.asarray(value) for name, value in data.items()}
-    num_rows = check_rows(arrays)
+    num_rows = require_rows("data", arrays)
     size = min(chunk_size, num_rows)
     num_chunks = -(-num_rows // size)
     missing = num_chunks * size - num_rows
@@ -269,14 +270,3 @@ def sum_over_rows(of_rows: Callable[[Batch], Any], data: Batch, chunk_size: int)
         return jax.tree.map(jnp.add, total, of_rows(rows)), None
 
     return jax.lax.scan(step, zero, chunks)[0]
-
-
-def check_rows(data: Mapping[str, Array]) -> int:
-    """Returns the number of rows, or raises a ValueError where the arrays disagree."""
-    sizes = {name: jnp.shape(value)[:1] for name, value in data.items()}
-    if len(set(sizes.values())) != 1 or () in sizes.values() or (0,) in sizes.values():
-        raise ValueError(
-            f"data must be a dict of arrays with one leading axis of rows, at least one row; got "
-            f"leading sizes {sizes}."
-        )
-    return next(iter(sizes.values()))[0]

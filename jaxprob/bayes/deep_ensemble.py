@@ -22,9 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprob.nn.application import as_params, as_variables
+from jaxprob.batches import inputs_of
+from jaxprob.nn.application import as_params, as_variables, initialize
 from jaxprob.objectives.likelihood import negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import Prior, map_loss
+from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, ArrayLike, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["DeepEnsemble"]
@@ -35,8 +37,8 @@ class DeepEnsemble:
 
     Args:
       model: Any Linen module, `apply({"params": w}, x)` -> distribution.
-      example: An input of the model, e.g. `x_train[:1]` (a tuple of them for several inputs); only
-        shape and dtype matter.
+      example: An input of the model, e.g. `x_train[:1]` (a tuple of them for several inputs, or
+        a batch); only shapes and dtypes matter.
       num_members: Number of members M; 5 to 10 is usual.
 
     Raises:
@@ -44,13 +46,10 @@ class DeepEnsemble:
     """
 
     def __init__(self, model: nn.Module, example: Any, num_members: int):
-        if isinstance(num_members, bool) or not num_members >= 1:
-            raise ValueError(
-                f"DeepEnsemble: num_members must be at least 1; got {num_members}. 5 is usual."
-            )
+        require_count("DeepEnsemble", "5 is usual.", num_members=num_members)
         self.model = model
         self.num_members = num_members
-        self._example = example if isinstance(example, tuple) else (example,)
+        self._example = inputs_of(model, example).on_device()
         self._start = jax.jit(self._init)  # one program in place of a hundred
 
     def init(self, key: Key) -> Params:
@@ -64,7 +63,7 @@ class DeepEnsemble:
 
     def _init(self, key: Key) -> Params:
         def one(member_key: Key) -> Params:
-            return as_params(self.model.init(member_key, *map(jnp.asarray, self._example)))
+            return as_params(initialize(self.model, member_key, self._example))
 
         return jax.vmap(one)(jax.random.split(key, self.num_members))
 
@@ -96,6 +95,7 @@ class DeepEnsemble:
           ValueError: A negative epsilon or range, a prior without `num_data`, or (from the loss)
             inputs that have no gradient or a range of another shape.
         """
+        require_count("DeepEnsemble.loss", num_data=num_data)
         if prior is not None and num_data is None:
             raise ValueError(
                 "DeepEnsemble.loss: num_data must be the number of rows of the training set where "
@@ -107,11 +107,11 @@ class DeepEnsemble:
             clean = map_loss(self.model, prior, num_data, inputs)
         if adversarial is None:
             return clean
-        if not adversarial >= 0:
-            raise ValueError(
-                f"DeepEnsemble.loss: adversarial must not be negative; got {adversarial}. The "
-                "paper takes 0.01 of the range of the inputs."
-            )
+        require_non_negative(
+            "DeepEnsemble.loss",
+            "The paper takes 0.01 of the range of the inputs.",
+            adversarial=adversarial,
+        )
         reach = np.asarray(input_range)
         if not (np.isfinite(reach).all() and (reach >= 0).all()):
             raise ValueError(
@@ -147,6 +147,7 @@ class DeepEnsemble:
         Raises:
           ValueError: Members without the leading axis M, or draws without a key.
         """
+        require_count("DeepEnsemble.sample", num_draws=num_draws)
         sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(members)}
         if sizes != {(self.num_members,)}:
             raise ValueError(
@@ -157,10 +158,10 @@ class DeepEnsemble:
             members = as_variables(members)
         if num_draws is None:
             return members
-        if key is None or not num_draws >= 1:
+        if key is None:
             raise ValueError(
-                f"DeepEnsemble.sample: num_draws must be at least 1 and needs a key; got num_draws="
-                f"{num_draws}, key={key}. Leave both out to take each member once."
+                f"DeepEnsemble.sample: num_draws needs a key; got num_draws={num_draws}, key=None. "
+                "Leave both out to take each member once."
             )
         chosen = jax.random.randint(key, (num_draws,), 0, self.num_members, jnp.int32)
         return jax.tree.map(lambda leaf: leaf[chosen], members)

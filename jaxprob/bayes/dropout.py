@@ -25,12 +25,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxprob.batches import inputs_of, weighted_mean
 from jaxprob.nn import Dropout
-from jaxprob.nn.application import as_params, as_variables, mode_options
+from jaxprob.nn.application import as_params, as_variables, call, initialize, mode_options
 from jaxprob.nn.initializers import param_dtype
-from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_mean
+from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
+from jaxprob.requirements import require_count, require_in
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["DropoutModel", "MCDropout"]
@@ -63,9 +65,14 @@ class DropoutModel(nn.Module):
         """Puts the variables of the model at the top, where its own `init` has them."""
         nn.share_scope(self, self.model)
 
-    def __call__(self, *inputs: AnyArray) -> Any:
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What the model takes by name."""
+        return getattr(self.model, "takes", ())
+
+    def __call__(self, *inputs: AnyArray, **extra: AnyArray) -> Any:
         """Returns what the model returns under the masks."""
-        options = mode_options(self.model, self.train)
+        options = {**extra, **mode_options(self.model, self.train)}
         key = None
         if self.has_variable(MASKS, "key_data"):
             key = jax.random.wrap_key_data(self.get_variable(MASKS, "key_data"))
@@ -82,7 +89,8 @@ class MCDropout:
       model: Any Linen module that returns a distribution and calls `flax.linen.Dropout` or
         `jaxprob.nn.Dropout`, in prediction too: its argument `train` or `deterministic`, if it has
         one, may switch them off but must not go round them. Activations lead with the batch.
-      example: An input of the model, e.g. `x_train[:1]` (a tuple of them for several inputs).
+      example: An input of the model, e.g. `x_train[:1]` (a tuple of them for several inputs, or
+        a batch).
       rate: Probability that a unit is dropped, for all layers; None for each layer's own.
 
     Attributes:
@@ -95,16 +103,10 @@ class MCDropout:
     """
 
     def __init__(self, model: nn.Module, example: Any, rate: float | None = None):
-        if rate is not None and not 0.0 <= rate < 1.0:
-            raise ValueError(
-                f"MCDropout: rate must be a probability in [0, 1); got {rate}. Write None for the "
-                "rates of the layers."
-            )
+        require_in("MCDropout", "[0, 1)", "Write None for the rates of the layers.", rate=rate)
         self.model = DropoutModel(model, rate)
         self._training_model = DropoutModel(model, rate, train=True)
-        self._example = tuple(
-            map(jnp.asarray, example if isinstance(example, tuple) else (example,))
-        )
+        self._example = inputs_of(model, example).on_device()
         calls = []
 
         def count(next_fn: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
@@ -114,7 +116,7 @@ class MCDropout:
 
         # Of two interceptors the outer one is asked first, so this one sees what the masks replace.
         with nn.intercept_methods(count):
-            jax.eval_shape(self.model.init, jax.random.key(0), *self._example)
+            jax.eval_shape(self._init, jax.random.key(0))
         if not calls:
             raise ValueError(
                 f"MCDropout: {type(model).__name__} calls no dropout layer in prediction. Add "
@@ -130,7 +132,7 @@ class MCDropout:
         return self._start(key)
 
     def _init(self, key: Key) -> Params:
-        return as_params(self.model.init(key, *self._example))
+        return as_params(initialize(self.model, key, self._example))
 
     def loss(
         self,
@@ -156,23 +158,27 @@ class MCDropout:
         Raises:
           ValueError: A prior without a number of rows, or with learned parts.
         """
+        require_count("MCDropout.loss", num_data=num_data)
         if prior is not None and not (num_data is not None and num_data >= 1):
             raise ValueError(
                 "MCDropout.loss: num_data must be the number of rows of the training set where "
                 f"there is a prior; got {num_data}. Write num_data=len(x_train)."
             )
         fixed = None if prior is None else fixed_prior("MCDropout.loss", prior)
+        model = self.model.model
 
         def in_mode(train: bool) -> LossFn:
             def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-                variables, arrays = as_variables(params), [batch[name] for name in inputs]
+                variables, given = as_variables(params), inputs_of(model, batch, inputs)
                 state = {}
                 if train:
                     others = [name for name in variables if name != "params"]
                     masked = {**variables, **_key_variables(key)}
-                    prediction, state = self._training_model.apply(masked, *arrays, mutable=others)
+                    prediction, state = self._training_model.apply(
+                        masked, *given.arrays, mutable=others, **given.extra
+                    )
                 else:
-                    prediction = self.model.apply(variables, *arrays)
+                    prediction, _ = call(self.model, variables, given)
                 nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
                 metrics: dict[str, Any] = {"nll": nll}
                 loss = nll
@@ -204,8 +210,7 @@ class MCDropout:
         Raises:
           ValueError: Fewer than one draw.
         """
-        if not num_draws >= 1:
-            raise ValueError(f"MCDropout.sample: num_draws must be at least 1; got {num_draws}.")
+        require_count("MCDropout.sample", num_draws=num_draws)
         repeated = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (num_draws, *jnp.shape(leaf))),
             as_variables(params),

@@ -14,11 +14,12 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxprob.batches import inputs_of, weighted_mean
 from jaxprob.bayes.forward import VariationalPosterior
 from jaxprob.bayes.variational_layers import VariationalLayers
-from jaxprob.distributions.validation import require_samples
 from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
-from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_mean
+from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["negative_elbo"]
@@ -53,23 +54,15 @@ def negative_elbo(
     Raises:
       ValueError: No data, no samples, or a negative weight.
     """
-    if not num_data >= 1:
-        raise ValueError(
-            f"negative_elbo: num_data must be the number of rows of the training set, at least 1; "
-            f"got {num_data}. Write num_data=len(x_train)."
-        )
-    require_samples("negative_elbo", num_samples)
-    if not callable(kl_weight) and not kl_weight >= 0:
-        raise ValueError(
-            f"negative_elbo: kl_weight must not be negative; got {kl_weight}. Write 1.0 for "
-            "Bayes' rule."
-        )
+    require_count("negative_elbo", "Write num_data=len(x_train).", num_data=num_data)
+    require_count("negative_elbo", num_samples=num_samples)
+    require_non_negative("negative_elbo", "Write 1.0 for Bayes' rule.", kl_weight=kl_weight)
     posterior = VariationalLayers(q) if isinstance(q, nn.Module) else q
 
     def in_mode(train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            arrays = tuple(batch[name] for name in inputs)
-            out = posterior.forward(params, arrays, key, num_samples, train)
+            given = inputs_of(getattr(posterior, "model", posterior), batch, inputs)
+            out = posterior.forward(params, given, key, num_samples, train)
             terms = log_likelihood_of_batch(out.predictions, batch, num_leading=1)
             nll = -weighted_mean(terms, batch)
             metrics: Metrics = {"nll": nll, "kl": out.kl}

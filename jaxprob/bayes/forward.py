@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import distrax
 
+from jaxprob.batches import Inputs
 from jaxprob.types import Array, Key, Params
 
 __all__ = ["Forward", "VariationalPosterior"]
@@ -30,7 +31,7 @@ class VariationalPosterior(Protocol):
     """What `negative_elbo` needs of a posterior."""
 
     def forward(
-        self, params: Params, inputs: tuple[Any, ...], key: Key, num_samples: int, train: bool
+        self, params: Params, inputs: Inputs, key: Key, num_samples: int, train: bool
     ) -> Forward:
         """Returns the predictions of S draws and the KL."""
         ...

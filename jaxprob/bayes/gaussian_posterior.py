@@ -21,12 +21,14 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxprob.batches import Inputs, inputs_of
 from jaxprob.bayes import gaussian_block
 from jaxprob.bayes.forward import Forward
-from jaxprob.nn.application import average_over_draws, call
+from jaxprob.nn.application import average_over_draws, call, initialize
 from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior
 from jaxprob.objectives.maximum_a_posteriori import Prior
-from jaxprob.types import Array, Key, Params
+from jaxprob.requirements import require_choice, require_count
+from jaxprob.types import Array, Batch, Key, Params
 
 __all__ = ["GaussianPosterior"]
 
@@ -39,8 +41,8 @@ class GaussianPosterior:
     Args:
       model: Any Linen module. One with batch statistics or dropout says whether it is trained by an
         argument of its `__call__`, see `jaxprob.nn.application`.
-      example: An input of the model, e.g. `x_train[:1]`, or a tuple of its inputs; only shapes and
-        dtypes matter.
+      example: An input of the model, e.g. `x_train[:1]`, a tuple of its inputs, or a batch; only
+        shapes and dtypes matter.
       covariance: "diagonal" (mean field), "low_rank" (diagonal and `rank` directions over the whole
         network), "layer" (full within each layer, P (P + 3) / 2 numbers for a layer of P weights)
         or "full" (over the whole network).
@@ -62,29 +64,26 @@ class GaussianPosterior:
         init_scale: float = 0.05,
         rank: int = 10,
     ):
-        if covariance not in COVARIANCES:
-            raise ValueError(
-                f"GaussianPosterior: covariance must be one of {', '.join(COVARIANCES)}; got "
-                f"{covariance!r}. 'layer' is the usual choice."
-            )
+        require_choice(
+            "GaussianPosterior", COVARIANCES, "'layer' is the usual choice.", covariance=covariance
+        )
         if not init_scale > gaussian_block.SCALE_FLOOR:
             raise ValueError(
                 f"GaussianPosterior: init_scale must be above {gaussian_block.SCALE_FLOOR}; got "
                 f"{init_scale}. It is the standard deviation of a weight at the start."
             )
-        if not rank >= 1:
-            raise ValueError(
-                f"GaussianPosterior: rank must be at least 1; got {rank}. Without common "
-                "directions write covariance='diagonal'."
-            )
+        require_count(
+            "GaussianPosterior", "Without common directions write covariance='diagonal'.", rank=rank
+        )
         self.model = model
         self.covariance = covariance
         self.prior = GaussianPrior() if prior is None else prior
         self.init_scale = init_scale
         self.rank = rank
-        inputs = example if isinstance(example, tuple) else (example,)
-        self._example = tuple(jnp.asarray(x) for x in inputs)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), *self._example)
+        self._example = inputs_of(model, example).on_device()
+        shapes = jax.eval_shape(
+            lambda key: initialize(model, key, self._example), jax.random.key(0)
+        )
         if "params" not in shapes:
             raise ValueError(
                 f"GaussianPosterior: {type(model).__name__} has no params, only the collections "
@@ -116,7 +115,7 @@ class GaussianPosterior:
         return self._start(key)
 
     def _init(self, key: Key) -> Params:
-        variables = dict(self.model.init(key, *self._example))
+        variables = initialize(self.model, key, self._example)
         weights = flatten_dict(variables.pop("params"))
         block = {"layer": "full"}.get(self.covariance, self.covariance)
         params: dict[str, Any] = {"posterior": {}}
@@ -146,6 +145,7 @@ class GaussianPosterior:
           A params pytree of the model, each leaf with leading axis S; for a model with other
           collections its whole variables dict.
         """
+        require_count("GaussianPosterior.sample", num_draws=num_draws)
         weights = self._weights(params, key, num_draws)
         if not self._collections:
             return weights
@@ -211,7 +211,7 @@ class GaussianPosterior:
     def forward(
         self,
         params: Params,
-        inputs: tuple[Any, ...],
+        inputs: Inputs | tuple[Any, ...] | Batch,
         key: Key,
         num_samples: int,
         train: bool = True,
@@ -221,14 +221,15 @@ class GaussianPosterior:
         The collections of the model (running statistics) see every draw; the mean over the draws
         goes on.
         """
+        require_count("GaussianPosterior.forward", num_samples=num_samples)
         draws = self._weights(params, key, num_samples)
         inner_keys = jax.random.split(jax.random.fold_in(key, 1), num_samples)
         collections = params.get("collections", {})
-        arrays = tuple(jnp.asarray(x) for x in inputs)
+        given = inputs_of(self.model, inputs).on_device()
 
         def one_draw(weights: Params, inner_key: Key):
             variables = {"params": weights, **collections}
-            return call(self.model, variables, arrays, inner_key, train)
+            return call(self.model, variables, given, inner_key, train)
 
         predictions, state = jax.vmap(one_draw)(draws, inner_keys)
         return Forward(predictions, self.kl(params, draws), average_over_draws(state))

@@ -24,8 +24,10 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxprob.batches import Inputs
 from jaxprob.bayes.curvature import row_factors, row_weights, sum_over_rows
 from jaxprob.nn import Conv, Linear
+from jaxprob.nn.application import initialize
 from jaxprob.types import Array, Batch, Params
 
 __all__ = ["Layer", "factored_gauss_newton", "find_layers", "last_called"]
@@ -195,7 +197,7 @@ def factored_gauss_newton(
     return {name: (a / count, b) for name, (a, b) in sums.items()}, diagonal
 
 
-def last_called(model: nn.Module, params: Params, row: Batch) -> str:
+def last_called(model: nn.Module, params: Params, inputs: Inputs) -> str:
     """Returns the path of the submodule with weights that is called last.
 
     A submodule that owns all weights is looked into.
@@ -220,7 +222,7 @@ def last_called(model: nn.Module, params: Params, row: Batch) -> str:
 
     with nn.intercept_methods(interceptor):
         # A new function: JAX would not call one that it has traced before, and none would be seen.
-        jax.eval_shape(lambda key: model.init(key, *row.values()), jax.random.key(0))
+        jax.eval_shape(lambda key: initialize(model, key, inputs), jax.random.key(0))
     if not calls:
         raise ValueError(
             "Laplace: structure='last_layer' found no submodule with weights. Name the layer: "

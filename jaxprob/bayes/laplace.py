@@ -24,16 +24,18 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxprob.batches import Inputs, inputs_of
 from jaxprob.bayes.curvature import (
     FISHERS,
-    check_rows,
     gauss_newton,
     log_likelihood_and_gradient,
 )
 from jaxprob.bayes.kronecker import factored_gauss_newton, find_layers, last_called
 from jaxprob.bayes.linearized import LinearizedModel, closed_form
 from jaxprob.bayes.precision import Curvature, Layout, dot, warn_if_far
+from jaxprob.nn.application import call, initialize
 from jaxprob.objectives import GaussianPrior
+from jaxprob.requirements import require_choice, require_count, require_rows
 from jaxprob.types import Array, ArrayLike, Batch, Key, Params
 
 __all__ = ["Laplace", "LaplaceState"]
@@ -66,7 +68,7 @@ class Laplace:
       model: Linen module whose only collection is "params", `apply({"params": w}, x)` ->
         distribution with batch shape `[B]`, in which rows do not interact.
       example: An input of the model, e.g. `x_train[:1]`; only its shape and dtype matter. For
-        several inputs a tuple.
+        several inputs a tuple, or a batch.
       structure: "diagonal", "kron" (Kronecker factors for each dense and convolutional layer),
         "full" (P x P) or "last_layer" (full over one layer, the others as they were trained).
       prior: The prior that `map_loss` was given.
@@ -85,7 +87,7 @@ class Laplace:
     def __init__(
         self,
         model: nn.Module,
-        example: ArrayLike | tuple[ArrayLike, ...],
+        example: ArrayLike | tuple[ArrayLike, ...] | Batch,
         structure: str = "kron",
         prior: Any = None,
         fisher: str = "expected",
@@ -93,37 +95,38 @@ class Laplace:
         chunk_size: int = 256,
         last_layer: str | None = None,
     ):
-        _check_options(structure, fisher, prior, chunk_size)
+        require_count("Laplace", chunk_size=chunk_size)
+        _check_options(structure, fisher, prior)
         self.model = model
         self.structure = structure
         self.prior = GaussianPrior() if prior is None else prior
         self.fisher = fisher
         self.inputs = tuple(inputs)
         self.chunk_size = chunk_size
-        examples = example if isinstance(example, tuple) else (example,)
-        if len(examples) != len(self.inputs):
+        given = jax.tree.map(lambda e: e[:1], inputs_of(model, example, self.inputs).on_device())
+        if len(given.arrays) != len(self.inputs):
             raise ValueError(
-                f"Laplace: the model takes the inputs {self.inputs}; got {len(examples)} examples. "
-                "Give a tuple with one for each."
+                f"Laplace: the model takes the inputs {self.inputs}; got {len(given.arrays)} "
+                "examples. Give a tuple with one for each, or a batch."
             )
-        row = {name: jnp.asarray(e)[:1] for name, e in zip(self.inputs, examples, strict=True)}
-        shapes = jax.eval_shape(model.init, jax.random.key(0), *row.values())
+        shapes = jax.eval_shape(lambda key: initialize(model, key, given), jax.random.key(0))
         if set(shapes) != {"params"}:
             raise ValueError(
                 f"Laplace: the model has the collections {sorted(shapes)}; expected 'params' "
                 "alone. Use a model without batch statistics or other state."
             )
         self._shapes = shapes["params"]
-        self.layout = self._lay_out(row, last_layer)
+        self.layout = self._lay_out(given, last_layer)
         # Compiled once for each object: a new closure would be compiled at every call.
         self._fit = jax.jit(self._fitted)
         self._tune = jax.jit(self._tuned)
         self._glm = jax.jit(self._closed_form)
 
-    def _lay_out(self, row: Batch, last_layer: str | None) -> Layout:
+    def _lay_out(self, given: Inputs, last_layer: str | None) -> Layout:
         leaves = {path: leaf.shape for path, leaf in sorted(flatten_dict(self._shapes).items())}
         shapes = {"/".join(path): shape for path, shape in leaves.items()}
         if self.structure == "kron":
+            row = {**dict(zip(self.inputs, given.arrays, strict=True)), **given.extra}
             layers = find_layers(self.predict, self._shapes, row)
             if not layers:
                 raise ValueError(
@@ -132,7 +135,7 @@ class Laplace:
                 )
             return Layout(shapes, layers, full=False)
         if self.structure == "last_layer":
-            chosen = last_layer or last_called(self.model, self._shapes, row)
+            chosen = last_layer or last_called(self.model, self._shapes, given)
             shapes_of = {
                 p: s for p, s in shapes.items() if p == chosen or p.startswith(chosen + "/")
             }
@@ -150,7 +153,8 @@ class Laplace:
 
     def predict(self, params: Params, batch: Batch) -> Any:
         """Returns the distribution that the model predicts for a batch."""
-        return self.model.apply({"params": params}, *(batch[name] for name in self.inputs))
+        given = inputs_of(self.model, batch, self.inputs)
+        return call(self.model, {"params": params}, given)[0]
 
     def fit(self, params: Params, data: Batch) -> LaplaceState:
         """Returns the Gaussian around trained params.
@@ -166,7 +170,7 @@ class Laplace:
           ValueError: Params of another shape, or data without a common leading axis.
         """
         self.check_params(params)
-        check_rows({name: jnp.asarray(value) for name, value in data.items()})
+        require_rows("data", data)
         state, distance = self._fit(params, dict(data))
         warn_if_far(
             "Laplace.fit",
@@ -221,6 +225,7 @@ class Laplace:
           key: One key; the noise is one `[S, num_weights]` normal draw from it.
           num_draws: Number of draws S.
         """
+        require_count("Laplace.sample", num_draws=num_draws)
         layout = self.layout
         leaves = layout.select(state.mean)
         vector = layout.to_vector(leaves)
@@ -289,7 +294,7 @@ class Laplace:
         """
         return LinearizedModel.around(self.model, state.mean)
 
-    def predict_glm(self, state: LaplaceState, x: ArrayLike) -> distrax.Distribution:
+    def predict_glm(self, state: LaplaceState, x: ArrayLike | Batch) -> distrax.Distribution:
         """Returns the predictive of the linearised model in closed form.
 
         Normal: J Sigma J^T is added to the variance of the noise, which is that at the mean.
@@ -297,14 +302,14 @@ class Laplace:
 
         Args:
           state: A fitted state.
-          x: Inputs `[B, ...]` of a model with one input.
+          x: Inputs `[B, ...]` of a model with one input, or a batch.
 
         Raises:
           ValueError: Another family; sample from `linearized` instead.
         """
-        return self._glm(state, jnp.asarray(x))
+        return self._glm(state, inputs_of(self.model, x, self.inputs).on_device())
 
-    def _closed_form(self, state: LaplaceState, x: Array) -> distrax.Distribution:
+    def _closed_form(self, state: LaplaceState, x: Inputs) -> distrax.Distribution:
         layout, tau = self.layout, state.prior_scale**-2
         leaves = layout.select(state.mean)
 
@@ -316,7 +321,7 @@ class Laplace:
             return dot(noise, noise)
 
         return closed_form(
-            lambda w, rows: self.model.apply({"params": self.with_leaves(state.mean, w)}, rows),
+            lambda w, rows: call(self.model, {"params": self.with_leaves(state.mean, w)}, rows)[0],
             leaves,
             x,
             spread,
@@ -361,14 +366,14 @@ class Laplace:
         )
 
 
-def _check_options(structure: str, fisher: str, prior: Any, chunk_size: int) -> None:
-    if structure not in STRUCTURES:
-        raise ValueError(
-            f"Laplace: structure must be one of {', '.join(STRUCTURES)}; got {structure!r}. "
-            "'kron' is the usual choice, 'full' that for less than a few thousand weights."
-        )
-    if fisher not in FISHERS:
-        raise ValueError(f"Laplace: fisher must be one of {', '.join(FISHERS)}; got {fisher!r}.")
+def _check_options(structure: str, fisher: str, prior: Any) -> None:
+    require_choice(
+        "Laplace",
+        STRUCTURES,
+        "'kron' is the usual choice, 'full' that for less than a few thousand weights.",
+        structure=structure,
+    )
+    require_choice("Laplace", FISHERS, fisher=fisher)
     if prior is not None and not isinstance(prior, GaussianPrior):
         raise ValueError(
             f"Laplace: the prior must be a GaussianPrior, whose curvature is a number; got {prior}."
@@ -378,5 +383,3 @@ def _check_options(structure: str, fisher: str, prior: Any, chunk_size: int) -> 
             f"Laplace: the prior {prior} has parts that are learned; the mode needs numbers. "
             "Write GaussianPrior(scale) and choose the scale with Laplace.tune_prior."
         )
-    if not chunk_size >= 1:
-        raise ValueError(f"Laplace: chunk_size must be at least 1; got {chunk_size}.")

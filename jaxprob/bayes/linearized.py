@@ -24,8 +24,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxprob.batches import Inputs
 from jaxprob.bayes.parameters import from_real, to_real
 from jaxprob.distributions import Bernoulli, Categorical, Independent, Normal
+from jaxprob.nn.application import call
 from jaxprob.types import Array, Params
 
 __all__ = ["LinearizedModel", "closed_form"]
@@ -53,13 +55,18 @@ class LinearizedModel(nn.Module):
         """Returns the linearisation of `model` around the params `mean`."""
         return cls(_Held(model, mean))
 
-    def __call__(self, *inputs: Any) -> distrax.Distribution:
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What the model takes by name."""
+        return getattr(self.held.model, "takes", ())
+
+    def __call__(self, *inputs: Any, **extra: Any) -> distrax.Distribution:
         """Maps inputs to a distribution, under the params that `apply` was given."""
         model, mean = self.held.model, self.held.mean
         weights = self.variables["params"]
 
         def eta_of(w: Params) -> tuple[Any, Any]:
-            distribution = model.apply({"params": w}, *inputs)
+            distribution, _ = call(model, {"params": w}, Inputs(inputs, extra))
             return to_real(distribution), distribution
 
         step = jax.tree.map(lambda w, m: jnp.asarray(w, jnp.result_type(m)) - m, weights, mean)
@@ -68,9 +75,9 @@ class LinearizedModel(nn.Module):
 
 
 def closed_form(
-    predict: Callable[[Any, Array], Any],
+    predict: Callable[[Any, Inputs], Any],
     weights: Any,
-    x: Array,
+    x: Inputs,
     spread: Callable[[Any], Array],
     chunk_size: int,
 ) -> distrax.Distribution:
@@ -79,7 +86,7 @@ def closed_form(
     Args:
       predict: (weights, x) -> distribution with batch shape `[B]`.
       weights: Pytree, the mean.
-      x: Inputs `[B, ...]`.
+      x: What the model is called with, rows B.
       spread: g -> g^T Sigma g for one gradient g, a pytree like `weights`.
       chunk_size: Rows at a time.
 
@@ -97,9 +104,9 @@ def closed_form(
         )
     name = "loc" if isinstance(inner, Normal) else "logits"
 
-    def variance(row: Array) -> Array:
+    def variance(row: Inputs) -> Array:
         def value_of(w: Any) -> Array:
-            part = predict(w, row[None])
+            part = predict(w, jax.tree.map(lambda value: value[None], row))
             while isinstance(part, Independent):
                 part = part.distribution
             return getattr(part, name)[0]

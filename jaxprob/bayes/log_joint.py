@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_sum
+from jaxprob.batches import inputs_of, weighted_sum
+from jaxprob.nn.application import call
+from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.types import Array, Batch, Params
@@ -44,7 +46,7 @@ def log_joint(
     arrays = {name: jnp.asarray(value) for name, value in data.items()}
 
     def log_density(params: Params) -> Array:
-        prediction = model.apply({"params": params}, *(arrays[name] for name in inputs))
+        prediction, _ = call(model, {"params": params}, inputs_of(model, arrays, inputs))
         terms = log_likelihood_of_batch(prediction, arrays)
         return weighted_sum(terms, arrays) + fixed.log_prob(params)
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
+from jaxprob.requirements import require_count, require_in
 from jaxprob.types import Array, Key, Params
 
 __all__ = ["HMC", "NUTS", "Chains"]
@@ -135,6 +136,9 @@ class _Hamiltonian:
     dense_mass: bool = False
     jitter: float = 0.0
 
+    def __post_init__(self):
+        require_count(type(self).__name__, num_warmup=self.num_warmup)
+
     def _algorithm(self) -> tuple[str, dict[str, Any]]:
         """Name in BlackJAX and its fixed arguments."""
         raise NotImplementedError
@@ -156,17 +160,14 @@ class _Hamiltonian:
             log-density is not finite.
           ImportError: Without BlackJAX, naming the extra.
         """
-        _require(num_draws=num_draws, num_warmup=self.num_warmup)
-        if not 0.0 < self.target_acceptance < 1.0:
-            raise ValueError(
-                f"{type(self).__name__}: target_acceptance must lie in (0, 1); got "
-                f"{self.target_acceptance}. 0.8 is the usual choice, 0.95 where draws diverge."
-            )
-        if not 0.0 <= self.jitter < 1.0:
-            raise ValueError(
-                f"{type(self).__name__}: jitter must lie in [0, 1), a share of the step size; got "
-                f"{self.jitter}."
-            )
+        require_count(type(self).__name__, num_draws=num_draws)
+        require_in(
+            type(self).__name__,
+            "(0, 1)",
+            "0.8 is the usual choice, 0.95 where draws diverge.",
+            target_acceptance=self.target_acceptance,
+        )
+        require_in(type(self).__name__, "[0, 1)", jitter=self.jitter)
         sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(init)}
         if len(sizes) != 1 or sizes == {()}:
             raise ValueError(
@@ -237,8 +238,11 @@ class NUTS(_Hamiltonian):
 
     max_doublings: int = 10
 
+    def __post_init__(self):
+        super().__post_init__()
+        require_count("NUTS", max_doublings=self.max_doublings)
+
     def _algorithm(self) -> tuple[str, dict[str, Any]]:
-        _require(max_doublings=self.max_doublings)
         return "nuts", {"max_num_doublings": self.max_doublings}
 
 
@@ -259,20 +263,17 @@ class HMC(_Hamiltonian):
     jitter: float = 0.3
     num_steps: int = 10
 
+    def __post_init__(self):
+        super().__post_init__()
+        require_count("HMC", num_steps=self.num_steps)
+
     def _algorithm(self) -> tuple[str, dict[str, Any]]:
-        _require(num_steps=self.num_steps)
         return "hmc", {"num_integration_steps": self.num_steps}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _run(sampler: _Hamiltonian, keys: Array, init: Params, num_draws: int) -> Chains:
     return jax.vmap(lambda key, start: sampler._chain(key, start, num_draws))(keys, init)
-
-
-def _require(**counts: int) -> None:
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"{name} must be a whole number, at least 1; got {count!r}.")
 
 
 def _blackjax(module: str = "") -> Any:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxprob.bayes.gaussian_block import SCALE_FLOOR
+from jaxprob.requirements import require_count, require_in
 from jaxprob.types import Array, Params
 
 __all__ = ["natural_gradient"]
@@ -61,17 +62,15 @@ def natural_gradient(
       ValueError: Numbers outside these bounds; and from `init` another posterior than a diagonal
         one with a fixed prior.
     """
-    rates = {"learning_rate": learning_rate, "precision_rate": precision_rate}
-    for name, value in rates.items():
-        if not 0.0 < value <= 1.0:
-            raise ValueError(
-                f"natural_gradient: {name} must lie in (0, 1]; got {value}. It is a share of a "
-                "Newton step."
-            )
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"natural_gradient: momentum must lie in [0, 1); got {momentum}.")
-    if not num_data >= 1:
-        raise ValueError(f"natural_gradient: num_data must be at least 1; got {num_data}.")
+    require_in(
+        "natural_gradient",
+        "(0, 1]",
+        "It is a share of a Newton step.",
+        learning_rate=learning_rate,
+        precision_rate=precision_rate,
+    )
+    require_in("natural_gradient", "[0, 1)", momentum=momentum)
+    require_count("natural_gradient", num_data=num_data)
 
     def init(params: Params) -> NaturalGradientState:
         _require_diagonal(params)

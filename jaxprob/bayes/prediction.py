@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxprob.batches import Inputs, inputs_of
 from jaxprob.distributions import Predictive
 from jaxprob.distributions.constraints import finite
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.application import hashable
-from jaxprob.types import Array, ArrayLike, Key, Params
+from jaxprob.requirements import require_count
+from jaxprob.types import Array, ArrayLike, Batch, Key, Params
 
 __all__ = ["LazyDraws", "predict"]
 
@@ -40,7 +42,7 @@ class LazyDraws(NamedTuple):
 def predict(
     model: nn.Module,
     draws: Params | LazyDraws,
-    x: ArrayLike | tuple[ArrayLike, ...],
+    x: ArrayLike | tuple[ArrayLike, ...] | Batch,
     *,
     chunk_size: int | None = None,
     draws_at_once: int | None = None,
@@ -54,7 +56,8 @@ def predict(
       draws: Params pytree with leading axis S on every leaf: posterior draws, or the members of an
         ensemble. A dict with the entry "params" is taken as the whole variables dict (params and
         other collections, each leaf with its axis S). Or `LazyDraws`.
-      x: Inputs `[B, ...]`, finite; for a model with several inputs a tuple of them.
+      x: Inputs `[B, ...]`, finite; for a model with several inputs a tuple of them. Or a batch:
+        its "x", and beside it what the model `takes`, such as "lengths".
       chunk_size: Rows at a time: hidden layers are never larger than for so many rows.
       draws_at_once: Draws at a time; None for all of them, or for one of `LazyDraws`.
       mesh: Devices with an axis "member", over which the draws are shared out, and/or "data", over
@@ -67,6 +70,7 @@ def predict(
       ValueError: Draws without a common leading axis, inputs that are not finite, chunks below 1,
         or a mesh that does not fit.
     """
+    require_count("predict", chunk_size=chunk_size, draws_at_once=draws_at_once)
     lazy = isinstance(draws, LazyDraws)
     leading = draws.keys if isinstance(draws, LazyDraws) else draws
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(leading)}
@@ -76,11 +80,8 @@ def predict(
             f"sizes {sorted(sizes)}. For a single set of params add the axis: "
             "jax.tree.map(lambda w: w[None], params)."
         )
-    for name, value in (("chunk_size", chunk_size), ("draws_at_once", draws_at_once)):
-        if value is not None and not value >= 1:
-            raise ValueError(f"predict: {name} must be at least 1; got {value}.")
-    inputs = _checked_inputs(x)
-    num_rows = inputs[0].shape[0]
+    inputs = _checked_inputs(model, x)
+    num_rows = inputs.arrays[0].shape[0]
     (num_draws,) = next(iter(sizes))
     if mesh is not None:
         if chunk_size is not None or draws_at_once is not None or lazy:
@@ -98,17 +99,17 @@ def predict(
     return _predict(hashable(model), sample, rows, at_once, draws, inputs)
 
 
-def _checked_inputs(x: Any) -> tuple[Array, ...]:
-    inputs = x if isinstance(x, tuple) else (x,)
-    for value in inputs:
+def _checked_inputs(model: nn.Module, x: Any) -> Inputs:
+    inputs = inputs_of(model, x)
+    for value in inputs.arrays:
         check_values("predict", "x", value, finite)
-    arrays = tuple(jnp.asarray(value) for value in inputs)
-    if len({array.shape[:1] for array in arrays}) != 1:
+    inputs = inputs.on_device()
+    if len({array.shape[:1] for array in inputs.arrays}) != 1:
         raise ValueError(
             "predict: the inputs must share their leading axis B; got shapes "
-            f"{', '.join(str(array.shape) for array in arrays)}."
+            f"{', '.join(str(array.shape) for array in inputs.arrays)}."
         )
-    return arrays
+    return inputs
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -118,7 +119,7 @@ def _predict(
     rows: int | None,
     at_once: int | None,
     draws: Any,
-    inputs: tuple[Array, ...],
+    inputs: Inputs,
 ) -> Predictive:
     shared, each = (None, draws) if sample is None else draws
 
@@ -127,21 +128,21 @@ def _predict(
         variables = {"params": weights}
         if isinstance(weights, Mapping) and "params" in weights:
             variables = dict(weights)
-        return _in_chunks(lambda parts: model.apply(variables, *parts), inputs, rows)
+        return _in_chunks(
+            lambda part: model.apply(variables, *part.arrays, **part.extra), inputs, rows
+        )
 
     if at_once is None:
         return Predictive(jax.vmap(of_draw)(each))
     return Predictive(jax.lax.map(of_draw, each, batch_size=at_once if at_once > 1 else None))
 
 
-def _in_chunks(
-    apply: Callable[[tuple[Array, ...]], Any], inputs: tuple[Array, ...], rows: int | None
-) -> Any:
+def _in_chunks(apply: Callable[[Inputs], Any], inputs: Inputs, rows: int | None) -> Any:
     """Predicts so many rows at a time, and puts the distributions together again."""
     if rows is None:
         return apply(inputs)
-    full, rest = divmod(inputs[0].shape[0], rows)
-    cut = tuple(x[: full * rows].reshape(full, rows, *x.shape[1:]) for x in inputs)
+    full, rest = divmod(inputs.arrays[0].shape[0], rows)
+    cut = jax.tree.map(lambda x: x[: full * rows].reshape(full, rows, *x.shape[1:]), inputs)
     parts = jax.lax.map(apply, cut)
     axes = _batch_axes(apply, inputs, rows)
 
@@ -154,7 +155,7 @@ def _in_chunks(
     treedef = jax.tree.structure(parts)
     joined = [join(leaf, axis) for leaf, axis in zip(jax.tree.leaves(parts), axes, strict=True)]
     if rest:
-        last = jax.tree.leaves(apply(tuple(x[full * rows :] for x in inputs)))
+        last = jax.tree.leaves(apply(jax.tree.map(lambda x: x[full * rows :], inputs)))
         joined = [
             leaf if axis is None else jnp.concatenate([leaf, end], axis)
             for leaf, end, axis in zip(joined, last, axes, strict=True)
@@ -162,11 +163,11 @@ def _in_chunks(
     return jax.tree.unflatten(treedef, joined)
 
 
-def _batch_axes(apply: Callable, inputs: tuple[Array, ...], rows: int) -> list[int | None]:
+def _batch_axes(apply: Callable, inputs: Inputs, rows: int) -> list[int | None]:
     """The axis of each leaf that grows with the rows: parameters of a head may have none."""
 
     def shapes(n: int) -> list[Any]:
-        of = tuple(jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype) for x in inputs)
+        of = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), inputs)
         return jax.tree.leaves(jax.eval_shape(apply, of))
 
     small, large = shapes(rows), shapes(rows + 1)
@@ -177,9 +178,7 @@ def _batch_axes(apply: Callable, inputs: tuple[Array, ...], rows: int) -> list[i
     return axes
 
 
-def _share_out(
-    mesh: Mesh, draws: Params, inputs: tuple[Array, ...], num_draws: int
-) -> tuple[Params, tuple[Array, ...]]:
+def _share_out(mesh: Mesh, draws: Params, inputs: Inputs, num_draws: int) -> tuple[Params, Inputs]:
     """Draws over the axis "member", rows over the axis "data"."""
     if not isinstance(mesh, Mesh) or set(mesh.axis_names) - {"member", "data"}:
         axes = mesh.axis_names if isinstance(mesh, Mesh) else type(mesh).__name__
@@ -189,7 +188,7 @@ def _share_out(
         )
     for axis, name, size in (
         ("member", "draws", num_draws),
-        ("data", "rows of x", inputs[0].shape[0]),
+        ("data", "rows of x", inputs.arrays[0].shape[0]),
     ):
         if size % mesh.shape.get(axis, 1):
             raise ValueError(
@@ -210,5 +209,5 @@ def _share_out(
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
-    shared = tuple(place(x, "data") for x in inputs)
+    shared = jax.tree.map(lambda x: place(x, "data"), inputs)
     return jax.tree.map(lambda leaf: place(leaf, "member"), draws), shared

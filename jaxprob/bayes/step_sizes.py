@@ -10,11 +10,11 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
+from jaxprob.requirements import require_count, require_in, require_positive
 from jaxprob.types import Array
 
-__all__ = ["CyclicalStepSize", "PolynomialStepSize", "require_count", "require_positive"]
+__all__ = ["CyclicalStepSize", "PolynomialStepSize"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,12 @@ class PolynomialStepSize:
 
     def __post_init__(self):
         require_positive("PolynomialStepSize", a=self.a, b=self.b)
-        if not 0.5 < self.gamma <= 1.0:
-            raise ValueError(
-                f"PolynomialStepSize: gamma must lie in (0.5, 1]; got {self.gamma}. Write a number "
-                "for a constant step size."
-            )
+        require_in(
+            "PolynomialStepSize",
+            "(0.5, 1]",
+            "Write a number for a constant step size.",
+            gamma=self.gamma,
+        )
 
     def __call__(self, step: Array) -> Array:
         """Returns the step size after `step` steps."""
@@ -65,10 +66,7 @@ class CyclicalStepSize:
     def __post_init__(self):
         require_positive("CyclicalStepSize", initial=self.initial)
         require_count("CyclicalStepSize", cycle_length=self.cycle_length)
-        if not 0.0 <= self.exploration < 1.0:
-            raise ValueError(
-                f"CyclicalStepSize: exploration must lie in [0, 1); got {self.exploration}."
-            )
+        require_in("CyclicalStepSize", "[0, 1)", exploration=self.exploration)
 
     def __call__(self, step: Array) -> Array:
         """Returns the step size after `step` steps."""
@@ -81,17 +79,3 @@ class CyclicalStepSize:
     def samples(self, steps: Any) -> Any:
         """Returns whether the step after each of `steps` steps has noise, and its draw is kept."""
         return steps % self.cycle_length >= self.exploration * self.cycle_length
-
-
-def require_positive(owner: str, **numbers: Any) -> None:
-    """Raises a `ValueError` for a number that is not positive and finite."""
-    for name, number in numbers.items():
-        if not (number > 0 and math.isfinite(number)):
-            raise ValueError(f"{owner}: {name} must be positive and finite; got {number}.")
-
-
-def require_count(owner: str, **counts: int) -> None:
-    """Raises a `ValueError` for what is not a whole number of at least 1."""
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"{owner}: {name} must be a whole number, at least 1; got {count!r}.")

@@ -29,11 +29,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.batches import inputs_of, weighted_sum
 from jaxprob.bayes.mcmc import Chains
-from jaxprob.bayes.step_sizes import CyclicalStepSize, require_count, require_positive
-from jaxprob.objectives.likelihood import log_likelihood_of_batch, weighted_sum
+from jaxprob.bayes.step_sizes import CyclicalStepSize
+from jaxprob.nn.application import call
+from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
+from jaxprob.requirements import (
+    require_choice,
+    require_count,
+    require_in,
+    require_non_negative,
+    require_positive,
+)
 from jaxprob.types import Array, Batch, Key, Params
 
 __all__ = ["SGHMC", "SGLD", "minibatch_log_joint"]
@@ -65,15 +74,11 @@ def minibatch_log_joint(
     Raises:
       ValueError: No rows, or a prior whose parts are learned.
     """
-    if isinstance(num_data, bool) or not num_data >= 1:
-        raise ValueError(
-            "minibatch_log_joint: num_data must be the number of rows of the whole data set, at "
-            f"least 1; got {num_data}. Write num_data=len(x_train)."
-        )
+    require_count("minibatch_log_joint", "Write num_data=len(x_train).", num_data=num_data)
     fixed = fixed_prior("minibatch_log_joint", prior)
 
     def log_density(params: Params, batch: Batch) -> Array:
-        prediction = model.apply({"params": params}, *(batch[name] for name in inputs))
+        prediction, _ = call(model, {"params": params}, inputs_of(model, batch, inputs))
         terms = log_likelihood_of_batch(prediction, batch)
         return num_data / terms.shape[0] * weighted_sum(terms, batch) + fixed.log_prob(params)
 
@@ -90,10 +95,8 @@ class _StochasticGradient:
 
     def __post_init__(self):
         name = type(self).__name__
-        if not callable(self.step_size):
-            require_positive(name, step_size=self.step_size)
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise ValueError(f"{name}: temperature must not be negative; got {self.temperature}.")
+        require_positive(name, step_size=self.step_size)
+        require_non_negative(name, temperature=self.temperature)
 
     def run(
         self,
@@ -129,9 +132,9 @@ class _StochasticGradient:
             or a run that keeps no draw.
         """
         name = type(self).__name__
-        require_count(name, num_steps=num_steps, thin=thin)
-        if rows not in ROWS:
-            raise ValueError(f"{name}: rows must be one of {', '.join(ROWS)}; got {rows!r}.")
+        require_count(name, num_steps=num_steps, thin=thin, batch_size=batch_size)
+        require_count(name, least=0, num_warmup=num_warmup)
+        require_choice(name, ROWS, rows=rows)
         init = jax.tree.map(jnp.asarray, init)
         _check_start(name, init)
         data = {entry: jnp.asarray(value) for entry, value in data.items()}
@@ -214,10 +217,7 @@ class SGHMC(_StochasticGradient):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0.0 < self.friction <= 1.0:
-            raise ValueError(
-                f"SGHMC: friction must lie in (0, 1]; got {self.friction}. 0.1 is a momentum of .9."
-            )
+        require_in("SGHMC", "(0, 1]", "0.1 is a momentum of .9.", friction=self.friction)
         if not 0.0 <= self.gradient_noise < self.friction:
             raise ValueError(
                 f"SGHMC: gradient_noise must lie in [0, friction) = [0, {self.friction}); got "
@@ -344,7 +344,6 @@ def _checked_batch_size(name: str, data: Batch, batch_size: int | None) -> int |
         )
     if batch_size is None:
         return None
-    require_count(name, batch_size=batch_size)
     num_rows = next(iter(sizes))[0] if sizes else 0
     if batch_size > num_rows:
         raise ValueError(

@@ -27,9 +27,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxprob.batches import inputs_of
 from jaxprob.bayes import gaussian_block
 from jaxprob.bayes.curvature import (
-    check_rows,
     gauss_newton,
     log_likelihood_and_gradient,
     row_factors,
@@ -38,7 +38,9 @@ from jaxprob.bayes.curvature import (
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.laplace import Laplace, LaplaceState
 from jaxprob.bayes.precision import dot, warn_if_far
+from jaxprob.nn.application import call
 from jaxprob.objectives import GaussianPrior
+from jaxprob.requirements import require_count, require_in, require_rows
 from jaxprob.types import Array, Batch, Key, Params
 
 __all__ = ["prior_params", "update"]
@@ -140,9 +142,10 @@ def update(
     Raises:
       ValueError: No key where draws are needed, or numbers out of their range.
     """
-    _check_numbers(num_steps, step_size, num_samples)
+    require_count("update", num_steps=num_steps, num_samples=num_samples, chunk_size=chunk_size)
+    require_in("update", "(0, 1]", "1 is a full Newton step.", step_size=step_size)
     data = {name: jnp.asarray(value) for name, value in new_data.items()}
-    check_rows(data)
+    require_rows("new_data", data)
     if isinstance(posterior, Laplace):
         start = params.mean if start is None else start
         posterior.check_params(start)
@@ -248,7 +251,7 @@ def _natural_steps(
 
     def predict(w: dict, rows: Batch) -> Any:
         params = q.mean({"posterior": {name: {"loc": w[name]} for name in names}})
-        return q.model.apply({"params": params}, *(rows[name] for name in inputs))
+        return call(q.model, {"params": params}, inputs_of(q.model, rows, inputs))[0]
 
     def expectations(loc: dict, precision: dict, key: Key) -> tuple[dict, dict, dict]:
         """E_q of gradient and curvature, and the draws."""
@@ -372,14 +375,4 @@ def _require_blocks(owner: str, posterior: GaussianPosterior) -> None:
         raise ValueError(
             f"{owner}: the model has the collections {', '.join(posterior.collections)}, which a "
             "posterior over its params does not update. Use a model without batch statistics."
-        )
-
-
-def _check_numbers(num_steps: int, step_size: float, num_samples: int) -> None:
-    for name, value in (("num_steps", num_steps), ("num_samples", num_samples)):
-        if not value >= 1:
-            raise ValueError(f"update: {name} must be at least 1; got {value}.")
-    if not 0.0 < step_size <= 1.0:
-        raise ValueError(
-            f"update: step_size must lie in (0, 1]; got {step_size}. 1 is a full Newton step."
         )

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxprob.bayes.step_sizes import require_count
+from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Key, Params
 
 __all__ = ["SWAG", "SWAGState", "SnapshotState", "snapshots", "snapshots_of"]
@@ -93,7 +93,8 @@ class SWAG:
     rank: int = 20
 
     def __post_init__(self):
-        if isinstance(self.rank, bool) or not (self.rank == 0 or self.rank >= 2):
+        require_count("SWAG", least=0, rank=self.rank)
+        if self.rank == 1:
             raise ValueError(
                 f"SWAG: rank must be 0 (diagonal alone) or at least 2; got {self.rank}. The paper "
                 "takes 20."
@@ -187,8 +188,7 @@ class SWAG:
           ValueError: Too few iterates, a negative scale, or a state of another rank.
         """
         require_count("SWAG.sample", num_draws=num_draws)
-        if not scale >= 0:
-            raise ValueError(f"SWAG.sample: scale must not be negative; got {scale}.")
+        require_non_negative("SWAG.sample", scale=scale)
         columns = {jnp.shape(d)[jnp.ndim(state.count)] for d in jax.tree.leaves(state.deviations)}
         if columns != {self.rank}:
             raise ValueError(

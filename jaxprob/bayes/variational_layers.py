@@ -25,11 +25,19 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxprob.batches import Inputs, inputs_of
 from jaxprob.bayes import gaussian_block
 from jaxprob.bayes.forward import Forward
-from jaxprob.nn.application import as_params, as_variables, average_over_draws, mode_options
+from jaxprob.nn.application import (
+    as_params,
+    as_variables,
+    average_over_draws,
+    initialize,
+    mode_options,
+)
 from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior
-from jaxprob.types import Array, ArrayLike, Key, Params
+from jaxprob.requirements import require_choice, require_count
+from jaxprob.types import Array, ArrayLike, Batch, Key, Params
 
 __all__ = ["ESTIMATORS", "VariationalLayers", "check_layer", "layer_block", "noisy_map"]
 
@@ -40,12 +48,8 @@ Prior = GaussianPrior | HierarchicalGaussianPrior
 
 def check_layer(owner: str, covariance: str, estimator: str) -> None:
     """Raises a ValueError for an unknown covariance or estimator, or a pair that does not fit."""
-    if covariance not in ("full", "diagonal"):
-        raise ValueError(f"{owner}: covariance must be 'full' or 'diagonal'; got {covariance!r}.")
-    if estimator not in ESTIMATORS:
-        raise ValueError(
-            f"{owner}: estimator must be one of {', '.join(ESTIMATORS)}; got {estimator!r}."
-        )
+    require_choice(owner, ("full", "diagonal"), covariance=covariance)
+    require_choice(owner, ESTIMATORS, estimator=estimator)
     if estimator != "weights" and covariance != "diagonal":
         raise ValueError(
             f"{owner}: estimator {estimator!r} needs independent weights, covariance='diagonal'; "
@@ -131,36 +135,38 @@ class VariationalLayers:
         self.model = model
         self._start = jax.jit(self._init)  # one program in place of a hundred
 
-    def init(self, key: Key, example: ArrayLike) -> Params:
+    def init(self, key: Key, example: ArrayLike | Batch) -> Params:
         """Returns the pytree to train: the variational parameters of all layers."""
-        return self._start(key, jnp.asarray(example))  # a list would be taken for a pytree
+        return self._start(key, inputs_of(self.model, example).on_device())
 
-    def _init(self, key: Key, example: Array) -> Params:
-        variables = dict(self.model.init(key, example))
+    def _init(self, key: Key, example: Inputs) -> Params:
+        variables = initialize(self.model, key, example)
         variables.pop("kl", None)
         return as_params(variables)
 
-    def kl(self, params: Params, example: ArrayLike) -> Array:
+    def kl(self, params: Params, example: ArrayLike | Batch) -> Array:
         """Returns KL(q || prior) in nats, summed over the layers."""
-        return self.forward(params, (example,), jax.random.key(0), 1).kl
+        given = inputs_of(self.model, example)
+        return self.forward(params, given, jax.random.key(0), 1).kl
 
     def forward(
         self,
         params: Params,
-        inputs: tuple[Any, ...],
+        inputs: Inputs | tuple[Any, ...] | Batch,
         key: Key,
         num_samples: int,
         train: bool = True,
     ) -> Forward:
         """Returns the prediction of each draw (batch shape `[S, B]`) and KL(q || prior)."""
+        require_count("VariationalLayers.forward", num_samples=num_samples)
         variables = as_variables(params)
         others = [name for name in variables if name != "params"]
         mutable = ["kl", *(others if train else [])]
-        options = mode_options(self.model, train)
-        arrays = tuple(jnp.asarray(x) for x in inputs)
+        given = inputs_of(self.model, inputs).on_device()
+        options = {**given.extra, **mode_options(self.model, train)}
 
         def one_draw(draw_key: Key):
-            return self.model.apply(variables, *arrays, draw_key, mutable=mutable, **options)
+            return self.model.apply(variables, *given.arrays, draw_key, mutable=mutable, **options)
 
         predictions, state = jax.vmap(one_draw)(jax.random.split(key, num_samples))
         state = dict(state)
@@ -178,6 +184,7 @@ class VariationalLayers:
         Returns:
           Draws for `bayes.predict`; with collections a whole variables dict.
         """
+        require_count("VariationalLayers.sample", num_draws=num_draws)
         variables = as_variables(params)
         flat = flatten_dict(variables["params"])
         layers = sorted(path[:-1] for path in flat if path[-1] in ("raw_scale", "raw_tril"))

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxprob.requirements import require_count
+
 __all__ = ["letters"]
 
 LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZabdefghkmnrtwy"
@@ -22,6 +24,7 @@ def letters(size: int = 8) -> np.ndarray:
     Raises:
       ImportError: Without matplotlib, naming the extra.
     """
+    require_count("letters", size=size)
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array, Key
 
 __all__ = ["two_moons", "two_moons_log_prob"]
@@ -24,6 +25,7 @@ def two_moons(key: Key, num_rows: int = 2000, noise: float = 0.1) -> np.ndarray:
     Returns:
       Points `[N, 2]`, float32, the two arcs mixed.
     """
+    require_count("two_moons", num_rows=num_rows)
     arc_key, angle_key, noise_key = jax.random.split(key, 3)
     second = jax.random.bernoulli(arc_key, 0.5, (num_rows, 1))
     angle = jax.random.uniform(angle_key, (num_rows,), jnp.float32, 0.0, jnp.pi)
@@ -43,6 +45,7 @@ def two_moons_log_prob(x: AnyArray, noise: float = 0.1, points: int = 400) -> Ar
     Returns:
       log p `[N]`.
     """
+    require_count("two_moons_log_prob", points=points)
     x = jnp.asarray(x)
     angle = jnp.pi * (jnp.arange(points, dtype=x.dtype) + 0.5) / points
     centres = jnp.concatenate(_arcs(angle))

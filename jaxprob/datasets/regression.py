@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.requirements import require_count
 from jaxprob.types import Key
 
 __all__ = ["Dataset", "diabetes", "earthquakes", "motorcycle", "quintic"]
@@ -79,6 +80,7 @@ def quintic(key: Key, num_rows: int = 500) -> Dataset:
       key: Key of the draw.
       num_rows: Number of rows N.
     """
+    require_count("quintic", num_rows=num_rows)
     x_key, noise_key = jax.random.split(key)
     x = jax.random.uniform(x_key, (num_rows, 1), jnp.float32, minval=-1.0, maxval=1.0)
     y = x**5 + 0.4 * x * jax.random.normal(noise_key, x.shape, x.dtype)

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.validation import unchecked
+from jaxprob.requirements import require_count
 from jaxprob.types import Key
 
 __all__ = ["CheckReport", "check_distribution"]
@@ -88,6 +89,7 @@ def check_distribution(
     Raises:
       ValueError: Listing every promise that is broken.
     """
+    require_count("check_distribution", num_samples=num_samples)
     report = _Report(distribution.name, [])
     with unchecked():
         draws = report.attempt("sample", lambda: _draws(report, distribution, key, num_samples))

@@ -48,8 +48,9 @@ from jaxprob.distributions.special import (
 )
 from jaxprob.distributions.student_t import StudentT
 from jaxprob.distributions.uniform import Uniform
-from jaxprob.distributions.validation import align, require_samples
+from jaxprob.distributions.validation import align
 from jaxprob.distributions.von_mises import VonMises
+from jaxprob.requirements import require_count
 from jaxprob.types import Array, Key
 
 __all__ = ["monte_carlo_kl"]
@@ -69,7 +70,7 @@ def monte_carlo_kl(
     Returns:
       The estimate and its standard error, both `[*batch]`, in nats.
     """
-    require_samples("monte_carlo_kl", num_samples, 2)
+    require_count("monte_carlo_kl", least=2, num_samples=num_samples)
     draws, log_p = p.sample_and_log_prob(seed=key, sample_shape=(num_samples,))
     ratio = jnp.subtract(log_p, q.log_prob(draws))
     return jnp.mean(ratio, axis=0), jnp.std(ratio, axis=0, ddof=1) / math.sqrt(num_samples)

@@ -27,7 +27,6 @@ __all__ = [
     "check_event",
     "check_values",
     "checked",
-    "require_samples",
     "shape_of",
     "unchecked",
 ]
@@ -257,12 +256,6 @@ def _from_list(owner: str, name: str, value: Any) -> ArrayLike:
 def shape_of(owner: str, name: str, value: Numbers) -> tuple[int, ...]:
     """Returns the shape of a parameter that may still be a list."""
     return jnp.shape(_from_list(owner, name, value))
-
-
-def require_samples(owner: str, num_samples: int, least: int = 1) -> None:
-    """Raises a `ValueError` where there are too few draws."""
-    if not num_samples >= least:
-        raise ValueError(f"{owner}: num_samples must be at least {least}; got {num_samples}.")
 
 
 def align(array: Array, ndim: int) -> Array:

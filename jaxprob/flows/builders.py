@@ -20,8 +20,9 @@ import numpy as np
 from jaxprob.flows.autoregressive import MaskedAffineAutoregressive
 from jaxprob.flows.couplings import AffineCoupling, SplineCoupling, alternating_mask
 from jaxprob.flows.flow import Flow, Inverse
-from jaxprob.flows.linear_maps import LULinear, Rescale, require_positive
+from jaxprob.flows.linear_maps import LULinear, Rescale
 from jaxprob.flows.planar_maps import Planar
+from jaxprob.requirements import require_count, require_positive
 from jaxprob.types import Array
 
 __all__ = [
@@ -61,7 +62,8 @@ def coupling(
 
     Source: Dinh, Sohl-Dickstein & Bengio, "Density estimation using real NVP" (2017), eqs. 7-8.
     """
-    _require("coupling", features, num_layers, std)
+    require_count("coupling", features=features, num_layers=num_layers)
+    require_positive("coupling", std=std)
     layers = [
         AffineCoupling(alternating_mask(features, i), tuple(hidden), activation)
         for i in range(num_layers)
@@ -98,7 +100,9 @@ def spline_coupling(
 
     Source: Durkan et al., "Neural spline flows" (2019), section 3.
     """
-    _require("spline_coupling", features, num_layers, std)
+    require_count("spline_coupling", least=2, bins=bins)
+    require_count("spline_coupling", features=features, num_layers=num_layers)
+    require_positive("spline_coupling", std=std)
     layers = [
         SplineCoupling(
             alternating_mask(features, i), tuple(hidden), activation, bins=bins, bound=bound
@@ -134,7 +138,8 @@ def masked_autoregressive(
     Source: Papamakarios, Pavlakou & Murray, "Masked autoregressive flow for density estimation"
     (2017), section 3; masks by Germain et al. (2015).
     """
-    _require("masked_autoregressive", features, num_layers, std)
+    require_count("masked_autoregressive", features=features, num_layers=num_layers)
+    require_positive("masked_autoregressive", std=std)
     layers = _chains(features, num_layers, hidden, activation)
     return _flow(features, layers, mean, std)
 
@@ -163,7 +168,8 @@ def inverse_autoregressive(
     Source: Kingma et al., "Improving variational inference with inverse autoregressive flow"
     (2016), section 4, in the form of Papamakarios et al. (2017), section 3.2.
     """
-    _require("inverse_autoregressive", features, num_layers, std)
+    require_count("inverse_autoregressive", features=features, num_layers=num_layers)
+    require_positive("inverse_autoregressive", std=std)
     layers = [Inverse(layer) for layer in _chains(features, num_layers, hidden, activation)]
     return _flow(features, layers, mean, std)
 
@@ -191,7 +197,8 @@ def planar(
 
     Source: Rezende & Mohamed, "Variational inference with normalizing flows" (2015), section 4.1.
     """
-    _require("planar", features, num_layers, std)
+    require_count("planar", features=features, num_layers=num_layers)
+    require_positive("planar", std=std)
     layers = [Planar(features, tuple(hidden), activation) for _ in range(num_layers)]
     return _flow(features, layers, mean, std)
 
@@ -223,10 +230,3 @@ def _static(value: Units) -> Units:
     """Plain numbers: attributes of a module must be comparable."""
     array = np.asarray(value, float)
     return float(array) if array.ndim == 0 else tuple(map(float, array))
-
-
-def _require(owner: str, features: int, num_layers: int, std: Units) -> None:
-    for name, value in (("features", features), ("num_layers", num_layers)):
-        if not value >= 1:
-            raise ValueError(f"{owner}: {name} must be at least 1; got {value}.")
-    require_positive(owner, std)

@@ -22,6 +22,7 @@ from jaxprob.flows.flow import require_size
 from jaxprob.flows.splines import MIN_SHARE, num_parameters, rational_quadratic
 from jaxprob.heads.links import bounded
 from jaxprob.nn import MLP
+from jaxprob.requirements import require_positive
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["SCALE_BOUND", "AffineCoupling", "SplineCoupling", "alternating_mask"]
@@ -142,8 +143,7 @@ class SplineCoupling(_Coupling):
                 f"SplineCoupling: bins must be at least 2 and below {1 / MIN_SHARE:.0f}; got "
                 f"{self.bins}."
             )
-        if not self.bound > 0:
-            raise ValueError(f"SplineCoupling: bound must be positive; got {self.bound}.")
+        require_positive("SplineCoupling", bound=self.bound)
         return num_parameters(self.bins)
 
     def _elements(self, value: Array, raw: Array, inverse: bool) -> tuple[Array, Array]:

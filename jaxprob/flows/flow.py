@@ -45,6 +45,8 @@ class Flow(nn.Module):
     features: int
     transforms: Sequence[nn.Module]
 
+    takes = ("condition",)
+
     def __call__(self, x: Shaped[AnyArray, "*B D"], condition: AnyArray | None = None) -> Array:
         """Returns `log_prob(x, condition)`."""
         return self.log_prob(x, condition)

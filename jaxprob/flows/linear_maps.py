@@ -23,9 +23,10 @@ from jaxprob.flows.couplings import SCALE_BOUND
 from jaxprob.flows.flow import require_size
 from jaxprob.heads.links import bounded
 from jaxprob.nn.initializers import param_dtype
+from jaxprob.requirements import require_positive
 from jaxprob.types import AnyArray, Array, Key
 
-__all__ = ["LULinear", "Permutation", "Rescale", "require_positive"]
+__all__ = ["LULinear", "Permutation", "Rescale"]
 
 
 class Rescale(nn.Module):
@@ -41,7 +42,7 @@ class Rescale(nn.Module):
 
     def setup(self) -> None:
         """Checks the units."""
-        require_positive("Rescale", self.std)
+        require_positive("Rescale", std=self.std)
 
     def forward(self, z: Shaped[AnyArray, "*B D"], condition: AnyArray | None = None):
         """Maps z to x; returns x `[*B, D]` and log |det dx/dz| `[*B]`."""
@@ -140,9 +141,3 @@ class LULinear(nn.Module):
         rows = solve_triangular(left, rows, lower=True, unit_diagonal=True)
         z = solve_triangular(right, rows, lower=False).T.reshape(x.shape)
         return z, jnp.broadcast_to(-jnp.sum(log_diagonal), x.shape[:-1])
-
-
-def require_positive(owner: str, std: float | Sequence[float]) -> None:
-    """Raises a `ValueError` where a standard deviation is not positive."""
-    if not (np.asarray(std) > 0).all():
-        raise ValueError(f"{owner}: std must be positive; got {std}.")

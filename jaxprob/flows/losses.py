@@ -16,10 +16,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxprob.distributions.validation import require_samples
+from jaxprob.batches import extra_inputs, weighted_mean
 from jaxprob.flows.flow import Flow
 from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
-from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.requirements import require_count
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["negative_log_likelihood", "reverse_kl"]
@@ -31,8 +31,8 @@ def negative_log_likelihood(model: Flow, event: str = "x", condition: str | None
     Args:
       model: The flow.
       event: Entry of the batch whose density is fitted, `[B, D]`.
-      condition: Entry of the batch that it is conditional on, `[B, C]`. For p(y | x) write
-        `event="y", condition="x"`.
+      condition: Entry of the batch that it is conditional on, `[B, C]`; None for "condition", if
+        that is there. For p(y | x) write `event="y", condition="x"`.
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, {"nll": loss})` in nats a row. Rows may carry "weight"
@@ -51,8 +51,7 @@ def negative_log_likelihood(model: Flow, event: str = "x", condition: str | None
                 'independent. Fill in what is missing, or weigh whole rows by batch["weight"].'
             )
         x = _events(batch, event, model.features)
-        given = None if condition is None else batch[condition]
-        log_prob = model.apply({"params": params}, x, given)
+        log_prob = model.apply({"params": params}, x, _condition(model, batch, condition))
         nll = -weighted_mean(jnp.asarray(log_prob), batch)
         return nll, {"nll": nll}
 
@@ -76,8 +75,9 @@ def reverse_kl(
       log_density: x `[S, D]` -> log p~ `[S]` up to a constant, such as minus an energy; with a
         condition, (x `[S, B, D]`, condition `[B, C]`) -> `[S, B]`.
       num_samples: Draws S for each step (and each row, with a condition).
-      condition: Entry of the batch that q is conditional on, `[B, C]`: one flow then answers for
-        every row (amortised inference), and rows may carry "weight".
+      condition: Entry of the batch that q is conditional on, `[B, C]`; None for "condition", if
+        that is there. One flow then answers for every row (amortised inference), and rows may carry
+        "weight".
       weight: Weight of log p~, or a schedule of it; from below 1 up to 1 keeps q from settling on
         one mode too early.
 
@@ -88,10 +88,11 @@ def reverse_kl(
     Raises:
       ValueError: No samples.
     """
-    require_samples("reverse_kl", num_samples)
+    require_count("reverse_kl", num_samples=num_samples)
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-        given = () if condition is None else (batch[condition],)
+        value = _condition(model, batch, condition)
+        given = () if value is None else (value,)
         drawn: Any = model.apply(
             {"params": params}, key, (num_samples,), *given, method="sample_and_log_prob"
         )
@@ -109,6 +110,12 @@ def reverse_kl(
 
     mark_schedules(loss_fn, weight)
     return loss_fn
+
+
+def _condition(model: Flow, batch: Batch, name: str | None) -> Any:
+    if name is not None:
+        return batch[name]
+    return extra_inputs(model, batch, ()).get("condition")
 
 
 def _events(batch: Batch, name: str, features: int) -> Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import Distribution
 from jaxprob.metrics.scores import check_classes, check_targets
+from jaxprob.requirements import require_count
 from jaxprob.types import Array, ArrayLike
 
 __all__ = ["coverage", "expected_calibration_error", "pit", "sharpness"]
@@ -78,10 +79,7 @@ def expected_calibration_error(
     """
     if isinstance(probs, distrax.Distribution):
         probs = probs.probs  # pyright: ignore[reportAttributeAccessIssue]
-    if not num_bins >= 1:
-        raise ValueError(
-            f"expected_calibration_error: num_bins must be at least 1; got {num_bins}."
-        )
+    require_count("expected_calibration_error", num_bins=num_bins)
     probs, labels = check_classes("expected_calibration_error", probs, labels)
     if probs.ndim == 1:
         probs = jnp.stack([1 - probs, probs], axis=-1)

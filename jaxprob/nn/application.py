@@ -14,7 +14,6 @@ Twin: none; a `torch.nn.Module` keeps its own buffers and its own mode.
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.batches import Inputs, accepted, inputs_of
 from jaxprob.types import Key, Params
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "average_over_draws",
     "call",
     "hashable",
+    "initialize",
     "mode_options",
 ]
 
@@ -63,10 +64,16 @@ def as_variables(params: Params) -> dict[str, Any]:
     return {"params": params}
 
 
+def initialize(model: nn.Module, key: Key, inputs: Inputs | tuple[Any, ...]) -> dict[str, Any]:
+    """Returns the variables that a module starts from, as `model.init` does."""
+    inputs = inputs_of(model, inputs)
+    return dict(model.init(key, *inputs.arrays, **inputs.extra))
+
+
 def call(
     model: nn.Module,
     variables: dict[str, Any],
-    inputs: Sequence[Any],
+    inputs: Inputs | tuple[Any, ...],
     key: Key | None = None,
     train: bool = False,
     method: str = "__call__",
@@ -76,7 +83,8 @@ def call(
     Args:
       model: Linen module.
       variables: All its collections.
-      inputs: Its inputs, in order.
+      inputs: Its inputs, in order; with what it takes by name as `Inputs`, of which each method
+        gets what it has an argument for.
       key: Randomness inside the module, such as dropout's; used in training only.
       train: Whether this is a step of training.
       method: Which of its methods is called.
@@ -85,24 +93,26 @@ def call(
       What the module returns, and the new value of its collections other than "params" (empty in
       prediction, or where there are none).
     """
-    options = mode_options(model, train, method)
-    if "key" in inspect.signature(getattr(type(model), method)).parameters:
+    inputs = inputs_of(model, inputs)
+    function = getattr(type(model), method)
+    options = {**accepted(function, inputs.extra), **mode_options(model, train, method)}
+    if "key" in inspect.signature(function).parameters:
         options["key"] = key if train else None
     options["method"] = method
     if not train:
-        return model.apply(variables, *inputs, **options), {}
+        return model.apply(variables, *inputs.arrays, **options), {}
     mutable = [name for name in variables if name != "params"]
     rngs = None if key is None else {"dropout": key}
     if not mutable:
-        return model.apply(variables, *inputs, rngs=rngs, **options), {}
-    output, state = model.apply(variables, *inputs, rngs=rngs, mutable=mutable, **options)
+        return model.apply(variables, *inputs.arrays, rngs=rngs, **options), {}
+    output, state = model.apply(variables, *inputs.arrays, rngs=rngs, mutable=mutable, **options)
     return output, dict(state)
 
 
 def mode_options(model: nn.Module, train: bool, method: str = "__call__") -> dict[str, Any]:
     """Returns the arguments by which a method of a module is told whether it is trained."""
-    accepted = inspect.signature(getattr(type(model), method)).parameters
-    return {name: value is train for name, value in WHEN_TRAINING.items() if name in accepted}
+    parameters = inspect.signature(getattr(type(model), method)).parameters
+    return {name: value is train for name, value in WHEN_TRAINING.items() if name in parameters}
 
 
 def average_over_draws(collections: dict[str, Any]) -> dict[str, Any]:

@@ -26,12 +26,13 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Float, Integer
 
-from jaxprob.distributions.constraints import Constraint
-from jaxprob.distributions.validation import align, check_values
+from jaxprob.batches import valid_steps
+from jaxprob.distributions.validation import align
 from jaxprob.nn.initializers import fan_in_uniform, param_dtype
+from jaxprob.requirements import require_choice
 from jaxprob.types import AnyArray, Array
 
-__all__ = ["GRU", "LSTM", "RNN", "valid_steps"]
+__all__ = ["GRU", "LSTM", "RNN"]
 
 State = tuple[Array, ...]
 """What a cell carries from step to step, each `[B, H]`; its first entry is the output."""
@@ -83,10 +84,7 @@ class RNN(nn.Module):
         Raises:
           ValueError: Wrong shapes, lengths outside [0, T], or an unknown nonlinearity.
         """
-        if self.nonlinearity not in ("tanh", "relu"):
-            raise ValueError(
-                f"RNN: nonlinearity must be 'tanh' or 'relu'; got {self.nonlinearity!r}."
-            )
+        require_choice("RNN", ("tanh", "relu"), nonlinearity=self.nonlinearity)
         activation = jnp.tanh if self.nonlinearity == "tanh" else jax.nn.relu
         outputs, (final,) = _run(self, partial(_rnn_cell, activation), 1, x, (initial,), lengths)
         return outputs, final
@@ -251,30 +249,3 @@ def _scan(
     if valid is not None:
         outputs = jnp.where(valid[..., None], outputs, 0)
     return outputs, final
-
-
-def valid_steps(owner: str, lengths: AnyArray, batch: int, time: int, least: int = 0) -> Array:
-    """Returns the mask `[B, T]`, True before each sequence's end.
-
-    Args:
-      owner: Who asks, for messages.
-      lengths: Valid steps of each sequence `[B]`.
-      batch: Number of sequences B.
-      time: Steps T, padding and all.
-      least: Smallest length that is allowed.
-
-    Raises:
-      ValueError: Lengths of another shape, that are no integers, or not from `least` to T.
-    """
-    if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(
-            f"{owner}: lengths must be integers [B] with B = {batch}; got shape {lengths.shape} "
-            f"and dtype {lengths.dtype}."
-        )
-    allowed = Constraint(
-        f"between {least} and T = {time}, the time steps of x",
-        lambda value, xp: (value >= least) & (value <= time),
-        "Clip them, or pad x further.",
-    )
-    check_values(owner, "lengths", lengths, allowed)
-    return jnp.arange(time)[None] < jnp.asarray(lengths)[:, None]

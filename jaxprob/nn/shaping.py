@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxprob.nn.initializers import param_dtype
+from jaxprob.requirements import require_in
 from jaxprob.types import AnyArray, Array, Key
 
 __all__ = ["Dropout", "Flatten"]
@@ -58,10 +59,7 @@ class Dropout(nn.Module):
         Raises:
           ValueError: A rate outside [0, 1], or no key to draw from.
         """
-        if not 0 <= self.rate <= 1:
-            raise ValueError(
-                f"Dropout: rate must be a probability between 0 and 1; got {self.rate}."
-            )
+        require_in("Dropout", "[0, 1]", rate=self.rate)
         x = jnp.asarray(x)
         if not train or self.rate == 0:
             return x

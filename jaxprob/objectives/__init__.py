@@ -1,6 +1,6 @@
 """Objectives: losses as likelihoods, regularisers as priors."""
 
-from jaxprob.objectives import estimators, likelihood, priors
+from jaxprob.objectives import em, estimators, likelihood, priors
 from jaxprob.objectives.annealing import cyclical_annealing, linear_annealing
 from jaxprob.objectives.criteria import beta_nll, pinball_loss
 from jaxprob.objectives.likelihood import log_likelihood, negative_log_likelihood
@@ -24,6 +24,7 @@ __all__ = [
     "beta_nll",
     "cyclical_annealing",
     "dropout_precision",
+    "em",
     "estimators",
     "likelihood",
     "linear_annealing",

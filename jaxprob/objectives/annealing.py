@@ -16,6 +16,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxprob.requirements import require_count, require_in
 from jaxprob.types import Array, Batch, LossFn
 
 __all__ = [
@@ -36,7 +37,7 @@ def linear_annealing(steps: int, start: float = 0.0, end: float = 1.0) -> Schedu
     Raises:
       ValueError: Less than one step.
     """
-    _require_steps("linear_annealing", steps=steps)
+    require_count("linear_annealing", steps=steps)
 
     def schedule(step: Any) -> Array:
         share = jnp.minimum(jnp.asarray(step, jnp.result_type(float)) / steps, 1.0)
@@ -59,9 +60,8 @@ def cyclical_annealing(
     Raises:
       ValueError: Numbers outside these bounds.
     """
-    _require_steps("cyclical_annealing", period=period)
-    if not 0.0 < ramp <= 1.0:
-        raise ValueError(f"cyclical_annealing: ramp must lie in (0, 1]; got {ramp}.")
+    require_count("cyclical_annealing", period=period)
+    require_in("cyclical_annealing", "(0, 1]", ramp=ramp)
 
     def schedule(step: Any) -> Array:
         position = jnp.asarray(jnp.mod(step, period), jnp.result_type(float)) / period
@@ -91,9 +91,3 @@ def mark_schedules(loss_fn: LossFn, *weights: float | Schedule) -> None:
     """Sets `uses_step` on a loss if any of its weights is a schedule."""
     if any(callable(weight) for weight in weights):
         loss_fn.uses_step = True  # type: ignore[attr-defined]
-
-
-def _require_steps(owner: str, **counts: int) -> None:
-    for name, count in counts.items():
-        if not count >= 1:
-            raise ValueError(f"{owner}: {name} must be at least 1 step; got {count}.")

@@ -12,8 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxprob.batches import inputs_of, weighted_mean
 from jaxprob.distributions import Distribution, Independent, InterpolatedQuantiles
-from jaxprob.objectives.likelihood import log_likelihood, weighted_mean
+from jaxprob.nn.application import call
+from jaxprob.objectives.likelihood import log_likelihood
+from jaxprob.requirements import require_in
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["beta_nll", "pinball_loss"]
@@ -41,7 +44,7 @@ def pinball_loss(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         del key
-        prediction = model.apply({"params": params}, *(batch[name] for name in inputs))
+        prediction, _ = call(model, {"params": params}, inputs_of(model, batch, inputs))
         nll = -weighted_mean(log_likelihood(prediction, batch["y"]), batch)
         stated = _elements(prediction)
         if not isinstance(stated, InterpolatedQuantiles):
@@ -81,12 +84,11 @@ def beta_nll(model: nn.Module, beta: float = 0.5, inputs: Sequence[str] = ("x",)
     Source: Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation" (ICLR 2022),
     eq. 5.
     """
-    if not 0.0 <= beta <= 1.0:
-        raise ValueError(f"beta_nll: beta must lie in [0, 1]; got {beta}. Write 0.5.")
+    require_in("beta_nll", "[0, 1]", "Write 0.5.", beta=beta)
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         del key
-        prediction = model.apply({"params": params}, *(batch[name] for name in inputs))
+        prediction, _ = call(model, {"params": params}, inputs_of(model, batch, inputs))
         nll = -weighted_mean(log_likelihood(prediction, batch["y"]), batch)
         factors = _elements(prediction)
         weight = jax.lax.stop_gradient(factors.variance() ** beta)

@@ -12,6 +12,7 @@ import distrax
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxprob.batches import inputs_of, observed, weighted_mean
 from jaxprob.distributions import Distribution, Independent
 from jaxprob.nn.application import as_variables, call
 from jaxprob.objectives.losses import (
@@ -38,8 +39,6 @@ __all__ = [
     "negative_log_likelihood",
     "pinball",
     "poisson_nll",
-    "weighted_mean",
-    "weighted_sum",
 ]
 
 
@@ -69,8 +68,8 @@ def log_likelihood_of_batch(
     Args:
       distribution: Prediction, batch shape `[*leading, B]`.
       batch: "y" `[B, *event]`, and where they apply
-        "mask" `[B, *event]`: True where the target was observed; another one may hold anything,
-        NaN too, and adds nothing;
+        "y_observed" or "mask" `[B, *event]`: True where the target was observed; another one may
+        hold anything, NaN too, and adds nothing;
         "censored" `[B, *event]`: 0 where y is the value, 1 where the value is above y (the event
         had not come yet), -1 where it is below y (under the limit of detection).
       num_leading: Leading axes of the distribution (draws, members) that share the targets.
@@ -82,21 +81,22 @@ def log_likelihood_of_batch(
       ValueError: Shapes that differ from `y`'s, or a distribution over vectors whose elements are
         not independent, where single ones cannot be left out.
     """
-    if batch.get("mask") is None and batch.get("censored") is None:
+    mask = observed(batch, "y")
+    if mask is None and batch.get("censored") is None:
         return log_likelihood(distribution, batch["y"], num_leading)
     y = _targets(distribution, batch["y"], num_leading)
     factors = _factors(distribution)
-    mask = _like_y(batch, "mask", y)
-    censored = _like_y(batch, "censored", y)
-    observed = jnp.ones(y.shape, bool) if mask is None else mask.astype(bool)
-    stand_in = jnp.broadcast_to(_event_of(factors).astype(y.dtype), observed.shape)
-    y = jnp.where(observed, y, stand_in)
+    mask = _like_y("mask", mask, y)
+    censored = _like_y("censored", batch.get("censored"), y)
+    seen = jnp.ones(y.shape, bool) if mask is None else mask.astype(bool)
+    stand_in = jnp.broadcast_to(_event_of(factors).astype(y.dtype), seen.shape)
+    y = jnp.where(seen, y, stand_in)
     terms = factors.log_prob(y)
     if censored is not None:
         above, below = censored > 0, censored < 0
         terms = jnp.where(above, factors.log_survival_function(y), terms)
         terms = jnp.where(below, factors.log_cdf(y), terms)
-    terms = jnp.where(observed, terms, 0.0)
+    terms = jnp.where(seen, terms, 0.0)
     return jnp.sum(terms, axis=tuple(range(len(distribution.batch_shape), terms.ndim)))
 
 
@@ -151,8 +151,7 @@ def _event_of(factors: Distribution) -> Array:
     return jnp.asarray(inner(*factors._parameters()))
 
 
-def _like_y(batch: Batch, name: str, y: Array) -> Array | None:
-    value = batch.get(name)
+def _like_y(name: str, value: ArrayLike | None, y: Array) -> Array | None:
     if value is None:
         return None
     value = jnp.asarray(value)
@@ -163,42 +162,13 @@ def _like_y(batch: Batch, name: str, y: Array) -> Array | None:
     return value
 
 
-def weighted_sum(values: Array, batch: Batch) -> Array:
-    """Returns the sum of `values` `[B]`, each row counting `batch["weight"]` times if there."""
-    if batch.get("weight") is None:
-        return jnp.sum(values)
-    return jnp.sum(values * _weights(values, batch))
-
-
-def weighted_mean(values: Array, batch: Batch) -> Array:
-    """Returns the mean of `values` `[..., B]`, its rows weighted by `batch["weight"]` if there.
-
-    Rows of weight 0 add nothing as long as their values are finite. A batch in which all weights
-    are 0 has no mean, and gets NaN.
-    """
-    if batch.get("weight") is None:
-        return jnp.mean(values)
-    weight = _weights(values, batch)
-    shares = (weight / jnp.sum(weight)).reshape((1,) * (values.ndim - 1) + (-1,))
-    return jnp.mean(jnp.sum(values * shares, axis=-1))
-
-
-def _weights(values: Array, batch: Batch) -> Array:
-    weight = jnp.asarray(batch["weight"], values.dtype)
-    if weight.shape != values.shape[-1:]:
-        raise ValueError(
-            f'batch["weight"] has shape {weight.shape}; expected one weight for each row, '
-            f"{values.shape[-1:]}."
-        )
-    return weight
-
-
 def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:
     """Returns the loss -mean_b log p(y_b | x_b) of a model that returns a distribution.
 
     Args:
       model: Linen module, `apply({"params": params}, x)` -> distribution with batch shape `[B]`.
-      inputs: Entries of the batch that the model takes, in order, e.g. ("x", "exposure").
+      inputs: Entries of the batch that the model takes, in order, e.g. ("x", "exposure"); those
+        that it `takes` by name (see `jaxprob.batches`) come beside them.
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, {"nll": loss})`, in nats a row. `batch` holds the
@@ -211,8 +181,8 @@ def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) ->
 
     def in_mode(train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            arrays = tuple(batch[name] for name in inputs)
-            prediction, collections = call(model, as_variables(params), arrays, key, train)
+            given = inputs_of(model, batch, inputs)
+            prediction, collections = call(model, as_variables(params), given, key, train)
             nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
             return nll, {"nll": nll} | ({"collections": collections} if collections else {})
 

@@ -14,7 +14,8 @@ import jax
 
 from jaxprob.nn.application import as_variables
 from jaxprob.objectives.likelihood import negative_log_likelihood
-from jaxprob.objectives.priors import HierarchicalGaussianPrior, require_positive
+from jaxprob.objectives.priors import HierarchicalGaussianPrior
+from jaxprob.requirements import require_count, require_in, require_positive
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["dropout_precision", "map_loss"]
@@ -69,7 +70,7 @@ def map_loss(
       ValueError: A number of rows that is not positive, a learned prior (that is what
         `bayes.negative_elbo` is for), or (from the loss) a selection without any weight.
     """
-    require_positive("map_loss", num_data=num_data)
+    require_count("map_loss", num_data=num_data)
     # Maximised over its own parameters too, the density at the weights would have no bound.
     fixed = fixed_prior("map_loss", prior)
     likelihood = negative_log_likelihood(model, inputs)
@@ -127,12 +128,7 @@ def dropout_precision(
 
     Source: Gal & Ghahramani, "Dropout as a Bayesian approximation" (ICML 2016), eq. 7.
     """
-    if not 0.0 <= rate < 1.0:
-        raise ValueError(f"dropout_precision: rate must lie in [0, 1); got {rate}.")
-    require_positive(
-        "dropout_precision",
-        weight_decay=weight_decay,
-        num_data=num_data,
-        prior_scale=prior_scale,
-    )
+    require_count("dropout_precision", num_data=num_data)
+    require_in("dropout_precision", "[0, 1)", rate=rate)
+    require_positive("dropout_precision", weight_decay=weight_decay, prior_scale=prior_scale)
     return (1.0 - rate) / (2.0 * num_data * weight_decay * prior_scale**2)

@@ -12,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxprob.requirements import require_choice, require_count, require_positive
 from jaxprob.types import Array, Params
 
 __all__ = [
@@ -45,11 +46,7 @@ class GaussianPrior:
     trainable: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if not (self.scale > 0 and math.isfinite(self.scale)):
-            raise ValueError(
-                f"GaussianPrior: scale must be positive and finite; got {self.scale}. It is a "
-                "standard deviation."
-            )
+        require_positive("GaussianPrior", "It is a standard deviation.", scale=self.scale)
         if isinstance(self.trainable, str) or set(self.trainable) - {"loc", "scale"}:
             raise ValueError(
                 f"GaussianPrior: trainable must be a tuple of 'loc' and 'scale'; got "
@@ -225,17 +222,9 @@ def prior_for_weight_decay(
     Adam with an L2 term and AdamW rescale the decay by their own steps: for them this is the prior
     of the loss that they are given, not of what the steps do.
     """
-    require_positive(
-        "prior_for_weight_decay",
-        coefficient=coefficient,
-        num_data=num_data,
-        loss_scale=loss_scale,
-    )
-    if penalty not in PENALTIES:
-        raise ValueError(
-            f"prior_for_weight_decay: penalty must be one of {', '.join(map(repr, PENALTIES))}; "
-            f"got {penalty!r}."
-        )
+    require_count("prior_for_weight_decay", num_data=num_data)
+    require_positive("prior_for_weight_decay", coefficient=coefficient, loss_scale=loss_scale)
+    require_choice("prior_for_weight_decay", PENALTIES, penalty=penalty)
     scale = math.sqrt(loss_scale / (PENALTIES[penalty] * coefficient * num_data))
     form = "" if penalty == "coefficient / 2 |w|^2" else f" ({penalty})"
     sentence = (
@@ -252,25 +241,21 @@ def weight_decay_for_prior(
     loss_scale: float = 1.0,
 ) -> float:
     """Returns the weight decay that a Gaussian prior of mean 0 is; see `prior_for_weight_decay`."""
-    require_positive("weight_decay_for_prior", num_data=num_data, loss_scale=loss_scale)
+    require_count("weight_decay_for_prior", num_data=num_data)
+    require_positive("weight_decay_for_prior", loss_scale=loss_scale)
     if prior.loc != 0.0 or prior.trainable:
         raise ValueError(
             f"weight_decay_for_prior: weight decay pulls towards 0 with a fixed strength; got "
             f"{prior!r}. Use map_loss for this prior."
         )
-    if penalty not in PENALTIES:
-        raise ValueError(
-            f"weight_decay_for_prior: penalty must be one of {', '.join(map(repr, PENALTIES))}; "
-            f"got {penalty!r}."
-        )
+    require_choice("weight_decay_for_prior", PENALTIES, penalty=penalty)
     return loss_scale / (PENALTIES[penalty] * prior.scale**2 * num_data)
 
 
 def prior_for_l1(coefficient: float, num_data: int, loss_scale: float = 1.0) -> LaplacePrior:
     """Returns the Laplace prior of the penalty c |w| on a mean loss: its scale is 1 / (c N)."""
-    require_positive(
-        "prior_for_l1", coefficient=coefficient, num_data=num_data, loss_scale=loss_scale
-    )
+    require_count("prior_for_l1", num_data=num_data)
+    require_positive("prior_for_l1", coefficient=coefficient, loss_scale=loss_scale)
     return LaplacePrior(scale=loss_scale / (coefficient * num_data))
 
 
@@ -282,10 +267,3 @@ def _number(value: float) -> str:
         mantissa, _, exponent = f"{value:.3e}".partition("e")
         mantissa = mantissa.rstrip("0").rstrip(".")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
-
-
-def require_positive(owner: str, **values: float | int) -> None:
-    """Raises a ValueError for a value that is not positive and finite."""
-    for name, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{owner}: {name} must be positive and finite; got {value}.")

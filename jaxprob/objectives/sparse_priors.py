@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprob.objectives.priors import require_positive
+from jaxprob.requirements import require_positive
 from jaxprob.types import Array, Params
 
 __all__ = ["HorseshoePrior", "SpikeAndSlabPrior"]

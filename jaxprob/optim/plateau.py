@@ -9,6 +9,7 @@ import optax
 
 from jaxprob.optim.arguments import Number, as_scalar, check, check_non_negative
 from jaxprob.optim.arithmetic import advance, combine, first_step, like
+from jaxprob.requirements import require_count
 from jaxprob.types import Array, Params
 
 __all__ = ["ReduceLROnPlateauState", "reduce_lr_on_plateau"]
@@ -79,9 +80,10 @@ def reduce_lr_on_plateau(
     """
     check("lr", lr, lambda x: x > 0, "a number > 0", "pass the learning rate of the optimiser")
     check("factor", factor, lambda x: x < 1, "a number < 1", "try 0.1")
-    check_non_negative(patience=patience, cooldown=cooldown, min_lr=min_lr, eps=eps)
+    require_count("reduce_lr_on_plateau", least=0, patience=patience, cooldown=cooldown)
+    require_count("reduce_lr_on_plateau", accumulation_size=accumulation_size)
+    check_non_negative(min_lr=min_lr, eps=eps)
     check("threshold", threshold, lambda x: x == x, "a number", "try 1e-4")
-    check("accumulation_size", accumulation_size, lambda x: x >= 1, "an integer >= 1", "try 1")
     if mode not in ("min", "max"):
         raise ValueError(f'mode: expected "min" or "max", got {mode!r}')
     if threshold_mode not in ("rel", "abs"):

@@ -25,7 +25,6 @@ Sources: Loshchilov & Hutter 2017 (arXiv:1608.03983), equation 5; Smith & Topin 
 """
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -35,6 +34,7 @@ import jax.numpy as jnp
 from jaxprob.optim.arguments import Number, Schedule, as_float, check, check_non_negative
 from jaxprob.optim.arithmetic import minus_log
 from jaxprob.optim.plateau import ReduceLROnPlateauState, reduce_lr_on_plateau
+from jaxprob.requirements import require_count
 from jaxprob.types import Array, ArrayLike
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
 
 def constant_lr(lr: ArrayLike, factor: Number = 1 / 3, total_iters: int = 5) -> Schedule:
     """`ConstantLR`: `lr * factor` for `total_iters` updates, then `lr`."""
+    require_count("constant_lr", total_iters=total_iters)
     base = _base(lr)
     check("factor", factor, lambda x: 0 <= x <= 1, "a number in [0, 1]")
 
@@ -66,8 +67,8 @@ def constant_lr(lr: ArrayLike, factor: Number = 1 / 3, total_iters: int = 5) -> 
 
 def step_lr(lr: ArrayLike, step_size: int, gamma: Number = 0.1) -> Schedule:
     """`StepLR`: multiplied by `gamma` after every `step_size` updates."""
+    require_count("step_lr", step_size=step_size)
     base = _base(lr)
-    _check_count(step_size=step_size)
     check_non_negative(gamma=gamma)
 
     def schedule(step: ArrayLike) -> Array:
@@ -105,10 +106,10 @@ def linear_lr(
     lr: ArrayLike, start_factor: Number = 1 / 3, end_factor: Number = 1.0, total_iters: int = 5
 ) -> Schedule:
     """`LinearLR`: from `lr * start_factor` to `lr * end_factor` in `total_iters` updates."""
+    require_count("linear_lr", total_iters=total_iters)
     base = _base(lr)
     check("start_factor", start_factor, lambda x: 0 < x <= 1, "a number in (0, 1]")
     check("end_factor", end_factor, lambda x: 0 <= x <= 1, "a number in [0, 1]")
-    _check_count(total_iters=total_iters)
 
     def schedule(step: ArrayLike) -> Array:
         done = jnp.minimum(_real(step) / total_iters, 1.0)
@@ -119,8 +120,8 @@ def linear_lr(
 
 def polynomial_lr(lr: ArrayLike, total_iters: int = 5, power: Number = 1.0) -> Schedule:
     """`PolynomialLR`: to zero in `total_iters` updates, as the `power` of the time that is left."""
+    require_count("polynomial_lr", total_iters=total_iters)
     base = _base(lr)
-    _check_count(total_iters=total_iters)
 
     def schedule(step: ArrayLike) -> Array:
         left = 1.0 - jnp.minimum(_real(step) / total_iters, 1.0)
@@ -134,8 +135,8 @@ def cosine_annealing_lr(lr: ArrayLike, T_max: int, eta_min: ArrayLike = 0.0) -> 
 
     `optax.cosine_decay_schedule` stays at the bottom instead.
     """
+    require_count("cosine_annealing_lr", T_max=T_max)
     base, floor = _base(lr), as_float(eta_min)
-    _check_count(T_max=T_max)
 
     def schedule(step: ArrayLike) -> Array:
         return _cosine(base, floor, _real(jnp.asarray(step) % (2 * T_max)) / T_max)
@@ -150,8 +151,8 @@ def cosine_annealing_warm_restarts(
 
     Each begins at `lr` and falls towards `eta_min`.
     """
+    require_count("cosine_annealing_warm_restarts", T_0=T_0, T_mult=T_mult)
     base, floor = _base(lr), as_float(eta_min)
-    _check_count(T_0=T_0, T_mult=T_mult)
     restarts = [(T_0, T_0 * T_mult)]
     while T_mult > 1 and sum(restarts[-1]) < 2**31:  # the counters are int32
         restarts.append((sum(restarts[-1]), restarts[-1][1] * T_mult))
@@ -205,10 +206,10 @@ def one_cycle_lr(
     Raises:
         ValueError: if the length is not given, or an argument is out of range.
     """
+    length = _length(total_steps, epochs, steps_per_epoch)
     peak = _base(max_lr, "max_lr")
     first = peak / div_factor
     levels = [first, peak, *([first] if three_phase else []), first / final_div_factor]
-    length = _length(total_steps, epochs, steps_per_epoch)
     return _one_cycle(levels, length, pct_start, anneal_strategy)
 
 
@@ -227,9 +228,9 @@ def one_cycle_momentum(
 
     Arguments as in `one_cycle_lr`.
     """
+    length = _length(total_steps, epochs, steps_per_epoch)
     high, low = _base(max_momentum, "max_momentum"), _base(base_momentum, "base_momentum")
     levels = [high, low, high, *([high] if three_phase else [])]
-    length = _length(total_steps, epochs, steps_per_epoch)
     return _one_cycle(levels, length, pct_start, anneal_strategy)
 
 
@@ -287,20 +288,15 @@ def _base(lr: ArrayLike, name: str = "lr") -> float | Array:
     return as_float(lr)
 
 
-def _length(total_steps: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:
+def _length(total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:
+    require_count(
+        "one_cycle", total_steps=total_steps, epochs=epochs, steps_per_epoch=steps_per_epoch
+    )
     if total_steps is not None:
-        _check_count(total_steps=total_steps)
         return total_steps
     if epochs is None or steps_per_epoch is None:
         raise ValueError(
             f"total_steps: expected a positive integer, got None with epochs={epochs} and "
             f"steps_per_epoch={steps_per_epoch}; give total_steps, or both of the others"
         )
-    _check_count(epochs=epochs, steps_per_epoch=steps_per_epoch)
     return epochs * steps_per_epoch
-
-
-def _check_count(**counts: Any) -> None:
-    for name, value in counts.items():
-        if not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"{name}: expected a positive integer, got {value!r}; try int(...)")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from jaxprob.requirements import require_count
 from jaxprob.training.run import Fitted, run, typed_key
 from jaxprob.types import Batch, Key, LossFn, Params
 
@@ -65,6 +66,14 @@ def fit_ensemble(
       ValueError: Bad data or arguments, or leaves without a common leading axis.
       NonFiniteError: A member stopped being finite; `error.fitted` holds all members.
     """
+    require_count(
+        "fit_ensemble",
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        patience=patience,
+        checkpoint_every=checkpoint_every,
+    )
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(members)}
     if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
         raise ValueError(

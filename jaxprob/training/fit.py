@@ -7,6 +7,7 @@ from typing import Any
 import optax
 from jax.sharding import Mesh
 
+from jaxprob.requirements import require_count
 from jaxprob.training.run import Fitted, run, typed_key
 from jaxprob.types import Batch, Key, LossFn, Params
 
@@ -85,6 +86,14 @@ def fit(
       NonFiniteError: The loss or its gradient stopped being finite; the error names the step and
         the first term that is not finite, and holds the last finite result as `error.fitted`.
     """
+    require_count(
+        "fit",
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        patience=patience,
+        checkpoint_every=checkpoint_every,
+    )
     return run(
         loss_fn,
         params,

@@ -1,7 +1,6 @@
 """A run from its arguments to its result: the part that `fit` and `fit_ensemble` share."""
 
 import functools
-import numbers
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -76,7 +75,7 @@ def run(
     members: int | None,
 ) -> Fitted:
     """The common part of `fit` and `fit_ensemble` (see there)."""
-    _check_arguments(epochs, steps, batch_size, patience, validation, checkpoint_every)
+    _check_arguments(epochs, steps, patience, validation)
     where = "fit" if members is None else "fit_ensemble"
     mesh = checked_mesh(mesh, where)
     sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
@@ -313,23 +312,13 @@ def typed_key(key: Any, where: str) -> Key:
     raise ValueError(f"{where}: key must be one key, such as jax.random.key(0); got {got}.")
 
 
-def _check_arguments(epochs, steps, batch_size, patience, validation, checkpoint_every) -> None:
+def _check_arguments(
+    epochs: int | None, steps: int | None, patience: int | None, validation: Batch | None
+) -> None:
     if (epochs is None) == (steps is None):
         raise ValueError(
             f"fit: give either epochs or steps; got epochs={epochs} and steps={steps}."
         )
-    counts = {
-        "epochs": epochs,
-        "steps": steps,
-        "batch_size": batch_size,
-        "patience": patience,
-        "checkpoint_every": checkpoint_every,
-    }
-    for name, value in counts.items():
-        if value is not None and not isinstance(value, numbers.Integral):
-            raise ValueError(f"fit: {name} must be a whole number; got {value!r}.")
-        if value is not None and int(value) < 1:
-            raise ValueError(f"fit: {name} must be at least 1; got {value}.")
     if patience is not None and validation is None:
         raise ValueError(
             "fit: patience counts epochs without a better validation loss, so it needs "

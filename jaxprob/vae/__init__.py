@@ -31,10 +31,10 @@ from jaxprob.vae.latent_class import (
     initial_classes,
     negative_log_marginal,
 )
+from jaxprob.vae.latents import binarize
 from jaxprob.vae.model import VAE, LatentVariableModel, VAEOutput
 from jaxprob.vae.priors import MixturePrior, VampPrior
 from jaxprob.vae.recurrent import RecurrentVAE
-from jaxprob.vae.terms import binarize
 from jaxprob.vae.vector_quantized import VQVAE, VQVAEOutput, revive_codes, update_codebook, vq_loss
 
 __all__ = [

@@ -3,8 +3,8 @@
     p(x, z | c) = p(z | c) p(x | z, c),   q(z | x, c) = N(loc(x, c), diag scale(x, c)^2)
     p(z | c) = N(0, I), or learned: N(m(c), diag s(c)^2)
 
-The condition joins x before the encoder and z before the decoder. Every function of this package
-takes it: losses as `batch["condition"]`, the others as `condition=`.
+The condition joins x before the encoder and z before the decoder. Losses find it in the batch, as
+`batch["condition"]`; the other functions take `given={"condition": c}`.
 
 Twin: `torch_ref/vae/conditional.py`. Source: Sohn, Lee & Yan, "Learning structured output
 representation using deep conditional generative models" (2015), section 4.
@@ -24,13 +24,13 @@ from jaxprob.types import AnyArray, Array
 from jaxprob.vae.dense import require_rows
 from jaxprob.vae.model import LatentVariableModel
 
-__all__ = ["ConditionalVAE"]
+__all__ = ["ConditionalVAE", "joined"]
 
 
 class ConditionalVAE(LatentVariableModel):
     """`DenseVAE` given a condition `[B, C]`: numbers, or classes as `jax.nn.one_hot(y, C)`.
 
-        params = model.init(key, x[:1], jnp.zeros((1, L)), condition[:1])["params"]
+        params = model.init(key, x[:1], jnp.zeros((1, L)), condition=condition[:1])["params"]
 
     Attributes:
       features: Size of a row of data D.
@@ -50,7 +50,7 @@ class ConditionalVAE(LatentVariableModel):
     likelihood: Callable[[int], nn.Module] = BernoulliHead
     learn_prior: bool = False
 
-    conditional = True
+    takes = ("condition",)
 
     def setup(self):
         """Makes the layers."""
@@ -71,13 +71,13 @@ class ConditionalVAE(LatentVariableModel):
           ValueError: Rows of another size.
         """
         require_rows(type(self).__name__, x, self.features)
-        return super().encode(_joined(x, condition), train)
+        return super().encode(joined(x, condition), train)
 
     def decode(
         self, z: Float[AnyArray, "*B L"], condition: Shaped[AnyArray, "R C"], train: bool = False
     ) -> Any:
         """Returns p(x | z, c), event shape `(D,)`; the last batch axis of z is the condition's."""
-        return self.head(super().decode(_joined(z, condition), train))
+        return self.head(super().decode(joined(z, condition), train))
 
     def prior(self, condition: Shaped[AnyArray, "B C"]) -> Any:
         """Returns p(z | c), batch shape `[B]`, event shape `(L,)`."""
@@ -87,7 +87,7 @@ class ConditionalVAE(LatentVariableModel):
         return Independent(Normal(jnp.zeros(shape), jnp.ones(shape)), 1)
 
 
-def _joined(x: AnyArray, condition: AnyArray) -> Array:
+def joined(x: AnyArray, condition: AnyArray) -> Array:
     """Returns x `[*S, B, D]` and the condition of each row side by side."""
     shape = (*x.shape[:-1], condition.shape[-1])
     lead = (1,) * (x.ndim - condition.ndim)

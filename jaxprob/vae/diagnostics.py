@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Integer, Shaped
+from jaxtyping import Shaped
 
-from jaxprob.nn.application import as_variables, hashable
+from jaxprob.batches import as_batch
+from jaxprob.nn.application import hashable
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
-from jaxprob.vae.terms import draw, further_inputs, log_likelihood
+from jaxprob.vae.latents import apply, draw, log_likelihood
 
 __all__ = ["ACTIVE", "Diagnostics", "diagnostics"]
 
@@ -72,31 +73,31 @@ class Diagnostics(NamedTuple):
 def diagnostics(
     model: nn.Module,
     params: Params,
-    x: Shaped[AnyArray, "B *D"],
+    x: Shaped[AnyArray, "B *D"] | Batch,
     key: Key,
-    condition: AnyArray | None = None,
-    lengths: Integer[AnyArray, " B"] | None = None,
+    given: Batch | None = None,
 ) -> Diagnostics:
     """Says how much of x the latents hold, and what to do if that is nothing.
 
     Args:
       model: `VAE` or another `LatentVariableModel`.
       params: Its params.
-      x: Rows `[B, *event]`, at least 2; some thousand are enough. Time grows as B^2.
+      x: Rows `[B, *event]`, or a batch; at least 2, and some thousand are enough. Time grows as
+        B^2.
       key: Key of one draw for each row.
-      condition: `[B, C]`, for a conditional model. Under a prior that depends on it `marginal_kl`
-        is the KL less the information and may be negative.
-      lengths: Valid steps `[B]`, for a model of sequences.
+      given: What the model takes beside x, by name. Under a prior that depends on a condition
+        `marginal_kl` is the KL less the information and may be negative.
 
     Raises:
       ValueError: Fewer than two rows.
     """
-    if not len(x) >= 2:
+    batch = as_batch(x, given)
+    if not len(batch["x"]) >= 2:
         raise ValueError(
-            f"diagnostics: x must hold at least two rows, over which codes differ; got {len(x)}."
+            "diagnostics: x must hold at least two rows, over which codes differ; got "
+            f"{len(batch['x'])}."
         )
-    batch = {"x": jnp.asarray(x), "condition": condition, "lengths": lengths}
-    found = facts(hashable(model), params, batch, key)
+    found = latent_statistics(hashable(model), params, batch, key)
     nll, kl, activity, information = jax.tree.map(np.asarray, found)
     active = activity > ACTIVE
     total = float(kl.sum())
@@ -110,35 +111,33 @@ def diagnostics(
         active_units=int(active.sum()),
         mutual_information=float(information),
         marginal_kl=total - float(information),
-        message=_message(activity, int(active.sum()), float(information), total, len(x)),
+        message=_message(activity, int(active.sum()), float(information), total, len(batch["x"])),
     )
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def facts(model: nn.Module, params: Params, batch: Batch, key: Key) -> tuple[Array, ...]:
+def latent_statistics(
+    model: nn.Module, params: Params, batch: Batch, key: Key
+) -> tuple[Array, ...]:
     """Returns -log p(x | z), KL and activity of each latent, and the information."""
-    variables = as_variables(params)
-    drawn = draw(model, params, batch, key, 1)
-    x, (q, z, p) = drawn.batch["x"], drawn.output
-    further = further_inputs(model, drawn.batch)
-    inputs = (variables, drawn.output, *further)
-    log_q, log_prior = model.apply(*inputs, method="log_densities_of_draws")
+    seen = draw(model, params, batch, key, 1)
+    ask = functools.partial(apply, model, params, seen.extra)
+    x, (q, z, p) = seen.batch["x"], seen.output
+    log_q, log_prior = ask("log_densities_of_draws", seen.output)
 
     def log_aggregated(code):
         """Log q(z) at one code."""
-        codes = jnp.broadcast_to(code, (1, *z.shape[1:]))
-        of_rows, _ = model.apply(variables, q, codes, *further, method="log_densities")
+        of_rows, _ = ask("log_densities", q, jnp.broadcast_to(code, (1, *z.shape[1:])))
         return logsumexp(jnp.sum(of_rows[0], axis=-1)) - math.log(len(x))
 
     try:
-        kl = jnp.mean(model.apply(*inputs, method="kl_at_draws"), axis=0)
+        kl = jnp.mean(ask("kl_at_draws", seen.output), axis=0)
     except NotImplementedError:
         kl = jnp.mean(log_q - log_prior, axis=(0, 1))
     marginal = jax.lax.map(log_aggregated, z[0], batch_size=64)
     information = jnp.mean(jnp.sum(log_q[0], axis=-1) - marginal)
-    nll = -jnp.mean(log_likelihood(p, drawn.batch))
-    codes = model.apply(variables, x, *further, method="code")
-    return nll, kl, jnp.var(codes, axis=0), information
+    nll = -jnp.mean(log_likelihood(p, seen.batch))
+    return nll, kl, jnp.var(ask("code", x), axis=0), information
 
 
 def _message(activity: np.ndarray, count: int, information: float, kl: float, rows: int) -> str:

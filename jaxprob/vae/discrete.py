@@ -17,12 +17,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxprob.batches import weighted_mean
 from jaxprob.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
 from jaxprob.nn.application import as_params, as_variables, call, mode_options
 from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
 from jaxprob.objectives.estimators import Estimator, score_function, states
 from jaxprob.objectives.estimators.contract import as_draws, draws
-from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
 
@@ -69,15 +70,12 @@ class DiscreteVAE(nn.Module):
     baseline: nn.Module | None = None
     control: nn.Module | None = None
 
-    own_loss = "negative_discrete_elbo"  # no annotation: Linen would make it a field
+    loss_name = "negative_discrete_elbo"  # no annotation: Linen would make it a field
 
     def setup(self) -> None:
         """Makes the layer of the latents' logits and the prior's."""
-        if self.latent_dim < 1 or self.num_categories < 2:
-            raise ValueError(
-                "DiscreteVAE: latent_dim must be at least 1 and num_categories at least 2; got "
-                f"{self.latent_dim} and {self.num_categories}."
-            )
+        require_count("DiscreteVAE", latent_dim=self.latent_dim)
+        require_count("DiscreteVAE", least=2, num_categories=self.num_categories)
         shape = self._logits_shape()
         self.to_latent = nn.Dense(self.latent_dim * (shape[-1] if len(shape) == 2 else 1))
         if self.learn_prior:
@@ -189,8 +187,7 @@ def negative_discrete_elbo(
       ValueError: A negative beta, or another than 1 where only 1 is right; when called, an
         estimator that lacks its baseline or its state.
     """
-    if not callable(beta) and not beta >= 0.0:
-        raise ValueError(f"negative_discrete_elbo: beta must not be negative; got {beta}.")
+    require_non_negative("negative_discrete_elbo", beta=beta)
     training = score_function("leave_one_out", 4) if estimator is None else estimator
     if training.unit_score and (callable(beta) or beta != 1.0):
         raise ValueError(

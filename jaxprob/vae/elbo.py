@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxprob.nn.application import as_variables
+from jaxprob.batches import weighted_mean
 from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
-from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
-from jaxprob.vae.terms import Drawn, draw, further_inputs, log_likelihood
+from jaxprob.vae.latents import Latents, apply, draw, log_likelihood
 
 __all__ = ["negative_elbo"]
 
@@ -41,12 +41,12 @@ def negative_elbo(
         Each latent is one where prior and posterior are independent; else all are one together.
       num_samples: Draws S for each row.
       analytic_kl: Whether the KL is the closed form; False estimates it from the draws.
-      binarize: Whether "x" holds grey levels in [0, 1] from which pixels are drawn in each step.
+      binarize: Whether "x" holds grey levels in [0, 1] from which pixels are seen in each step.
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`. `batch` holds "x" `[B, *event]`, and where
-      they apply "weight" `[B]`, "mask" `[B, *event]` (False where x is missing) and, for a
-      conditional model, "condition" `[B, C]`. Metrics hold
+      they apply "weight" `[B]`, "x_observed" or "mask" `[B, *event]` (False where x is missing),
+      and what the model takes beside x, such as "condition" `[B, C]`. Metrics hold
       "nll" (-log p(x | z)) and "kl" (the whole of it, without beta or free bits), in nats a row;
       under a schedule "beta" too, and with a stateful model its new "collections".
       `loss_fn.evaluate` is the same with the model in its mode of prediction, for validation.
@@ -54,28 +54,21 @@ def negative_elbo(
     Raises:
       ValueError: No samples, a negative weight, or negative free bits.
     """
-    if not num_samples >= 1:
-        raise ValueError(f"negative_elbo: num_samples must be at least 1; got {num_samples}.")
-    if not callable(beta) and not beta >= 0:
-        raise ValueError(
-            f"negative_elbo: beta must not be negative; got {beta}. Write 1.0 for the ELBO."
-        )
-    if not free_bits >= 0:
-        raise ValueError(
-            f"negative_elbo: free_bits must not be negative; got {free_bits}. Write 0.0 for none."
-        )
+    require_count("negative_elbo", num_samples=num_samples)
+    require_non_negative("negative_elbo", "Write 1.0 for the ELBO.", beta=beta)
+    require_non_negative("negative_elbo", "Write 0.0 for none.", free_bits=free_bits)
 
     def in_mode(train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            drawn = draw(model, params, batch, key, num_samples, train, binarize)
-            nll = -weighted_mean(log_likelihood(drawn.output.p, drawn.batch), batch)
-            kl = _mean_of_factors(_kl(model, params, drawn, analytic_kl), batch)
+            seen = draw(model, params, batch, key, num_samples, train, binarize)
+            nll = -weighted_mean(log_likelihood(seen.output.p, seen.batch), batch)
+            kl = _mean_of_factors(_kl(model, params, seen, analytic_kl), batch)
             metrics: Metrics = {"nll": nll, "kl": jnp.sum(kl)}
             weight = weight_at(beta, batch, "negative_elbo")
             if callable(beta):
                 metrics["beta"] = weight
-            if drawn.collections:
-                metrics["collections"] = drawn.collections
+            if seen.collections:
+                metrics["collections"] = seen.collections
             cost = jnp.maximum(kl, free_bits) if free_bits > 0 else kl
             return nll + weight * jnp.sum(cost), metrics
 
@@ -87,12 +80,13 @@ def negative_elbo(
     return loss_fn
 
 
-def _kl(model: nn.Module, params: Params, drawn: Drawn, analytic: bool) -> Array:
+def _kl(model: nn.Module, params: Params, seen: Latents, analytic: bool) -> Array:
     """KL of each row and factor `[B, J]`."""
-    inputs = (as_variables(params), drawn.output, *further_inputs(model, drawn.batch))
+    method = "kl_at_draws" if analytic else "log_densities_of_draws"
+    found = apply(model, params, seen.extra, method, seen.output)
     if analytic:
-        return model.apply(*inputs, method="kl_at_draws")
-    log_q, log_prior = model.apply(*inputs, method="log_densities_of_draws")
+        return found
+    log_q, log_prior = found
     return jnp.mean(log_q - log_prior, axis=0)
 
 

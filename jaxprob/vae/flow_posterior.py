@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float, Shaped
 
 from jaxprob import flows
+from jaxprob.requirements import require_choice
 from jaxprob.types import AnyArray, Array
 from jaxprob.vae.dense import DenseVAE, require_rows
 from jaxprob.vae.model import VAEOutput, in_dtype, reparameterize
@@ -68,10 +69,7 @@ class FlowPosteriorVAE(DenseVAE):
         Raises:
           ValueError: An unknown flow, or no layers.
         """
-        if self.flow not in FLOWS:
-            raise ValueError(
-                f"FlowPosteriorVAE: flow must be one of {', '.join(FLOWS)}; got {self.flow!r}."
-            )
+        require_choice("FlowPosteriorVAE", FLOWS, flow=self.flow)
         super().setup()
         build = FLOWS[self.flow]
         self.transform = build(

@@ -13,12 +13,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Float, Shaped
 
-from jaxprob.nn.application import as_variables, hashable
+from jaxprob.batches import as_batch, extra_inputs
+from jaxprob.nn.application import hashable
+from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array, Batch, Key, Numbers, Params
 from jaxprob.vae.inputs import observed_inputs
-from jaxprob.vae.terms import decoder_inputs, further_inputs, require_decoder
+from jaxprob.vae.latents import apply, decoder_inputs, require_decoder
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
@@ -29,7 +31,7 @@ def sample(
     key: Key,
     num: int,
     mean: bool = False,
-    condition: AnyArray | None = None,
+    given: Batch | None = None,
     num_steps: int | None = None,
 ) -> Array:
     """Draws data from the model: z from the prior, then x from p(x | z).
@@ -40,7 +42,8 @@ def sample(
       key: Key of the draws.
       num: How many.
       mean: True returns the means of p(x | z), as pictures of samples commonly do.
-      condition: `[B, C]`, for a conditional model: `num` draws for each of its rows.
+      given: What the model takes beside x, by name: {"condition": c}, c `[B, C]`, for `num` draws
+        of each of its rows.
       num_steps: Steps T of each draw, for a model of sequences.
 
     Returns:
@@ -49,27 +52,23 @@ def sample(
     Raises:
       ValueError: Fewer than one, or steps for a model that has none.
     """
+    require_count("sample", num=num, num_steps=num_steps)
     require_decoder(model)
-    if not num >= 1:
-        raise ValueError(f"sample: num must be at least 1; got {num}.")
-    sequential = getattr(model, "sequential", False)
-    positive = num_steps is not None and num_steps >= 1
-    if not positive if sequential else num_steps is not None:
+    if _reads_x(model) is (num_steps is None):
         raise ValueError(
             f"sample: {type(model).__name__} makes sequences; say how long, num_steps >= 1; got "
-            f"{num_steps}."
-            if sequential
+            "None."
+            if num_steps is None
             else f"sample: {type(model).__name__} does not make sequences; leave num_steps out."
         )
-    return _sample(hashable(model), num, mean, num_steps, params, key, condition)
+    return _sample(hashable(model), num, mean, num_steps, params, key, dict(given or {}))
 
 
 def reconstruct(
     model: nn.Module,
     params: Params,
-    x: Shaped[AnyArray, "B *D"],
-    condition: AnyArray | None = None,
-    lengths: Integer[AnyArray, " B"] | None = None,
+    x: Shaped[AnyArray, "B *D"] | Batch,
+    given: Batch | None = None,
 ) -> Any:
     """Returns p(x | z) at `model.code`, the posterior mean of z, batch shape `[B]`.
 
@@ -77,13 +76,12 @@ def reconstruct(
       model: `VAE` or another `LatentVariableModel`; `DiscreteVAE` and `VQVAE` decode the most
         probable latents and the nearest codes.
       params: Its params.
-      x: Rows `[B, *event]`.
-      condition: `[B, C]`, for a conditional model.
-      lengths: Valid steps `[B]`, for a model of sequences: each step is given those before it in x,
-        and steps behind the end mean nothing.
+      x: Rows `[B, *event]`, or a batch.
+      given: What the model takes beside x, by name. In a model of sequences each step is given
+        those before it in x, and steps behind the end mean nothing.
     """
     require_decoder(model)
-    batch = {"x": jnp.asarray(x), "condition": condition, "lengths": lengths}
+    batch = as_batch(x, given)
     batch = {**batch, "x": observed_inputs(batch)}
     return _decode_codes(hashable(model), _itself, params, (batch["x"],), (), batch)
 
@@ -95,7 +93,7 @@ def interpolate(
     end: Shaped[AnyArray, "..."],
     num: int = 8,
     spherical: bool = False,
-    condition: AnyArray | None = None,
+    given: Batch | None = None,
 ) -> Any:
     """Returns p(x | z) along the path between the codes of two batches of rows.
 
@@ -106,7 +104,7 @@ def interpolate(
       end: Rows at the end, as many.
       num: Points on the path, both ends among them; at least 2.
       spherical: Whether the path keeps the distance to the origin, where the prior puts its mass.
-      condition: `[B, C]`, for a conditional model; both ends share it.
+      given: What the model takes beside x, by name; both ends share it.
 
     Returns:
       A distribution with batch shape `[num, B]`.
@@ -114,8 +112,7 @@ def interpolate(
     Raises:
       ValueError: Fewer than two points, or batches of other shapes.
     """
-    if not num >= 2:
-        raise ValueError(f"interpolate: num must be at least 2, for both ends; got {num}.")
+    require_count("interpolate", least=2, num=num)
     start, end = jnp.asarray(start), jnp.asarray(end)
     if start.shape != end.shape:
         raise ValueError(
@@ -125,27 +122,27 @@ def interpolate(
     _need_paths("interpolate", model)
     shares = jnp.linspace(0.0, 1.0, num)
     path = _spherical if spherical else _straight
-    batch = {"x": start, "condition": condition}
+    batch = as_batch(start, given)
     return _decode_codes(hashable(model), path, params, (start, end), (shares,), batch)
 
 
 def traverse(
     model: nn.Module,
     params: Params,
-    x: Shaped[AnyArray, "B *D"],
+    x: Shaped[AnyArray, "B *D"] | Batch,
     latent: int,
     values: Numbers = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
-    condition: AnyArray | None = None,
+    given: Batch | None = None,
 ) -> Any:
     """Returns p(x | z) as one latent goes through `values` and the others stay at their means.
 
     Args:
       model: `VAE` or another `LatentVariableModel`.
       params: Its params.
-      x: Rows `[B, *event]` to start from.
+      x: Rows `[B, *event]` to start from, or a batch.
       latent: Which latent, 0 to L - 1.
       values: Where to put it `[V]`; the standard prior has a spread of 1.
-      condition: `[B, C]`, for a conditional model.
+      given: What the model takes beside x, by name.
 
     Returns:
       A distribution with batch shape `[V, B]`.
@@ -160,7 +157,7 @@ def traverse(
             f"traverse: latent must be from 0 to {count - 1}; got {latent}. decode reads no others."
         )
     arrays = (jnp.asarray(latent), jnp.asarray(values))
-    batch = {"x": jnp.asarray(x), "condition": condition}
+    batch = as_batch(x, given)
     return _decode_codes(hashable(model), _replaced, params, (batch["x"],), arrays, batch)
 
 
@@ -172,35 +169,38 @@ def _sample(
     num_steps: int | None,
     params: Params,
     key: Key,
-    condition: AnyArray | None,
+    given: Batch,
 ) -> Array:
-    variables = as_variables(params)
     code_key, event_key = jax.random.split(key)
-    further = further_inputs(model, {"condition": condition})
-    z = model.apply(variables, code_key, num, *further, method="sample_prior")
-    last = further if num_steps is None else (num_steps,)
-    return model.apply(variables, z, event_key, mean, *last, method="generate")
+    extra = extra_inputs(model, given)
+    z = apply(model, params, extra, "sample_prior", code_key, num)
+    length = {} if num_steps is None else {"num_steps": num_steps}
+    return apply(model, params, {**extra, **length}, "generate", z, event_key, mean)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, batch: Batch) -> Any:
     """p(x | path(codes of the rows, arguments)), given what else the batch holds."""
-    variables = as_variables(params)
-    further = further_inputs(model, batch)
-    codes = [model.apply(variables, x, *further, method="code") for x in rows]
-    given = decoder_inputs(model, batch)
-    return model.apply(variables, path(*codes, *arguments), *given, method="decode")
+    extra = extra_inputs(model, batch)
+    codes = [apply(model, params, extra, "code", x) for x in rows]
+    z = path(*codes, *arguments)
+    return apply(model, params, decoder_inputs(model, batch, extra), "decode", z)
+
+
+def _reads_x(model: nn.Module) -> bool:
+    """Whether p(x | z) of a step is given the steps before it."""
+    return "x" in getattr(model, "decoder_takes", ())
 
 
 def _need_paths(owner: str, model: nn.Module) -> None:
     require_decoder(model)
-    if hasattr(model, "own_loss"):
+    if hasattr(model, "loss_name"):
         raise ValueError(
             f"{owner}: the latents of {type(model).__name__} are discrete; nothing lies between "
             "their values. Give the codes you want to see to model.apply(variables, codes, "
             "method='decode')."
         )
-    if getattr(model, "sequential", False):
+    if _reads_x(model):
         raise ValueError(
             f"{owner}: p(x | z) of {type(model).__name__} needs the steps before each one, which a "
             "point between codes has not. Draw sequences from it: model.apply(variables, z, key, "

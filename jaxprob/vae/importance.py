@@ -25,16 +25,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Integer, Shaped
+from jaxtyping import Shaped
 
-from jaxprob.nn.application import as_variables, hashable
-from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.batches import as_batch, extra_inputs, weighted_mean
+from jaxprob.nn.application import hashable
+from jaxprob.requirements import require_choice, require_count, require_in
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 from jaxprob.vae.inputs import observed_inputs
-from jaxprob.vae.terms import (
-    decode_again,
+from jaxprob.vae.latents import (
+    Latents,
+    apply,
+    decode_latents,
     draw,
-    further_inputs,
     log_likelihood,
     log_weights,
     require_noise,
@@ -85,11 +87,8 @@ def negative_iwae(
     Raises:
       ValueError: No samples, or an unknown gradient.
     """
-    _require_draws("negative_iwae", num_samples)
-    if gradient not in GRADIENTS:
-        raise ValueError(
-            f"negative_iwae: gradient must be one of {', '.join(GRADIENTS)}; got {gradient!r}."
-        )
+    require_count("negative_iwae", num_samples=num_samples)
+    require_choice("negative_iwae", GRADIENTS, gradient=gradient)
     doubly = gradient == "doubly_reparameterized"
     return _negative_bound(model, num_samples, _log_mean_exp, binarize, doubly)
 
@@ -117,7 +116,7 @@ def negative_renyi(
     Raises:
       ValueError: No samples, or an alpha that is not a number.
     """
-    _require_draws("negative_renyi", num_samples)
+    require_count("negative_renyi", num_samples=num_samples)
     if math.isnan(alpha):
         raise ValueError("negative_renyi: alpha must be a number; got nan. Write 1.0 for the ELBO.")
     return _negative_bound(model, num_samples, functools.partial(_renyi, alpha), binarize)
@@ -143,12 +142,10 @@ def negative_ciwae(
     Raises:
       ValueError: No samples, or a share outside [0, 1].
     """
-    _require_draws("negative_ciwae", num_samples)
-    if not 0.0 <= beta <= 1.0:
-        raise ValueError(
-            f"negative_ciwae: beta must lie in [0, 1]; got {beta}. Write 1.0 for the ELBO, 0.0 for "
-            "negative_iwae."
-        )
+    require_count("negative_ciwae", num_samples=num_samples)
+    require_in(
+        "negative_ciwae", "[0, 1]", "Write 1.0 for the ELBO, 0.0 for negative_iwae.", beta=beta
+    )
 
     def bound(weights: Array) -> Array:
         if beta == 0.0:  # 0 of a draw that weighs nothing is no number
@@ -156,11 +153,6 @@ def negative_ciwae(
         return beta * jnp.mean(weights, axis=0) + (1.0 - beta) * _log_mean_exp(weights)
 
     return _negative_bound(model, num_samples, bound, binarize)
-
-
-def _require_draws(owner: str, num_samples: int) -> None:
-    if not num_samples >= 1:
-        raise ValueError(f"{owner}: num_samples must be at least 1; got {num_samples}.")
 
 
 def _log_mean_exp(weights: Array) -> Array:
@@ -190,21 +182,22 @@ def _negative_bound(
 
     def in_mode(train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            drawn = draw(model, params, batch, key, num_samples, train, binarize)
-            output = drawn.output
-            weights = log_weights(model, params, output, drawn.batch)
+            seen = draw(model, params, batch, key, num_samples, train, binarize)
+            output = seen.output
+            weights = log_weights(model, params, seen)
             value = weighted_mean(bound(weights), batch)
             elbo = weighted_mean(weights, batch)
-            nll = -weighted_mean(log_likelihood(output.p, drawn.batch), batch)
+            nll = -weighted_mean(log_likelihood(output.p, seen.batch), batch)
             metrics: Metrics = {"nll": nll, "kl": -elbo - nll}
-            if drawn.collections:
-                metrics["collections"] = drawn.collections
+            if seen.collections:
+                metrics["collections"] = seen.collections
             if doubly:
                 shares = jax.lax.stop_gradient(jax.nn.softmax(weights, axis=0))
                 z = _scale_gradient(output.z, shares[..., None])
-                # The values are those above, and XLA computes them once; the slopes are others.
-                p = decode_again(model, params, z, drawn.batch, key, train)
-                again = log_weights(model, params, output._replace(z=z, p=p), drawn.batch, True)
+                # The values are those above, and XLA computes them once; the gradients are others.
+                p = decode_latents(model, params, z, seen, key, train)
+                moved = seen._replace(output=output._replace(z=z, p=p))
+                again = log_weights(model, params, moved, frozen_q=True)
                 again = jnp.where(shares > 0.0, again, 0.0)  # a draw may weigh nothing
                 surrogate = weighted_mean(jnp.sum(shares * again, axis=0), batch)
                 value = jax.lax.stop_gradient(value - surrogate) + surrogate
@@ -220,25 +213,24 @@ def _negative_bound(
 def log_marginal(
     model: nn.Module,
     params: Params,
-    x: Shaped[AnyArray, "B *D"],
+    x: Shaped[AnyArray, "B *D"] | Batch,
     key: Key,
     num_samples: int = 1000,
     chunk_size: int = 50,
-    condition: AnyArray | None = None,
-    lengths: Integer[AnyArray, " B"] | None = None,
+    given: Batch | None = None,
 ) -> LogMarginal:
     """Estimates log p(x) by importance sampling from q(z | x): L_k with k = `num_samples`.
 
     Args:
       model: `VAE` or another `LatentVariableModel`.
       params: Its params.
-      x: Rows `[B, *event]`.
+      x: Rows `[B, *event]`, or a batch.
       key: Key of the draws; each draw has a key of its own, so the answer does not depend on
         `chunk_size`.
       num_samples: Draws for each row, at least 2.
       chunk_size: Draws that are in memory at a time.
-      condition: `[B, C]`, for a conditional model: the estimate is of log p(x | condition).
-      lengths: Valid steps `[B]`, for a model of sequences.
+      given: What the model takes beside x, by name: with {"condition": c} the estimate is of
+        log p(x | c).
 
     Returns:
       The estimate of each row and its standard error. Where q is much narrower than the posterior
@@ -247,16 +239,12 @@ def log_marginal(
     Raises:
       ValueError: Too few samples, or chunks below 1.
     """
+    require_count("log_marginal", least=2, num_samples=num_samples)
+    require_count("log_marginal", chunk_size=chunk_size)
     require_noise(model)
-    if not num_samples >= 2:
-        raise ValueError(
-            f"log_marginal: num_samples must be at least 2, for an error; got {num_samples}."
-        )
-    if not chunk_size >= 1:
-        raise ValueError(f"log_marginal: chunk_size must be at least 1; got {chunk_size}.")
     chunks = -(-num_samples // chunk_size)
     size = -(-num_samples // chunks)
-    batch = {"x": jnp.asarray(x), "condition": condition, "lengths": lengths}
+    batch = as_batch(x, given)
     batch = {**batch, "x": observed_inputs(batch)}
     return _log_marginal(hashable(model), num_samples, size, chunks, params, batch, key)
 
@@ -271,15 +259,15 @@ def _log_marginal(
     batch: Batch,
     key: Key,
 ) -> LogMarginal:
-    x, further = batch["x"], further_inputs(model, batch)
+    x, extra = batch["x"], extra_inputs(model, batch)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     shape = (x.shape[0], model.latent_dim)
 
     def weights(numbers):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         eps = jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
-        output = model.apply(as_variables(params), x, eps, *further)
-        log_w = log_weights(model, params, output, batch)
+        output = apply(model, params, extra, "__call__", x, eps)
+        log_w = log_weights(model, params, Latents(batch, extra, output, {}))
         return jnp.where((numbers < num_samples)[:, None], log_w, -jnp.inf)
 
     def chunk(carry, first):

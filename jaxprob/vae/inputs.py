@@ -1,6 +1,7 @@
 """Inputs that are their own targets: what a batch says about missing ones.
 
-    x_observed = where(mask, x, 0),   log p(x | z) = sum over observed i of log p(x_i | z)
+    x as it is read = where(x_observed, x, 0)
+    log p(x | z) = sum over observed i of log p(x_i | z)
 
 Sequences have "lengths" too. What stands behind the end of one becomes a copy of its first step: an
 event of p(x | z) like any other, whose value and gradient are finite and are then left out.
@@ -13,30 +14,15 @@ from typing import Any
 import distrax
 import jax.numpy as jnp
 
-from jaxprob.nn.recurrent import valid_steps
+from jaxprob.batches import observed, valid_steps, without_padding
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
-from jaxprob.types import AnyArray, Array, Batch
+from jaxprob.types import Array, Batch
 
-__all__ = ["log_likelihood_of_inputs", "observed_inputs", "without_padding"]
-
-
-def without_padding(x: AnyArray, lengths: AnyArray | None, owner: str = "lengths") -> Array:
-    """Returns sequences `[B, T, ...]` with their first step in the place of all padding.
-
-    Raises:
-      ValueError: Lengths of another shape, or outside of [1, T].
-    """
-    x = jnp.asarray(x)
-    if lengths is None:
-        return x
-    if x.ndim < 2:
-        raise ValueError(f"{owner}: x must be [B, T, ...] to have lengths; got shape {x.shape}.")
-    valid = valid_steps(owner, lengths, *x.shape[:2], least=1)
-    return jnp.where(valid.reshape(*valid.shape, *[1] * (x.ndim - 2)), x, x[:, :1])
+__all__ = ["log_likelihood_of_inputs", "observed_inputs"]
 
 
 def observed_inputs(batch: Batch) -> Array:
-    """Returns `batch["x"]` with 0 where `batch["mask"]` (of the same shape) is False.
+    """Returns `batch["x"]` with 0 where "x_observed" or "mask" (of the same shape) is False.
 
     Padding of sequences with "lengths" is replaced, see `without_padding`.
 
@@ -44,7 +30,7 @@ def observed_inputs(batch: Batch) -> Array:
       ValueError: A mask of another shape, or wrong lengths.
     """
     x = without_padding(batch["x"], batch.get("lengths"), 'batch["lengths"]')
-    mask = batch.get("mask")
+    mask = observed(batch, "x")
     if mask is None:
         return x
     mask = jnp.asarray(mask, bool)
@@ -62,7 +48,8 @@ def log_likelihood_of_inputs(p: Any, batch: Batch, num_leading: int = 0) -> Arra
     Args:
       p: Distribution over the inputs, batch shape `[*leading, B]`; with "lengths" it is
         `Independent` over its steps, and the valid ones count.
-      batch: "x" `[B, *event]` and where they apply "mask" of that shape and "lengths" `[B]`.
+      batch: "x" `[B, *event]` and where they apply "x_observed" (or "mask") of that shape and
+        "lengths" `[B]`.
       num_leading: Leading axes of the distribution (draws) that share the inputs.
 
     Raises:
@@ -80,7 +67,7 @@ def log_likelihood_of_inputs(p: Any, batch: Batch, num_leading: int = 0) -> Arra
             f'batch["x"] has shape {x.shape}, but p(x | z) of the decoder is over {expected}. Give '
             "its head as many features as x has, or reshape x."
         )
-    targets = {"y": x, "mask": batch.get("mask")}
+    targets = {"y": x, "y_observed": observed(batch, "x")}
     if batch.get("lengths") is None:
         return log_likelihood_of_batch(p, targets, num_leading)
     valid = valid_steps('batch["lengths"]', batch["lengths"], *x.shape[:2])

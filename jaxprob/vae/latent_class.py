@@ -23,10 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.batches import weighted_mean
 from jaxprob.distributions import Categorical, Independent, MixtureSameFamily
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.validation import check_values
-from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.objectives import em
+from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = [
@@ -146,27 +148,51 @@ def em_step(
       The new params, and what the step does not decrease, at the old ones: sum_n log p(x_n) + a sum
       of the logarithms of all probabilities.
     """
+    counts, objective = _e_step(model, params, x, mask, weight, pseudo_count)
+    return _m_step(model, counts, params, pseudo_count), objective
+
+
+def _e_step(
+    model: LatentClassModel,
+    params: Params,
+    x: AnyArray,
+    mask: AnyArray | None,
+    weight: AnyArray | None,
+    pseudo_count: float,
+) -> tuple[dict[str, Array], Array]:
+    """Expected counts of the classes `[K]` and of their values `[K, D, C]`, and the objective."""
     variables, mask = {"params": params}, _counted(x, mask, weight)
     joint: Array = model.apply(variables, x, mask, method="log_joint")  # pyright: ignore[reportAssignmentType]
     chosen, _ = model.apply(variables, x, mask, method="indicators")
-    exists = model._exists()
     ones = jnp.ones(joint.shape[:1], joint.dtype)
     count = ones if weight is None else jnp.asarray(weight, joint.dtype)
     r = jax.nn.softmax(joint, axis=-1) * count[:, None]
     table = (r.T @ chosen.reshape(chosen.shape[0], -1)).reshape(-1, *chosen.shape[1:])
-    log_w = jax.nn.log_softmax(params["class_logits"])
-    log_p = jax.nn.log_softmax(jnp.where(exists, params["item_logits"], -jnp.inf), axis=-1)
-    prior = jnp.sum(log_w) + jnp.sum(jnp.where(exists, log_p, 0.0))
+    log_w, log_p = _log_probs(model, params)
+    prior = jnp.sum(log_w) + jnp.sum(jnp.where(model._exists(), log_p, 0.0))
     # no 0 * -inf where nothing is added
     penalty = pseudo_count * prior if pseudo_count > 0.0 else jnp.zeros_like(prior)
     objective = jnp.sum(count * jax.nn.logsumexp(joint, axis=-1)) + penalty
-    new = {
-        "class_logits": _log_shares(jnp.sum(r, axis=0) + pseudo_count, log_w),
-        "item_logits": jnp.where(
-            exists, _log_shares(jnp.where(exists, table + pseudo_count, 0.0), log_p), 0.0
-        ),
+    return {"classes": jnp.sum(r, axis=0), "items": table}, objective
+
+
+def _m_step(
+    model: LatentClassModel, counts: dict[str, Array], params: Params, pseudo_count: float
+) -> Params:
+    """The shares of the counts; what was never counted keeps its old ones."""
+    log_w, log_p = _log_probs(model, params)
+    exists = model._exists()
+    items = jnp.where(exists, counts["items"] + pseudo_count, 0.0)
+    return {
+        "class_logits": _log_shares(counts["classes"] + pseudo_count, log_w),
+        "item_logits": jnp.where(exists, _log_shares(items, log_p), 0.0),
     }
-    return new, objective
+
+
+def _log_probs(model: LatentClassModel, params: Params) -> tuple[Array, Array]:
+    """Logarithms of the shares of classes `[K]` and of values `[K, D, C]`."""
+    items = jnp.where(model._exists(), params["item_logits"], -jnp.inf)
+    return jax.nn.log_softmax(params["class_logits"]), jax.nn.log_softmax(items, axis=-1)
 
 
 class FittedClasses(NamedTuple):
@@ -240,11 +266,8 @@ def fit_em(
     Raises:
       ValueError: Numbers below 1, a negative pseudo-count, or data that does not fit the model.
     """
-    if not (num_steps >= 1 and num_restarts >= 1 and pseudo_count >= 0.0):
-        raise ValueError(
-            "fit_em: num_steps and num_restarts must be at least 1 and pseudo_count not negative; "
-            f"got {num_steps}, {num_restarts} and {pseudo_count}."
-        )
+    require_count("fit_em", num_steps=num_steps, num_restarts=num_restarts)
+    require_non_negative("fit_em", pseudo_count=pseudo_count)
     arrays = (jnp.asarray(x), None if mask is None else jnp.asarray(mask),
               None if weight is None else jnp.asarray(weight))  # fmt: skip
     model = model.clone(num_categories=tuple(model.num_categories))  # a list has no hash
@@ -255,17 +278,14 @@ def fit_em(
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6, 7))
 def _fit_em(model, x, mask, weight, key, pseudo_count, num_steps, num_restarts) -> FittedClasses:
-    def restart(one: Key) -> FittedClasses:
-        def step(params: Params, _: None) -> tuple[Params, Array]:
-            return em_step(model, params, x, mask, weight, pseudo_count)
-
-        first = initial_classes(model, x, one, mask, weight)
-        return FittedClasses(*jax.lax.scan(step, first, None, num_steps))
-
-    fits = jax.vmap(restart)(jax.random.split(key, num_restarts))
-    last = fits.objectives[:, -1]
-    best = jnp.argmax(jnp.where(jnp.isfinite(last), last, -jnp.inf))  # argmax itself picks NaN
-    return jax.tree.map(lambda leaf: leaf[best], fits)
+    keys = jax.random.split(key, num_restarts)
+    fit = em.fit_em(
+        lambda params: _e_step(model, params, x, mask, weight, pseudo_count),
+        lambda counts, params: _m_step(model, counts, params, pseudo_count),
+        jax.vmap(lambda one: initial_classes(model, x, one, mask, weight))(keys),
+        num_steps,
+    )
+    return FittedClasses(fit.params, fit.bounds)
 
 
 def _checked(

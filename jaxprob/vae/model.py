@@ -4,8 +4,9 @@
 
 The objectives (`negative_elbo`, `negative_iwae`, `log_marginal`, ...) ask a model for no more than
 the methods of `LatentVariableModel`: another prior or another posterior overrides those it changes.
-`further` is what a model takes beside x: nothing, a condition `[B, C]` if it is conditional, or
-lengths `[B]` if it is one of sequences.
+What a model takes beside x it names in `takes`, and what its decoder alone takes in
+`decoder_takes` (there "x" stands for the data itself, of which a step may see those before it).
+Each method gets by name those entries that it has an argument for; `given` is all of them.
 
 Twin: `torch_ref/vae/model.py`. Source: Kingma & Welling, "Auto-encoding variational Bayes" (2014),
 section 3; Rezende, Mohamed & Wierstra, "Stochastic backpropagation" (2014).
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
+from jaxprob.batches import accepted, extra_inputs
 from jaxprob.distributions import Distribution, Independent, MultivariateNormal, Normal
 from jaxprob.distributions.validation import align
 from jaxprob.heads import NormalHead
@@ -56,8 +58,8 @@ class LatentVariableModel(nn.Module):
 
     # Without annotations, for Linen would make them fields, which come before a subclass's own.
     prior_model = None  # a module that returns p(z), see `priors`; None for standard normals
-    conditional = False  # whether encode, decode and prior take a condition [B, C] too
-    sequential = False  # whether x [B, T, ...] may have lengths [B], and decode takes x and these
+    takes = ()  # entries of the batch for any method, such as "condition" or "lengths"
+    decoder_takes = ()  # entries for decode alone
 
     def setup(self):
         """Makes the layer from features to q(z | x), for encoders that return features."""
@@ -73,10 +75,10 @@ class LatentVariableModel(nn.Module):
         return _in_mode(self.decoder, z, train)
 
     def generate(
-        self, z: Float[AnyArray, "*B L"], key: Key, mean: bool = False, *further: AnyArray
+        self, z: Float[AnyArray, "*B L"], key: Key, mean: bool = False, **given: AnyArray
     ) -> Array:
         """Returns a draw of p(x | z), or its mean, `[*B, *event]`."""
-        p = self.decode(z, *further)
+        p = self._ask("decode", z, **given)
         return p.mean() if mean else p.sample(seed=key)
 
     def prior(self) -> Any:
@@ -89,77 +91,85 @@ class LatentVariableModel(nn.Module):
         self,
         x: Shaped[AnyArray, "B *D"],
         eps: Float[AnyArray, "..."],
-        *further: AnyArray,
+        *positional: AnyArray,
         train: bool = False,
+        key: Key | None = None,
+        **given: AnyArray,
     ) -> VAEOutput:
         """Encodes, draws and decodes.
 
         Args:
           x: Data `[B, *event]`.
           eps: Standard normal noise `[*S, B, L]`, S draws for each row.
-          *further: The condition `[B, C]`, if the model is conditional.
+          *positional: What the model takes, in the order of `takes`.
           train: True in a step of training, for encoders and decoders that ask for it.
+          key: Randomness of a decoder that asks for it, such as word dropout.
+          **given: What the model takes, by name.
 
         Returns:
           q(z | x), z, and p(x | z).
 
         Raises:
-          ValueError: Noise of another shape, a posterior whose draws have no gradient, or a
-            condition that is missing.
+          ValueError: Noise of another shape, a posterior whose draws have no gradient, or an entry
+            that is missing.
         """
-        if self.conditional and not further:
-            raise ValueError(
-                f"{type(self).__name__}: the condition is missing. Call model(x, eps, condition), "
-                "condition [B, C]."
-            )
+        given |= dict(zip(self.takes, positional, strict=False))
+        given = extra_inputs(self, {"x": x, **given})
         if self.is_initializing():
-            self.prior(*further)  # makes its parameters, for which no draw asks
-        q, z = self.infer(x, eps, *further, train=train)
-        return VAEOutput(q, z, self.decode(z, *further, train=train))
+            self._ask("prior", **given)  # makes its parameters, for which no draw asks
+        q, z = self.infer(x, eps, train=train, **given)
+        if "x" in self.decoder_takes:
+            given["x"] = x
+        return VAEOutput(q, z, self._ask("decode", z, train=train, key=key, **given))
+
+    def _ask(self, method: str, *arrays: AnyArray, **entries: Any) -> Any:
+        """What a method returns, given those of the entries that it has an argument for."""
+        function = getattr(self, method)
+        return function(*arrays, **accepted(function, entries))
 
     def infer(
-        self, x: AnyArray, eps: AnyArray, *further: AnyArray, train: bool = False
+        self, x: AnyArray, eps: AnyArray, train: bool = False, **given: AnyArray
     ) -> tuple[Any, Array]:
         """Returns q(z | x) and draws of it `[*S, B, L]`."""
-        q = self.encode(x, *further, train=train)
+        q = self._ask("encode", x, train=train, **given)
         return q, reparameterize(q, eps)
 
-    def code(self, x: Shaped[AnyArray, "B *D"], *further: AnyArray) -> Float[Array, "B L"]:
+    def code(self, x: Shaped[AnyArray, "B *D"], **given: AnyArray) -> Float[Array, "B L"]:
         """Returns one point for each row: the mean of q(z | x)."""
-        return self.encode(x, *further).mean()
+        return self._ask("encode", x, **given).mean()
 
-    def sample_prior(self, key: Key, num: int, *further: AnyArray) -> Float[Array, "N *B L"]:
+    def sample_prior(self, key: Key, num: int, **given: AnyArray) -> Float[Array, "N *B L"]:
         """Returns `num` draws of p(z), for each row of a condition where there is one."""
         floats = [
             leaf
             for leaf in jax.tree.leaves(self.variables)
             if jnp.issubdtype(leaf.dtype, jnp.floating)
         ]
-        prior = in_dtype(self.prior(*further), floats or [jnp.zeros(())])
+        prior = in_dtype(self._ask("prior", **given), floats or [jnp.zeros(())])
         return prior.sample(seed=key, sample_shape=(num,))
 
     def log_densities(
-        self, q: Any, z: Float[AnyArray, "*S B L"], *further: AnyArray
+        self, q: Any, z: Float[AnyArray, "*S B L"], **given: AnyArray
     ) -> tuple[Float[Array, "*S B J"], Float[Array, "*S B J"]]:
         """Returns log q(z | x) and log p(z) of each factor, in nats."""
-        p = in_dtype(self.prior(*further), q)
+        p = in_dtype(self._ask("prior", **given), q)
         if _factorised(q, p):
             return q.marginal().log_prob(z), p.marginal().log_prob(z)
         return q.log_prob(z)[..., None], p.log_prob(z)[..., None]
 
     def log_densities_of_draws(
-        self, output: VAEOutput, *further: AnyArray
+        self, output: VAEOutput, **given: AnyArray
     ) -> tuple[Float[Array, "*S B J"], Float[Array, "*S B J"]]:
         """Returns `log_densities` at the draws of `output`, whose pass may have found them."""
-        return self.log_densities(output.q, output.z, *further)
+        return self.log_densities(output.q, output.z, **given)
 
-    def kl(self, q: Any, *further: AnyArray) -> Float[Array, "B J"]:
+    def kl(self, q: Any, **given: AnyArray) -> Float[Array, "B J"]:
         """Returns KL(q(z | x) || p(z)) of each factor, in nats.
 
         Raises:
           NotImplementedError: A pair without a closed form.
         """
-        p = in_dtype(self.prior(*further), q)
+        p = in_dtype(self._ask("prior", **given), q)
         try:
             if _factorised(q, p):
                 return q.marginal().kl_divergence(p.marginal())
@@ -170,9 +180,9 @@ class LatentVariableModel(nn.Module):
                 f"{p.name}. Estimate it from the draws: negative_elbo(..., analytic_kl=False)."
             ) from error
 
-    def kl_at_draws(self, output: VAEOutput, *further: AnyArray) -> Float[Array, "B J"]:
+    def kl_at_draws(self, output: VAEOutput, **given: AnyArray) -> Float[Array, "B J"]:
         """Returns `kl`, where it needs draws of other latents, at those of `output`."""
-        return self.kl(output.q, *further)
+        return self.kl(output.q, **given)
 
 
 class VAE(LatentVariableModel):

@@ -25,6 +25,7 @@ from jaxprob.distributions import (
     Normal,
 )
 from jaxprob.heads.links import positive
+from jaxprob.requirements import require_count
 from jaxprob.types import Array
 
 __all__ = ["MixturePrior", "VampPrior"]
@@ -53,7 +54,8 @@ class MixturePrior(nn.Module):
         Raises:
           ValueError: No component.
         """
-        count = _require_components(self, self.num_components)
+        require_count("MixturePrior", num_components=self.num_components)
+        count = self.num_components
         shape = (count, latent_dim)
         logits = self.param("logits", nn.initializers.zeros, (count,))
         loc = self.param("loc", nn.initializers.normal(1.0), shape)
@@ -86,7 +88,8 @@ class VampPrior(nn.Module):
         Raises:
           ValueError: No component, or an encoder whose q(z | x) is no distribution over `[L]`.
         """
-        count = _require_components(self, self.num_components)
+        require_count("VampPrior", num_components=self.num_components)
+        count = self.num_components
         raw = self.param("pseudo_inputs", nn.initializers.normal(1.0), (count, *self.shape))
         q = encode(raw if self.activation is None else self.activation(raw))
         if not isinstance(q, Distribution) or q.event_shape != (latent_dim,):
@@ -96,11 +99,3 @@ class VampPrior(nn.Module):
             )
         logits = jnp.zeros((count,), raw.dtype)
         return MixtureSameFamily(Categorical(logits=logits), q)
-
-
-def _require_components(module: nn.Module, count: int) -> int:
-    if not count >= 1:
-        raise ValueError(
-            f"{type(module).__name__}: num_components must be at least 1; got {count}."
-        )
-    return count

@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Integer, Shaped
 
+from jaxprob.batches import without_padding
 from jaxprob.distributions import Independent
 from jaxprob.nn import GRU, LSTM
+from jaxprob.requirements import require_choice, require_in
 from jaxprob.types import AnyArray, Array, Key
-from jaxprob.vae.inputs import without_padding
-from jaxprob.vae.model import LatentVariableModel, VAEOutput, reparameterize
+from jaxprob.vae.model import LatentVariableModel
 
 __all__ = ["RecurrentVAE"]
 
@@ -54,18 +55,13 @@ class RecurrentVAE(LatentVariableModel):
     embedding: nn.Module | None = None
     word_dropout: float = 0.0
 
-    sequential = True
+    takes, decoder_takes = ("lengths",), ("x",)
 
     def setup(self):
         """Makes the layers."""
         super().setup()
-        if self.cell not in CELLS:
-            raise ValueError(f"RecurrentVAE: cell must be 'gru' or 'lstm'; got {self.cell!r}.")
-        if not 0.0 <= self.word_dropout <= 1.0:
-            raise ValueError(
-                f"RecurrentVAE: word_dropout must lie in [0, 1]; got {self.word_dropout}. Write "
-                "0.0 for none."
-            )
+        require_choice("RecurrentVAE", CELLS, cell=self.cell)
+        require_in("RecurrentVAE", "[0, 1]", "Write 0.0 for none.", word_dropout=self.word_dropout)
         self.encoder = CELLS[self.cell](self.hidden_size)
         self.decoder = CELLS[self.cell](self.hidden_size)
 
@@ -76,8 +72,14 @@ class RecurrentVAE(LatentVariableModel):
         train: bool = False,
     ) -> Any:
         """Returns q(z | x) of the valid steps, batch shape `[B]`, event shape `(L,)`."""
+        return self.posterior(self.summary(x, lengths))
+
+    def summary(
+        self, x: Shaped[AnyArray, "B T *D"], lengths: Integer[AnyArray, " B"] | None = None
+    ) -> Float[Array, "B H"]:
+        """Returns the encoder's state after the last valid step of each sequence."""
         _, state = self.encoder(self._embed(without_padding(x, lengths)), None, lengths)
-        return self.posterior((state[0] if self.cell == "lstm" else state)[-1])
+        return (state[0] if self.cell == "lstm" else state)[-1]
 
     def decode(
         self,
@@ -122,34 +124,6 @@ class RecurrentVAE(LatentVariableModel):
         inputs = jnp.concatenate([seen, of_steps.astype(seen.dtype)], axis=-1)
         outputs, _ = self.decoder(inputs.reshape(-1, time, inputs.shape[-1]))
         return Independent(self.head(outputs.reshape(*inputs.shape[:-1], -1)), 1)
-
-    def __call__(
-        self,
-        x: Shaped[AnyArray, "B T *D"],
-        eps: Float[AnyArray, "..."],
-        lengths: Integer[AnyArray, " B"] | None = None,
-        train: bool = False,
-        key: Key | None = None,
-    ) -> VAEOutput:
-        """Encodes, draws and decodes.
-
-        Args:
-          x: Sequences `[B, T, ...]`.
-          eps: Standard normal noise `[*S, B, L]`.
-          lengths: Valid steps `[B]`, 1 to T; default T.
-          train: True in a step of training.
-          key: Randomness of word dropout.
-
-        Raises:
-          ValueError: Noise or lengths of another shape, or integers without an embedding.
-        """
-        q = self.encode(x, lengths, train)
-        z = reparameterize(q, eps)
-        return VAEOutput(q, z, self.decode(z, x, lengths, train, key))
-
-    def prior(self, lengths: Integer[AnyArray, " B"] | None = None) -> Any:
-        """Returns p(z), which knows no length."""
-        return super().prior()
 
     def generate(
         self,

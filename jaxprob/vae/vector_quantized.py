@@ -22,10 +22,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxprob.batches import weighted_mean
 from jaxprob.distributions import Distribution
 from jaxprob.nn.application import as_variables, call, mode_options
 from jaxprob.objectives.estimators.contract import with_gradient_of
-from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.requirements import require_count, require_in, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
 
@@ -68,17 +69,12 @@ class VQVAE(nn.Module):
     code_dim: int
     decay: float | None = 0.99
 
-    own_loss = "vq_loss"  # no annotation: Linen would make it a field
+    loss_name = "vq_loss"  # no annotation: Linen would make it a field
 
     def setup(self) -> None:
         """Makes the codebook, a param or a collection."""
-        if self.num_codes < 1 or self.code_dim < 1:
-            raise ValueError(
-                "VQVAE: num_codes and code_dim must be at least 1; got "
-                f"{self.num_codes} and {self.code_dim}."
-            )
-        if self.decay is not None and not 0.0 <= self.decay < 1.0:
-            raise ValueError(f"VQVAE: decay must lie in [0, 1), or be None; got {self.decay}.")
+        require_count("VQVAE", num_codes=self.num_codes, code_dim=self.code_dim)
+        require_in("VQVAE", "[0, 1)", decay=self.decay)
         shape, start = (self.num_codes, self.code_dim), nn.initializers.normal(1.0)
         if self.decay is None:
             self.codes = self.param("codes", start, shape)
@@ -209,10 +205,9 @@ def vq_loss(
     Raises:
       ValueError: Negative settings, or a revival of codes that are trained by gradient.
     """
-    for name, value in (("commitment", commitment), ("smoothing", smoothing),
-                        ("revive_below", revive_below)):  # fmt: skip
-        if not value >= 0.0:
-            raise ValueError(f"vq_loss: {name} must not be negative; got {value}.")
+    require_non_negative(
+        "vq_loss", commitment=commitment, smoothing=smoothing, revive_below=revive_below
+    )
     if revive_below > 0.0 and model.decay is None:
         raise ValueError(
             "vq_loss: revive_below goes with running averages; this model trains its codes by "

@@ -1,15 +1,17 @@
 """Rows of losses, priors and of what a batch may say about its targets."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
 
-from jaxprob import heads, objectives, optim
+from jaxprob import batches, heads, objectives, optim
 from jaxprob.distributions import Independent, Normal
 from jaxprob.objectives import likelihood
 from parity_tests.engine import FunctionCase
 from parity_tests.weights import to_tensors
+from torch_ref import batches as twin_batches
 from torch_ref import distributions as td
 from torch_ref import heads as twin_heads
 from torch_ref import objectives as twins
@@ -56,7 +58,7 @@ def _masked_jax(a, key):
     batch = _batch(a, jnp.asarray)
     return {
         "log_likelihood": likelihood.log_likelihood_of_batch(distribution, batch),
-        "mean": likelihood.weighted_mean(distribution.log_prob(a["y"]), batch),
+        "mean": batches.weighted_mean(distribution.log_prob(a["y"]), batch),
     }
 
 
@@ -65,7 +67,7 @@ def _masked_torch(a, key):
     batch = _batch(a, torch.as_tensor)
     return {
         "log_likelihood": twin_likelihood.log_likelihood_of_batch(distribution, batch),
-        "mean": twin_likelihood.weighted_mean(distribution.log_prob(a["y"]), batch),
+        "mean": twin_batches.weighted_mean(distribution.log_prob(a["y"]), batch),
     }
 
 
@@ -116,7 +118,52 @@ def _proximal_torch(a, key):
     return {"w": proximal_l1_([w], 0.1 * 3.0)[0]}
 
 
+COUNTS = _rng.poisson([2.0, 9.0], (20, 2)).astype(float).ravel()
+
+
+def em_row(name, twin_tolerance=1e-5):
+    """A mixture of two Poisson laws from two starts; the last argument breaks the twin."""
+
+    def jax_fn(a, key):
+        def e_step(params):
+            joint = COUNTS[:, None] * params["log_rate"] - jnp.exp(params["log_rate"])
+            joint = joint + jax.nn.log_softmax(params["logits"])
+            r = jax.nn.softmax(joint)
+            return (r.sum(0), COUNTS @ r), jax.nn.logsumexp(joint, -1).sum()
+
+        def m_step(statistics, params):
+            counts, sums = statistics
+            return {"logits": jnp.log(counts), "log_rate": jnp.log(sums / counts)}
+
+        starts = {"logits": jnp.zeros((2, 2)), "log_rate": a["log_rate"]}
+        fit = objectives.em.fit_em(e_step, m_step, starts, 60, 1e-5)
+        taken = fit.num_steps * jnp.ones(())
+        return {**fit.params, "bounds": jnp.nan_to_num(fit.bounds), "steps": taken}
+
+    def torch_fn(a, key):
+        counts = torch.as_tensor(COUNTS).to(a["log_rate"]).unsqueeze(-1)
+
+        def e_step(params):
+            joint = torch.distributions.Poisson(params["log_rate"].exp()).log_prob(counts)
+            joint = joint + torch.lgamma(counts + 1) + params["logits"].log_softmax(0)
+            return (joint.softmax(-1), counts), joint.logsumexp(-1).sum()
+
+        def m_step(statistics, params):
+            r, counts = statistics
+            shares = r.mean(0) * len(r)
+            return {"logits": shares.log(), "log_rate": ((r * counts).sum(0) / shares).log()}
+
+        starts = [{"logits": torch.zeros(2), "log_rate": row} for row in a["log_rate"]]
+        fit = twins.em.fit_em(e_step, m_step, starts, 60, twin_tolerance)
+        taken = torch.tensor(float(fit.num_steps))
+        return {**fit.params, "bounds": fit.bounds.nan_to_num(), "steps": taken}
+
+    inputs = {"log_rate": np.log([[1.0, 3.0], [5.0, 6.0]])}
+    return FunctionCase(name, jax_fn, torch_fn, inputs, differentiable=False)
+
+
 FUNCTIONS = [
+    em_row("EM until nothing is gained"),
     FunctionCase(
         "losses",
         lambda a, key: _losses(likelihood, a, jnp.asarray),

@@ -12,7 +12,7 @@ from torch.func import functional_call
 import torch_ref.random as torch_random
 from jaxprob import heads, objectives, vae
 from jaxprob.nn import MLP
-from jaxprob.vae.diagnostics import facts
+from jaxprob.vae.diagnostics import latent_statistics
 from parity_tests import weights
 from parity_tests.cases.bayes import OPTIMIZERS
 from parity_tests.engine import FunctionCase, ModelCase
@@ -40,28 +40,27 @@ def vae_row(name, model, build_torch, objective, data, torch_objective=None, slo
     rows = {key: np.asarray(value[:1]) for key, value in data.items()}
 
     def init(key):
-        further = [rows["condition"]] if "condition" in rows else []
         del key  # an initialiser would take longer to compile than the rest of the row
-        return drawn(model, rows["x"], 0.4, further=further)
+        return drawn(model, rows["x"], 0.4, **given(model, rows))
 
     def outputs(params, batch, key):
-        x, further = jnp.nan_to_num(batch["x"]), given(batch)
+        x, extra = jnp.nan_to_num(batch["x"]), given(model, batch)
         eps = jax.random.normal(key, (2, len(x), model.latent_dim), x.dtype)
         variables = {"params": params}
-        q, z, p = model.apply(variables, x, eps, *further)
+        q, z, p = model.apply(variables, x, eps, **extra)
         # at codes that no pass has drawn
-        log_q, log_p = model.apply(variables, q, 0.9 * z, *further, method="log_densities")
+        log_q, log_p = model.apply(variables, q, 0.9 * z, **extra, method="log_densities")
         found = {"z": z, "p": p.mean(), "log q": log_q, "log p": log_p}
-        found["code"] = model.apply(variables, x, *further, method="code")
+        found["code"] = model.apply(variables, x, **extra, method="code")
         return found | ({"variance": q.variance()} if hasattr(q, "variance") else {})
 
     def torch_outputs(module, batch, key):
-        x, further = batch["x"].nan_to_num(), given(batch)
+        x, extra = batch["x"].nan_to_num(), given(model, batch)
         eps = torch_random.normal(key, (2, len(x), model.latent_dim), x.dtype)
-        q, z, p = module(x, eps, *further)
-        log_q, log_p = module.log_densities(q, 0.9 * z, *further)
+        q, z, p = module(x, eps, **extra)
+        log_q, log_p = module.log_densities(q, 0.9 * z, **extra)
         found = {"z": z, "p": p.mean, "log q": log_q, "log p": log_p}
-        found["code"] = module.code(x, *further)
+        found["code"] = module.code(x, **extra)
         return found | ({"variance": q.variance} if hasattr(q, "variance") else {})
 
     loss, options = objective
@@ -80,9 +79,9 @@ def vae_row(name, model, build_torch, objective, data, torch_objective=None, slo
     )
 
 
-def given(batch):
-    """The condition, where there is one, as positional arguments."""
-    return () if batch.get("condition") is None else (batch["condition"],)
+def given(model, batch):
+    """What the model takes beside x, by name."""
+    return {name: batch[name] for name in model.takes if name in batch}
 
 
 def use_row(name, model, build_torch, data, slow=False):
@@ -92,8 +91,8 @@ def use_row(name, model, build_torch, data, slow=False):
 
     def jax_fn(a, key):
         params = weights.to_params(a)
-        batch = {"x": a["x"], "condition": a.get("condition")}
-        _, kl, activity, information = facts(model, params, batch, key)
+        batch = {"x": a["x"], **given(model, a)}
+        _, kl, activity, information = latent_statistics(model, params, batch, key)
 
         def call(function, *arguments, **options):
             return getattr(vae, function)(model, params, *arguments, **options)
@@ -102,9 +101,9 @@ def use_row(name, model, build_torch, data, slow=False):
         return {**found, "kl per latent": kl, "activity": activity, "information": information}
 
     def torch_fn(a, key):
-        batch = {"x": a["x"], "condition": a.get("condition")}
+        batch = {"x": a["x"], **given(model, a)}
         module = weights.to_module(a, build_torch())
-        report = torch_vae.diagnostics(module, batch["x"], key, batch["condition"])
+        report = torch_vae.diagnostics(module, batch, key)
 
         def call(function, *arguments, **options):
             return getattr(torch_vae, function)(module, *arguments, **options)
@@ -116,23 +115,26 @@ def use_row(name, model, build_torch, data, slow=False):
             "information": report.mutual_information,
         }
 
-    inputs = {**data, **weights.drawn(model, rows["x"], eps, *given(rows))}
+    inputs = {**data, **weights.drawn(model, rows["x"], eps, **given(model, rows))}
     return FunctionCase(name, jax_fn, torch_fn, inputs, differentiable=False, slow=slow)
 
 
 def in_use(call, batch, key, mean):
     """What `call(name of a function, its arguments)` gives, on either side."""
-    x, c = batch["x"], batch["condition"]
-    some, few = (c, c) if c is None else (c[:3], c[:2])
-    marginal = call("log_marginal", x, key, 7, 3, c)
-    turned = call("interpolate", x[:3], x[3:6], 4, spherical=True, condition=some)
+    x = batch["x"]
+    beside, some, few = (
+        {name: value[:rows] for name, value in batch.items() if name != "x"}
+        for rows in (len(x), 3, 2)
+    )
+    marginal = call("log_marginal", batch, key, 7, 3)
+    turned = call("interpolate", x[:3], x[3:6], 4, spherical=True, given=some)
     return {
         "log marginal": marginal.value,
         "error": marginal.standard_error,
-        "sample": call("sample", key, 5, condition=c),
-        "sample mean": call("sample", key, 5, True, c),
-        "reconstruct": mean(call("reconstruct", x, c)),
-        "interpolate": mean(call("interpolate", x[:3], x[3:6], 4, condition=some)),
+        "sample": call("sample", key, 5, given=beside),
+        "sample mean": call("sample", key, 5, True, beside),
+        "reconstruct": mean(call("reconstruct", x, beside)),
+        "interpolate": mean(call("interpolate", x[:3], x[3:6], 4, given=some)),
         "spherical": mean(turned),
         "traverse": mean(call("traverse", x[:2], 1, (-1.0, 0.5), few)),
     }

@@ -5,6 +5,7 @@ import numpy as np
 
 from jaxprob import heads, nn, vae
 from parity_tests.cases.bayes import OPTIMIZERS
+from parity_tests.cases.vae import given
 from parity_tests.engine import ModelCase
 from torch_ref import heads as torch_heads
 from torch_ref import nn as torch_nn
@@ -38,34 +39,38 @@ def pixels():
 
 def recurrent_row(name, model, build_torch, data, loss, **options):
     """Training on `data` by the loss of that name, and what a trained model is for."""
+    first = {entry: value[:1] for entry, value in data.items()}
 
     def outputs(params, batch, key):
-        x, lengths = jnp.round(batch["x"]), batch["lengths"]  # tokens, or pixels of grey levels
-        q = model.apply({"params": params}, x, lengths, method="encode")
-        marginal = vae.log_marginal(model, params, x, key, 5, 3, lengths=lengths)
+        x = jnp.round(batch["x"])  # tokens, pixels of grey levels, or any numbers
+        extra = given(model, batch)
+        q = model.apply({"params": params}, x, **extra, method="encode")
+        marginal = vae.log_marginal(model, params, x, key, 5, 3, extra)
         return {
             "mean": q.mean(),
             "variance": q.variance(),
-            "sample": vae.sample(model, params, key, 3, num_steps=5),
+            "sample": vae.sample(model, params, key, 3, given=beside(extra), num_steps=5),
             "log marginal": marginal.value,
             "error": marginal.standard_error,
         }
 
     def torch_outputs(module, batch, key):
-        x, lengths = batch["x"].round(), batch["lengths"]
-        q = module.encode(x, lengths)
-        marginal = twins.log_marginal(module, x, key, 5, 3, lengths=lengths)
+        x, extra = batch["x"].round(), given(model, batch)
+        q = module.encode(x, **extra)
+        marginal = twins.log_marginal(module, x, key, 5, 3, extra)
         return {
             "mean": q.mean,
             "variance": q.variance,
-            "sample": twins.sample(module, key, 3, num_steps=5),
+            "sample": twins.sample(module, key, 3, given=beside(extra), num_steps=5),
             "log marginal": marginal.value,
             "error": marginal.standard_error,
         }
 
     return ModelCase(
         name=name,
-        init=lambda key: model.init(key, data["x"][:1], np.zeros((1, 2)))["params"],
+        init=lambda key: model.init(
+            key, data["x"][:1], np.zeros((1, 2)), **beside(given(model, first))
+        )["params"],
         jax_loss=getattr(vae, loss)(model, **options),
         jax_outputs=outputs,
         build_torch=build_torch,
@@ -75,6 +80,11 @@ def recurrent_row(name, model, build_torch, data, loss, **options):
         optimizers=OPTIMIZERS,
         slow=True,
     )
+
+
+def beside(extra):
+    """What is known of a sequence before it is drawn: all but its length."""
+    return {name: value for name, value in extra.items() if name != "lengths"}
 
 
 MODELS = [

@@ -246,7 +246,7 @@ def test_it_trains():
 
 
 def test_bad_input(mc, params):
-    with pytest.raises(ValueError, match=r"rate must be a probability in \[0, 1\); got 1.0"):
+    with pytest.raises(ValueError, match=r"rate must lie in \[0, 1\); got 1.0"):
         bayes.MCDropout(Net(), X[:1], rate=1.0)
 
     class Bare(nn.Module):

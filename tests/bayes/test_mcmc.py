@@ -139,13 +139,13 @@ def test_a_diverging_sampler_warns():
 def test_bad_input():
     nuts = bayes.NUTS(posterior())
     key = jax.random.key(0)
-    with pytest.raises(ValueError, match="num_draws must be a whole number, at least 1; got 0"):
+    with pytest.raises(ValueError, match="num_draws must be at least 1; got 0"):
         nuts.run(key, starts(2), 0)
-    with pytest.raises(ValueError, match="num_warmup must be a whole number, at least 1; got 0"):
+    with pytest.raises(ValueError, match="num_warmup must be at least 1; got 0"):
         bayes.NUTS(posterior(), num_warmup=0).run(key, starts(2))
     with pytest.raises(ValueError, match=r"target_acceptance must lie in \(0, 1\); got 80.0"):
         bayes.NUTS(posterior(), target_acceptance=80.0).run(key, starts(2))
-    with pytest.raises(ValueError, match=r"jitter must lie in \[0, 1\), .*; got 2.0"):
+    with pytest.raises(ValueError, match=r"jitter must lie in \[0, 1\); got 2.0"):
         bayes.HMC(posterior(), jitter=2.0).run(key, starts(2))
     with pytest.raises(ValueError, match="needs the same leading axis C"):
         nuts.run(key, {"w": jnp.zeros((2, D)), "b": jnp.zeros(())})

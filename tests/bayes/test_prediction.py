@@ -9,6 +9,7 @@ import scipy.special
 import scipy.stats
 
 from jaxprob import bayes
+from jaxprob.batches import Inputs
 from jaxprob.bayes import gaussian_block, prediction
 from jaxprob.distributions import MultivariateNormal
 from jaxprob.heads import NormalHead
@@ -128,7 +129,9 @@ def test_draws_made_when_needed_are_those_made_before():
 
 
 def temporary_bytes(model, sample, rows, at_once, draws, x):
-    compiled = prediction._predict.lower(model, sample, rows, at_once, draws, (x,)).compile()
+    compiled = prediction._predict.lower(
+        model, sample, rows, at_once, draws, Inputs((x,), {})
+    ).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
@@ -259,7 +262,7 @@ def test_the_elbo_of_variational_layers():
 
 
 def test_bad_layers():
-    with pytest.raises(ValueError, match="covariance must be 'full' or 'diagonal'; got 'layer'"):
+    with pytest.raises(ValueError, match="covariance must be one of full, diagonal; got 'layer'"):
         shapes_of(bayes.DenseVariational(2, covariance="layer"))
 
     class Plain(nn.Module):

@@ -130,7 +130,7 @@ def test_layers_in_a_model_with_state():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"covariance": "low"}, "covariance must be 'full' or 'diagonal'; got 'low'"),
+        ({"covariance": "low"}, "covariance must be one of full, diagonal; got 'low'"),
         ({"estimator": "flip"}, "estimator must be one of weights, local, flipout; got 'flip'"),
         ({"estimator": "flipout", "covariance": "full"}, "'flipout' needs independent weights"),
     ],

@@ -125,7 +125,10 @@ def test_a_number_of_draws_is_one_axis():
         ),
         (lambda m, v: flows.coupling(0), "coupling: features must be at least 1; got 0"),
         (lambda m, v: flows.planar(2, 0), "planar: num_layers must be at least 1; got 0"),
-        (lambda m, v: flows.coupling(2, 2, std=-1.0), "coupling: std must be positive; got -1.0"),
+        (
+            lambda m, v: flows.coupling(2, 2, std=-1.0),
+            "coupling: std must be positive and finite; got -1.0",
+        ),
     ],
 )
 def test_errors(call, message):

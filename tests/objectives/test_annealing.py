@@ -68,8 +68,8 @@ def test_a_schedule_without_a_step_says_who_adds_it(annealed):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: objectives.linear_annealing(0), "steps must be at least 1 step; got 0"),
-        (lambda: objectives.cyclical_annealing(0), "period must be at least 1 step; got 0"),
+        (lambda: objectives.linear_annealing(0), "steps must be at least 1; got 0"),
+        (lambda: objectives.cyclical_annealing(0), "period must be at least 1; got 0"),
         (lambda: objectives.cyclical_annealing(5, 1.5), "ramp must lie in \\(0, 1\\]; got 1.5"),
     ],
 )

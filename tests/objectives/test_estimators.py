@@ -322,10 +322,10 @@ def called(estimator, q=Q, **arguments):
         (lambda: score_function(decay=1.0), "decay must lie in \\[0, 1\\); got 1.0"),
         (lambda: reweighted_wake_sleep(1), "num_samples must be at least 2; got 1"),
         (lambda: vimco(1), "num_samples must be at least 2; got 1"),
-        (lambda: gumbel_softmax(0.0), "temperature must be positive; got 0.0"),
+        (lambda: gumbel_softmax(0.0), "temperature must be positive and finite; got 0.0"),
         (lambda: straight_through("hard"), "backward must be"),
         (lambda: called(score_function("learned")), "learns a baseline and none was given"),
-        (lambda: relax(-1.0), "temperature must be positive; got -1.0"),
+        (lambda: relax(-1.0), "temperature must be positive and finite; got -1.0"),
         (lambda: called(relax()), "its baseline must be a function of relaxed draws"),
         (
             lambda: called(score_function(), baseline=jnp.zeros(B)),

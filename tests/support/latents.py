@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def drawn(model, x, scale=0.5, seed=0, further=()):
+def drawn(model, x, scale=0.5, seed=0, **given):
     """Normal numbers in the place of every parameter of a model with latents."""
     eps = jnp.zeros((len(x), model.latent_dim))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(x), eps, *further))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(x), eps, **given))
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(0.0, scale, leaf.shape), leaf.dtype),

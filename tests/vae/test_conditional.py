@@ -23,7 +23,7 @@ X, C = _rng.normal(size=(5, 4)), _rng.normal(size=(5, 3))
 HEAD = functools.partial(heads.NormalHead, homoscedastic=True)
 MODEL = vae.ConditionalVAE(4, (), 2, likelihood=HEAD, learn_prior=True)
 STANDARD = vae.ConditionalVAE(4, (), 2, likelihood=HEAD)
-PARAMS = jax.tree.map(np.asarray, wide(drawn(MODEL, X, 0.4, further=(C,))))
+PARAMS = jax.tree.map(np.asarray, wide(drawn(MODEL, X, 0.4, condition=C)))
 
 
 def exact(params, learned):
@@ -51,14 +51,14 @@ def found(request):
     @compiled
     def run():
         return {
-            "marginal": vae.log_marginal(model, params, X, KEY, 20_000, 10_000, condition=C),
+            "marginal": vae.log_marginal(model, params, X, KEY, 20_000, 10_000, {"condition": C}),
             "elbo": vae.negative_elbo(model, num_samples=4000)(params, batch, KEY),
             "estimated": vae.negative_elbo(model, num_samples=4000, analytic_kl=False)(
                 params, batch, KEY
             ),
             "iwae": vae.negative_iwae(model, 4000)(params, batch, KEY)[0],
-            "sample": vae.sample(model, params, KEY, 20_000, condition=C),
-            "copies": vae.reconstruct(model, params, X, condition=C).mean(),
+            "sample": vae.sample(model, params, KEY, 20_000, given={"condition": C}),
+            "copies": vae.reconstruct(model, params, {"x": X, "condition": C}).mean(),
             "code": model.apply({"params": params}, X, C, method="encode").mean(),
         }
 
@@ -106,9 +106,12 @@ DENSE = vae.DenseVAE(4, (), 2, likelihood=HEAD)
     [
         (lambda: vae.negative_elbo(MODEL)(PARAMS, {"x": X}, KEY), "needs a condition"),
         (lambda: vae.sample(MODEL, PARAMS, KEY, 3), "needs a condition"),
-        (lambda: MODEL.init(KEY, X, jnp.zeros((5, 2))), "the condition is missing"),
-        (lambda: vae.log_marginal(MODEL, PARAMS, X, KEY, 9, condition=C[:, 0]), r"expected \[B, C"),
-        (lambda: vae.reconstruct(MODEL, PARAMS, X, C[:3]), "condition has shape"),
+        (lambda: MODEL.init(KEY, X, jnp.zeros((5, 2))), "needs a condition"),
+        (
+            lambda: vae.log_marginal(MODEL, PARAMS, X, KEY, 9, given={"condition": C[:, 0]}),
+            r"expected \[B, C",
+        ),
+        (lambda: vae.reconstruct(MODEL, PARAMS, X, {"condition": C[:3]}), "condition has shape"),
         (
             lambda: vae.negative_iwae(DENSE, 2)({}, {"x": X, "condition": C}, KEY),
             "DenseVAE takes no condition",
@@ -128,9 +131,9 @@ def test_paths_and_single_latents_keep_the_condition():
     @compiled
     def run():
         return (
-            vae.interpolate(MODEL, PARAMS, X, X, 2, condition=C).mean(),
-            vae.traverse(MODEL, PARAMS, X, 1, (0.5,), condition=C).mean(),
-            vae.reconstruct(MODEL, PARAMS, X, C).mean(),
+            vae.interpolate(MODEL, PARAMS, X, X, 2, given={"condition": C}).mean(),
+            vae.traverse(MODEL, PARAMS, X, 1, (0.5,), given={"condition": C}).mean(),
+            vae.reconstruct(MODEL, PARAMS, X, {"condition": C}).mean(),
             MODEL.apply({"params": PARAMS}, X, C, method="encode").mean(),
         )
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxprob import heads, vae
 from jaxprob.distributions import Normal
-from jaxprob.vae.terms import noise
+from jaxprob.vae.latents import noise
 from tests.support.latents import drawn
 
 

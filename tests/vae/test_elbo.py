@@ -9,7 +9,7 @@ from scipy import stats
 
 from jaxprob import heads, objectives, optim, training, vae
 from jaxprob.nn import as_params
-from jaxprob.vae.terms import noise
+from jaxprob.vae.latents import noise
 from tests.support.latents import drawn
 from tests.vae.linear_gaussian import COVARIANCE, LOG_MARGINAL, Decoder, Posterior, S, W, X
 

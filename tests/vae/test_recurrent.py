@@ -93,7 +93,7 @@ def test_padding_changes_nothing(losses):
     weight = np.array([1.0, 0.0, 0.0, 0.0])
     first = losses[0](PARAMS, {"x": X, "lengths": LENGTHS, "weight": weight})
     agree(losses[0](PARAMS, {"x": X[:1, :2], "weight": weight[:1]}), first)
-    report = vae.diagnostics(MODEL, PARAMS, X, KEY, lengths=LENGTHS)
+    report = vae.diagnostics(MODEL, PARAMS, X, KEY, {"lengths": LENGTHS})
     assert report.kl > 0.0
     assert np.isfinite(report.elbo)
 
@@ -121,7 +121,7 @@ def test_log_marginal_is_the_integral_over_the_latent():
     expected = np.array([log_marginal(X[b, : LENGTHS[b]]) for b in range(4)])
     unit = {"kernel": jnp.zeros((3, 2)), "bias": jnp.array([0.0, np.log(np.e - 1.0)])}
     params = {**PARAMS, "posterior": {"out": unit}}
-    value, error = vae.log_marginal(MODEL, params, X, KEY, 4000, 500, lengths=LENGTHS)
+    value, error = vae.log_marginal(MODEL, params, X, KEY, 4000, 500, {"lengths": LENGTHS})
     assert np.all(error < 0.02)
     assert np.all(np.abs(value - expected) < 4 * error)
 
@@ -141,7 +141,7 @@ def test_samples_have_the_probabilities_of_the_model():
 
 
 def test_reconstructions_are_given_what_came_before():
-    p = vae.reconstruct(MODEL, PARAMS, X, lengths=LENGTHS)
+    p = vae.reconstruct(MODEL, PARAMS, {"x": X, "lengths": LENGTHS})
     z = np.asarray(MODEL.apply({"params": PARAMS}, X, LENGTHS, method="encode").mean())
     steps = np.asarray(p.distribution.log_prob(X))
     for b, length in enumerate(LENGTHS):
@@ -178,7 +178,7 @@ DENSE = vae.DenseVAE(3, (2,), 1)
         (lambda: vae.sample(MODEL, PARAMS, KEY, 2), "say how long, num_steps >= 1; got None"),
         (lambda: vae.sample(DENSE, {}, KEY, 2, num_steps=3), "leave num_steps out"),
         (lambda: vae.interpolate(MODEL, PARAMS, X, X), "needs the steps before each one"),
-        (lambda: drawn(MODEL.clone(cell="rnn"), X), "cell must be 'gru' or 'lstm'; got 'rnn'"),
+        (lambda: drawn(MODEL.clone(cell="rnn"), X), "cell must be one of gru, lstm; got 'rnn'"),
         (lambda: drawn(MODEL.clone(word_dropout=1.5), X), "word_dropout must lie in .0, 1."),
     ],
 )  # fmt: skip

@@ -275,7 +275,7 @@ def test_perplexity_counts_rows_by_weight():
         (lambda: vae.vq_loss(AVERAGED, commitment=-1.0), "commitment must not be negative"),
         (lambda: vae.vq_loss(BY_GRADIENT, revive_below=1.0), "revive_below goes with running"),
         (lambda: vae.VQVAE(Positions(), Decoder(), 0, C).init(KEY, X), "must be at least 1"),
-        (lambda: model_of(1.0).init(KEY, X), "decay must lie in \\[0, 1\\), or be None; got 1.0"),
+        (lambda: model_of(1.0).init(KEY, X), "decay must lie in \\[0, 1\\); got 1.0"),
         (
             lambda: vae.VQVAE(Positions(), Decoder(), K, C + 1).init(KEY, X),
             "encoder returned shape \\(6, 2, 3\\); expected \\[B, ..., 4\\]",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from torch_ref.batches import inputs_of
 from torch_ref.distributions import Bernoulli, Categorical, Independent, Normal, Poisson
 from torch_ref.objectives.likelihood import log_likelihood_of_batch
 
@@ -46,11 +47,11 @@ def fisher_information(distribution) -> Tensor:
     return torch.diag_embed(1 / base.rate.reshape(rows, -1))
 
 
-def jacobian(model: nn.Module, weights: Weights, x: Tensor) -> dict[str, Tensor]:
+def jacobian(model: nn.Module, weights: Weights, x: Tensor | Batch) -> dict[str, Tensor]:
     """Returns the derivative of `parameters` towards each weight, `[B, E, *weight]`."""
 
     def eta(w: Weights) -> Tensor:
-        return parameters(torch.func.functional_call(model, dict(w), (x,)))
+        return parameters(torch.func.functional_call(model, dict(w), *inputs_of(model, x)))
 
     return torch.func.jacrev(eta)(dict(weights))
 
@@ -67,9 +68,10 @@ def gauss_newton(
       names: Weights to take, in order.
       kernels: Those among them that are stored transposed, output-major.
     """
-    slopes = jacobian(model, weights, batch["x"])
+    slopes = jacobian(model, weights, batch)
     with torch.no_grad():
-        fisher = fisher_information(torch.func.functional_call(model, dict(weights), (batch["x"],)))
+        given = inputs_of(model, batch)
+        fisher = fisher_information(torch.func.functional_call(model, dict(weights), *given))
     parts = [slopes[n].transpose(-1, -2) if n in kernels else slopes[n] for n in names]
     j = torch.cat([part.flatten(2) for part in parts], dim=2)
     count = batch.get("weight", torch.ones(len(j), dtype=j.dtype))
@@ -82,9 +84,8 @@ def log_likelihood_and_gradient(
     """Returns log p(y | x, w) in nats over all rows, and its gradient towards each weight."""
 
     def total(w: Weights) -> Tensor:
-        terms = log_likelihood_of_batch(
-            torch.func.functional_call(model, dict(w), (batch["x"],)), batch
-        )
+        p = torch.func.functional_call(model, dict(w), *inputs_of(model, batch))
+        terms = log_likelihood_of_batch(p, batch)
         return (terms * batch["weight"]).sum() if "weight" in batch else terms.sum()
 
     gradient, value = torch.func.grad_and_value(total)(dict(weights))

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import torch_ref.random as jrandom
+from torch_ref.batches import inputs_of, weighted_mean
 from torch_ref.nn import Dropout
-from torch_ref.objectives.likelihood import LossFn, log_likelihood_of_batch, weighted_mean
+from torch_ref.nn.application import call
+from torch_ref.objectives.likelihood import LossFn, log_likelihood_of_batch
 
 __all__ = ["DropoutModel", "MCDropout"]
 
@@ -32,10 +34,15 @@ class DropoutModel(nn.Module):
         self.model, self.rate = model, rate
         self.register_buffer("key_data", jrandom.key(0))
 
-    def forward(self, *inputs: Tensor) -> Any:
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What the model takes by name."""
+        return getattr(self.model, "takes", ())
+
+    def forward(self, *inputs: Tensor, **extra: Tensor) -> Any:
         """Returns what the model returns when whole units are dropped."""
         with masked(self.model, self.key_data, self.rate, by_row=False):
-            return self.model(*inputs)
+            return self.model(*inputs, **extra)
 
 
 class MCDropout(nn.Module):
@@ -58,7 +65,7 @@ class MCDropout(nn.Module):
 
         def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             with masked(network, key, rate, by_row=True):
-                prediction = network(*(batch[name] for name in inputs))
+                prediction = call(network, inputs_of(network, batch, inputs))
             nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
             if prior is None:
                 return nll, {"nll": nll}

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from torch_ref.batches import inputs_of, weighted_mean
 from torch_ref.bayes.gaussian_posterior import GaussianPosterior
 from torch_ref.bayes.variational_layers import VariationalLayers
 from torch_ref.objectives.annealing import Schedule, mark_schedules, weight_at
-from torch_ref.objectives.likelihood import LossFn, log_likelihood_of_batch, weighted_mean
+from torch_ref.objectives.likelihood import LossFn, log_likelihood_of_batch
 
 __all__ = ["negative_elbo"]
 
@@ -27,8 +28,8 @@ def negative_elbo(
     posterior = q if isinstance(q, GaussianPosterior) else VariationalLayers(q)
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        arrays = tuple(batch[name] for name in inputs)
-        predictions, kl = posterior.forward(arrays, key, num_samples)
+        given = inputs_of(getattr(posterior, "model", posterior), batch, inputs)
+        predictions, kl = posterior.forward(given, key, num_samples)
         terms = [-weighted_mean(log_likelihood_of_batch(p, batch), batch) for p in predictions]
         nll = torch.stack(terms).mean()
         metrics = {"nll": nll, "kl": kl}

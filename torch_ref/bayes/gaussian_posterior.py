@@ -7,10 +7,13 @@ together with such an order.
 Twin of `jaxprob/bayes/gaussian_posterior.py`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 import torch_ref.random as jrandom
+from torch_ref.batches import inputs_of
 from torch_ref.bayes.forward import Forward
 from torch_ref.bayes.gaussian_block import GaussianBlock
 from torch_ref.distributions import Independent, Normal
@@ -131,11 +134,11 @@ class GaussianPosterior(nn.Module):
             total.append(block.distribution().log_prob(torch.cat(pieces)).sum())
         return torch.stack(total).sum()
 
-    def forward(self, inputs: tuple, key: Tensor, num_samples: int) -> Forward:
+    def forward(self, inputs: Any, key: Tensor, num_samples: int) -> Forward:
         """Returns the prediction of each draw and KL(q || prior)."""
-        draws = self.sample(key, num_samples)
+        draws, given = self.sample(key, num_samples), inputs_of(self.model, inputs)
         predictions = [
-            torch.func.functional_call(self.model, weights, inputs) for weights in _unstacked(draws)
+            torch.func.functional_call(self.model, weights, *given) for weights in _unstacked(draws)
         ]
         return Forward(predictions, self.kl(draws))
 

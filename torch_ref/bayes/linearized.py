@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from torch_ref.batches import inputs_of
 from torch_ref.bayes.curvature import jacobian, parameters
 from torch_ref.bayes.precision import Layout
 from torch_ref.distributions import Bernoulli, Categorical, Independent, Normal
@@ -27,13 +28,14 @@ class LinearizedModel:
     def __init__(self, model: nn.Module, mean: Mapping[str, Tensor]):
         self.model, self.mean = model, dict(mean)
 
-    def __call__(self, weights: Mapping[str, Tensor], x: Tensor):
+    def __call__(self, weights: Mapping[str, Tensor], x: Tensor | Mapping[str, Tensor]):
         """Maps `[B, ...]` to a distribution under `weights`."""
-        at_mean = torch.func.functional_call(self.model, self.mean, (x,))
+        given = inputs_of(self.model, x)
+        at_mean = torch.func.functional_call(self.model, self.mean, *given)
         normal = isinstance(getattr(at_mean, "base_dist", at_mean), Normal)
 
         def eta(w: Mapping[str, Tensor]) -> Tensor:
-            values = parameters(torch.func.functional_call(self.model, dict(w), (x,)))
+            values = parameters(torch.func.functional_call(self.model, dict(w), *given))
             if not normal:
                 return values
             loc, scale = values.chunk(2, dim=1)

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_ref.batches import inputs_of
+from torch_ref.nn.application import call
 from torch_ref.objectives.likelihood import log_likelihood_of_batch
 
 __all__ = ["log_joint"]
@@ -19,7 +21,7 @@ def log_joint(
     """Returns a function of the module's present parameters; its value is in nats."""
 
     def log_density() -> Tensor:
-        of_rows = log_likelihood_of_batch(model(*(data[name] for name in inputs)), data)
+        of_rows = log_likelihood_of_batch(call(model, inputs_of(model, data, inputs)), data)
         repeats = data.get("weight")
         likelihood = of_rows.sum() if repeats is None else (repeats * of_rows).sum()
         return likelihood + prior.log_prob(list(model.parameters()))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torch_ref.batches import inputs_of
 from torch_ref.bayes.gaussian_posterior import stack
 from torch_ref.distributions import Predictive
 
@@ -30,16 +31,17 @@ class LazyDraws(NamedTuple):
 
 
 @torch.no_grad()
-def predict(model: nn.Module, draws: dict[str, Tensor] | LazyDraws, x: Tensor) -> Predictive:
+def predict(model: nn.Module, draws: dict[str, Tensor] | LazyDraws, x: Any) -> Predictive:
     """Returns p(y | x, data) as the mixture of the predictions of all draws.
 
     Args:
       model: Module that returns a distribution.
       draws: Named parameters (and buffers, where draws have their own) with leading axis S, or
         `LazyDraws`.
-      x: Inputs `[B, ...]`.
+      x: Inputs `[B, ...]`, a tuple of them, or a batch.
     """
-    predictions = [torch.func.functional_call(model, draw, (x,)) for draw in _each(draws)]
+    given = inputs_of(model, x)
+    predictions = [torch.func.functional_call(model, draw, *given) for draw in _each(draws)]
     return Predictive(stack(predictions))
 
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import torch_ref.random as jrandom
+from torch_ref.batches import inputs_of
 from torch_ref.bayes.step_sizes import CyclicalStepSize
 from torch_ref.bayes.swag import canonical
+from torch_ref.nn.application import call
 from torch_ref.objectives.likelihood import log_likelihood_of_batch
 
 __all__ = ["SGHMC", "SGLD", "minibatch_log_joint"]
@@ -25,7 +27,7 @@ def minibatch_log_joint(
     """Returns N/B log p(batch | w) + log p(w) as a function of a batch, at the module's w."""
 
     def log_density(batch: Batch) -> Tensor:
-        of_rows = log_likelihood_of_batch(model(*(batch[name] for name in inputs)), batch)
+        of_rows = log_likelihood_of_batch(call(model, inputs_of(model, batch, inputs)), batch)
         weight = batch.get("weight")
         likelihood = (of_rows if weight is None else weight * of_rows).mean()
         return num_data * likelihood + prior.log_prob(list(model.parameters()))

@@ -4,11 +4,13 @@ Twin of `jaxprob/bayes/variational_layers.py`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import torch_ref.random as jrandom
+from torch_ref.batches import inputs_of
 from torch_ref.bayes.forward import Forward
 from torch_ref.bayes.gaussian_block import GaussianBlock
 from torch_ref.objectives import GaussianPrior, HierarchicalGaussianPrior
@@ -106,7 +108,8 @@ class VariationalLayers:
         layers = [m for m in self.model.modules() if isinstance(m, VariationalLayer)]
         return torch.stack([layer.kl() for layer in layers]).sum()
 
-    def forward(self, inputs: tuple, key: Tensor, num_samples: int) -> Forward:
+    def forward(self, inputs: Any, key: Tensor, num_samples: int) -> Forward:
         """Returns the prediction of each draw and KL(q || prior)."""
         keys = jrandom.split(key, num_samples)
-        return Forward([self.model(*inputs, draw_key) for draw_key in keys], self.kl())
+        arrays, extra = inputs_of(self.model, inputs)
+        return Forward([self.model(*arrays, draw_key, **extra) for draw_key in keys], self.kl())

@@ -25,6 +25,8 @@ class Flow(nn.Module):
       transforms: The maps in the order of sampling.
     """
 
+    takes = ("condition",)
+
     def __init__(self, features: int, transforms: Sequence[nn.Module]):
         super().__init__()
         self.features = features

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from torch_ref.batches import weighted_mean
 from torch_ref.flows.flow import Flow
 from torch_ref.objectives.annealing import Schedule, mark_schedules, weight_at
-from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.objectives.likelihood import LossFn
 
 __all__ = ["negative_log_likelihood", "reverse_kl"]
 
@@ -19,7 +20,7 @@ def negative_log_likelihood(model: Flow, event: str = "x", condition: str | None
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         del key
-        given = batch[condition] if condition else None
+        given = batch.get(condition or "condition")
         nll = -weighted_mean(model.log_prob(batch[event], given), batch)
         return nll, {"nll": nll}
 
@@ -36,7 +37,7 @@ def reverse_kl(
     """Returns the loss E_q[log q(x) - weight log p~(x)] over draws of the flow."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        given = batch[condition] if condition else None
+        given = batch.get(condition or "condition")
         x, log_q = model.sample_and_log_prob(key, (num_samples,), given)
         log_p = log_density(x) if given is None else log_density(x, given)
         # a row's own mean over its draws, then the rows by their weights

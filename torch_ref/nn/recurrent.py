@@ -5,11 +5,10 @@ Twin of `jaxprob/nn/recurrent.py`.
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-__all__ = ["GRU", "LSTM", "RNN", "valid_steps"]
+__all__ = ["GRU", "LSTM", "RNN"]
 
 
 class _Recurrent:
@@ -65,8 +64,3 @@ class GRU(_Recurrent, nn.GRU):
 
 class LSTM(_Recurrent, nn.LSTM):
     """`torch.nn.LSTM`; states are pairs (h, c)."""
-
-
-def valid_steps(lengths: Tensor, time: int) -> Tensor:
-    """Returns the mask `[B, T]`, True before each sequence's end."""
-    return torch.arange(time) < lengths.unsqueeze(-1)

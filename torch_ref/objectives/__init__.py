@@ -1,6 +1,6 @@
 """Twins of `jaxprob.objectives`."""
 
-from torch_ref.objectives import estimators, likelihood, priors
+from torch_ref.objectives import em, estimators, likelihood, priors
 from torch_ref.objectives.annealing import cyclical_annealing, linear_annealing
 from torch_ref.objectives.criteria import beta_nll, pinball_loss
 from torch_ref.objectives.likelihood import log_likelihood, negative_log_likelihood
@@ -24,6 +24,7 @@ __all__ = [
     "beta_nll",
     "cyclical_annealing",
     "dropout_precision",
+    "em",
     "estimators",
     "likelihood",
     "linear_annealing",

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from torch_ref.batches import inputs_of, weighted_mean
 from torch_ref.distributions import Independent
-from torch_ref.objectives.likelihood import LossFn, log_likelihood, weighted_mean
+from torch_ref.nn.application import call
+from torch_ref.objectives.likelihood import LossFn, log_likelihood
 
 __all__ = ["beta_nll", "pinball_loss"]
 
@@ -18,7 +20,7 @@ def pinball_loss(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         del key
-        prediction = model(*(batch[name] for name in inputs))
+        prediction = call(model, inputs_of(model, batch, inputs))
         nll = -weighted_mean(log_likelihood(prediction, batch["y"]), batch)
         stated = prediction.base_dist if isinstance(prediction, Independent) else prediction
         missed = batch["y"].unsqueeze(-1) - stated.values
@@ -36,7 +38,7 @@ def beta_nll(model: nn.Module, beta: float = 0.5, inputs: Sequence[str] = ("x",)
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         del key
-        prediction = model(*(batch[name] for name in inputs))
+        prediction = call(model, inputs_of(model, batch, inputs))
         nll = -weighted_mean(log_likelihood(prediction, batch["y"]), batch)
         each = prediction.base_dist if isinstance(prediction, Independent) else prediction
         terms = -each.log_prob(batch["y"]) * each.variance.detach().pow(beta)

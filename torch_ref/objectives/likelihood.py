@@ -7,9 +7,12 @@ Twin of `jaxprob/objectives/likelihood.py`.
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
+from torch_ref.batches import inputs_of, observed, weighted_mean
 from torch_ref.distributions import Distribution, Independent
+from torch_ref.nn.application import call
 from torch_ref.objectives.losses import (
     Equivalence,
     binary_cross_entropy,
@@ -33,7 +36,6 @@ __all__ = [
     "negative_log_likelihood",
     "pinball",
     "poisson_nll",
-    "weighted_mean",
 ]
 
 LossFn = Callable[[Mapping[str, Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -52,20 +54,18 @@ def log_likelihood_of_batch(distribution: Distribution, batch: Mapping[str, Tens
 
     Elements are picked row by row, so what a mask leaves out is never computed with.
     """
-    y, mask, censored = batch["y"], batch.get("mask"), batch.get("censored")
+    y, mask, censored = batch["y"], observed(batch, "y"), batch.get("censored")
     if mask is None and censored is None:
         return log_likelihood(distribution, y)
     each = distribution.base_dist if isinstance(distribution, Independent) else distribution
-    observed = y == y if mask is None else mask.bool()
-    if mask is None:
-        observed = observed | ~observed
+    seen = torch.ones_like(y, dtype=torch.bool) if mask is None else mask.bool()
     bound = y.new_zeros(y.shape) if censored is None else censored
-    safe = y.where(observed, inner_point(each, y))
+    safe = y.where(seen, inner_point(each, y))
     terms = each.log_prob(safe)
     if censored is not None:
         terms = terms.where(bound <= 0, each.survival_function(safe).log())
         terms = terms.where(bound >= 0, each.cdf(safe).log())
-    terms = terms.where(observed, terms.new_zeros(()))
+    terms = terms.where(seen, terms.new_zeros(()))
     return terms.flatten(len(distribution.batch_shape)).sum(-1) if terms.dim() > 1 else terms
 
 
@@ -74,18 +74,12 @@ def inner_point(distribution: Distribution, like: Tensor) -> Tensor:
     return like.new_full((), getattr(distribution, "_inside", 0.0))
 
 
-def weighted_mean(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Returns the mean of `values` `[B]`, weighted by `batch["weight"]` if there."""
-    weight = batch.get("weight")
-    return values.mean() if weight is None else (values * weight).sum() / weight.sum()
-
-
 def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:
     """Returns the loss -mean_b log p(y_b | x_b) of a module that returns a distribution."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         del key
-        prediction = model(*(batch[name] for name in inputs))
+        prediction = call(model, inputs_of(model, batch, inputs))
         nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
         return nll, {"nll": nll}
 

@@ -34,10 +34,10 @@ from torch_ref.vae.latent_class import (
     initial_classes,
     negative_log_marginal,
 )
+from torch_ref.vae.latents import binarize
 from torch_ref.vae.model import VAE, LatentVariableModel, VAEOutput
 from torch_ref.vae.priors import MixturePrior, VampPrior
 from torch_ref.vae.recurrent import RecurrentVAE
-from torch_ref.vae.terms import binarize
 from torch_ref.vae.vector_quantized import (
     VQVAE,
     VQVAEOutput,

@@ -19,7 +19,7 @@ __all__ = ["ConditionalVAE"]
 class ConditionalVAE(LatentVariableModel):
     """A DenseVAE given a condition `[B, condition_features]`."""
 
-    conditional = True
+    takes = ("condition",)
 
     def __init__(
         self,

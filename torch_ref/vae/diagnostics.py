@@ -3,14 +3,17 @@
 Twin of `jaxprob/vae/diagnostics.py`, which adds the sentence.
 """
 
+import functools
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from torch_ref.batches import as_batch
+from torch_ref.vae.latents import apply, draw, log_likelihood
 from torch_ref.vae.model import LatentVariableModel
-from torch_ref.vae.terms import draw, further_inputs, log_likelihood
 
 __all__ = ["ACTIVE", "Diagnostics", "diagnostics"]
 
@@ -33,22 +36,26 @@ class Diagnostics(NamedTuple):
 
 @torch.no_grad()
 def diagnostics(
-    model: LatentVariableModel, x: Tensor, key: Tensor, condition: Tensor | None = None
+    model: LatentVariableModel,
+    x: Tensor | Mapping[str, Tensor],
+    key: Tensor,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Diagnostics:
     """Measures how much of x `[B, ...]` the latents hold, by one draw for each row."""
-    batch, output = draw(model, {"x": x, "condition": condition}, key, 1)
-    (q, z, p), further = output, further_inputs(model, batch)
+    batch, extra, output = draw(model, as_batch(x, given), key, 1)
+    ask = functools.partial(apply, model, extra)
+    x, (q, z, p) = batch["x"], output
     codes = z[0].unsqueeze(1)  # every code under every row's posterior: [B, B, L]
-    of_rows = model.log_densities(q, codes.expand(-1, len(x), -1), *further)[0].sum(-1)
+    of_rows = ask("log_densities", q, codes.expand(-1, len(x), -1))[0].sum(-1)
     log_aggregated = torch.logsumexp(of_rows, dim=1) - math.log(len(x))
     information = (of_rows.diagonal() - log_aggregated).mean()
     try:
-        kl_per_latent = model.kl_at_draws(output, *further).mean(0)
+        kl_per_latent = ask("kl_at_draws", output).mean(0)
     except NotImplementedError:
-        log_q, log_prior = model.log_densities_of_draws(output, *further)
+        log_q, log_prior = ask("log_densities_of_draws", output)
         kl_per_latent = (log_q - log_prior).mean((0, 1))
     nll, kl = -log_likelihood(p, batch).mean(), kl_per_latent.sum()
-    activity = model.code(x, *further).var(0, unbiased=False)
+    activity = ask("code", x).var(0, unbiased=False)
     active = activity > ACTIVE
     return Diagnostics(
         -(nll + kl),

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torch_ref.batches import weighted_mean
 from torch_ref.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
 from torch_ref.distributions.base import log_sum_exp
 from torch_ref.objectives.annealing import Schedule, mark_schedules, weight_at
 from torch_ref.objectives.estimators import Estimator, score_function, states
-from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.objectives.likelihood import LossFn
 from torch_ref.vae.inputs import log_likelihood_of_inputs, observed_inputs
 
 __all__ = [

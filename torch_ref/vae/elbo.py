@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from torch_ref.batches import weighted_mean
 from torch_ref.objectives.annealing import Schedule, mark_schedules, weight_at
-from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.objectives.likelihood import LossFn
+from torch_ref.vae.latents import apply, draw, log_likelihood
 from torch_ref.vae.model import LatentVariableModel
-from torch_ref.vae.terms import draw, further_inputs, log_likelihood
 
 __all__ = ["negative_elbo"]
 
@@ -27,13 +28,12 @@ def negative_elbo(
     """Returns the loss E_q[-log p(x | z)] + beta sum_j max(free_bits, KL_j)."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, output = draw(model, batch, key, num_samples, binarize)
+        seen, extra, output = draw(model, batch, key, num_samples, binarize)
         nll = weighted_mean(-log_likelihood(output.p, seen).mean(0), batch)
-        further = further_inputs(model, batch)
         if analytic_kl:
-            kl = model.kl_at_draws(output, *further)
+            kl = apply(model, extra, "kl_at_draws", output)
         else:
-            log_q, log_prior = model.log_densities_of_draws(output, *further)
+            log_q, log_prior = apply(model, extra, "log_densities_of_draws", output)
             kl = (log_q - log_prior).mean(0)
         per_latent = torch.stack([weighted_mean(column, batch) for column in kl.unbind(-1)])
         metrics = {"nll": nll, "kl": per_latent.sum()}

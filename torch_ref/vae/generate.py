@@ -3,15 +3,16 @@
 Twin of `jaxprob/vae/generate.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from torch_ref import random
+from torch_ref.batches import as_batch, extra_inputs
+from torch_ref.vae.latents import apply, decoder_inputs
 from torch_ref.vae.model import LatentVariableModel
-from torch_ref.vae.terms import further_inputs
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
@@ -22,27 +23,27 @@ def sample(
     key: Tensor,
     num: int,
     mean: bool = False,
-    condition: Tensor | None = None,
+    given: Mapping[str, Tensor] | None = None,
     num_steps: int | None = None,
 ) -> Tensor:
     """Draws z from the prior and x from p(x | z), `[num, *event]` or `[num, B, *event]`."""
     code_key, event_key = random.split(key)
-    further = further_inputs(model, {"condition": condition})
-    z = model.sample_prior(code_key, num, *further)
-    last = further if num_steps is None else (num_steps,)
-    return model.generate(z, event_key, mean, *last)
+    extra = extra_inputs(model, given or {})
+    z = apply(model, extra, "sample_prior", code_key, num)
+    length = {} if num_steps is None else {"num_steps": num_steps}
+    return apply(model, {**extra, **length}, "generate", z, event_key, mean)
 
 
 def reconstruct(
     model: LatentVariableModel,
     x: Tensor,
-    condition: Tensor | None = None,
-    lengths: Tensor | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Distribution:
     """Returns p(x | z) at the posterior mean of z."""
-    further = further_inputs(model, {"condition": condition, "lengths": lengths})
-    given = (x, *further) if model.sequential else further
-    return model.decode(model.code(x, *further), *given)
+    batch = as_batch(x, given)
+    extra = extra_inputs(model, batch)
+    z = apply(model, extra, "code", batch["x"])
+    return apply(model, decoder_inputs(model, batch, extra), "decode", z)
 
 
 def interpolate(
@@ -51,13 +52,13 @@ def interpolate(
     end: Tensor,
     num: int = 8,
     spherical: bool = False,
-    condition: Tensor | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Distribution:
     """Returns p(x | z) along the path between two batches of codes, batch shape `[num, B]`."""
-    further = further_inputs(model, {"condition": condition})
-    a, b = model.code(start, *further), model.code(end, *further)
+    extra = extra_inputs(model, as_batch(start, given))
+    a, b = (apply(model, extra, "code", x) for x in (start, end))
     path = [_between(a, b, float(t), spherical) for t in torch.linspace(0, 1, num, dtype=a.dtype)]
-    return model.decode(torch.stack(path), *further)
+    return apply(model, extra, "decode", torch.stack(path))
 
 
 def traverse(
@@ -65,14 +66,15 @@ def traverse(
     x: Tensor,
     latent: int,
     values: Sequence[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
-    condition: Tensor | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Distribution:
     """Returns p(x | z) as one latent goes through `values`, batch shape `[V, B]`."""
-    further = further_inputs(model, {"condition": condition})
-    codes = model.code(x, *further)
+    batch = as_batch(x, given)
+    extra = extra_inputs(model, batch)
+    codes = apply(model, extra, "code", batch["x"])
     path = codes.expand(len(values), *codes.shape).clone()
     path[..., latent] = torch.as_tensor(values, dtype=codes.dtype).unsqueeze(-1)
-    return model.decode(path, *further)
+    return apply(model, extra, "decode", path)
 
 
 def _between(a: Tensor, b: Tensor, t: float, spherical: bool) -> Tensor:

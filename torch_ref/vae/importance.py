@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from torch_ref import random
+from torch_ref.batches import as_batch, extra_inputs, weighted_mean
 from torch_ref.distributions import Independent, MultivariateNormal, Normal
 from torch_ref.distributions.base import log_sum_exp
-from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.objectives.likelihood import LossFn
 from torch_ref.vae.inputs import observed_inputs
+from torch_ref.vae.latents import Latents, draw, log_likelihood, log_weights
 from torch_ref.vae.model import LatentVariableModel
-from torch_ref.vae.terms import draw, further_inputs, log_likelihood, log_weights
 
 __all__ = ["LogMarginal", "log_marginal", "negative_ciwae", "negative_iwae", "negative_renyi"]
 
@@ -80,13 +81,14 @@ def _negative_bound(
     """The loss of a function of the log-weights `[S, B]`."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, output = draw(model, batch, key, num_samples, binarize)
-        log_w = log_weights(model, output, seen, _detached(output.q) if double else None)
+        seen = draw(model, batch, key, num_samples, binarize)
+        output = seen.output
+        log_w = log_weights(model, seen, _detached(output.q) if double else None)
         if double and output.z.requires_grad:
             # backward has reached z with each draw weighted once; this weights it once more
             shares = log_w.detach().softmax(0).unsqueeze(-1)
             output.z.register_hook(lambda slope: shares * slope)
-        nll = weighted_mean(-log_likelihood(output.p, seen).mean(0), batch)
+        nll = weighted_mean(-log_likelihood(output.p, seen.batch).mean(0), batch)
         metrics = {"nll": nll, "kl": -weighted_mean(log_w.mean(0), batch) - nll}
         return -weighted_mean(bound(log_w), batch), metrics
 
@@ -96,23 +98,22 @@ def _negative_bound(
 @torch.no_grad()
 def log_marginal(
     model: LatentVariableModel,
-    x: Tensor,
+    x: Tensor | Mapping[str, Tensor],
     key: Tensor,
     num_samples: int = 1000,
     chunk_size: int = 50,
-    condition: Tensor | None = None,
-    lengths: Tensor | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> LogMarginal:
     """Estimates log p(x) `[B]` by `num_samples` draws of q(z | x), each with a key of its own."""
-    batch = {"x": x, "condition": condition, "lengths": lengths}
-    batch["x"] = observed_inputs(batch)
-    further, parts = further_inputs(model, batch), []
+    batch = as_batch(x, given)
+    batch["x"] = x = observed_inputs(batch)
+    extra, parts = extra_inputs(model, batch), []
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     for numbers in torch.arange(num_samples).split(chunk_size):
         keys = [random.fold_in(key, int(number)) for number in numbers]
         eps = [random.normal(k, (x.shape[0], model.latent_dim), dtype) for k in keys]
-        output = model(batch["x"], torch.stack(eps), *further)
-        parts.append(log_weights(model, output, batch))
+        output = model(x, torch.stack(eps), **extra)
+        parts.append(log_weights(model, Latents(batch, extra, output)))
     log_w = torch.cat(parts)
     value = _log_mean(log_w)
     error = (log_w - value).exp().std(0) / math.sqrt(num_samples)

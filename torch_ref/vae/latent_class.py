@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from torch_ref import random
+from torch_ref.batches import weighted_mean
 from torch_ref.distributions import Categorical, Independent, MixtureSameFamily
 from torch_ref.distributions.base import log_sum_exp
-from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.objectives import em
+from torch_ref.objectives.likelihood import LossFn
 
 __all__ = [
     "FittedClasses",
@@ -150,16 +152,16 @@ def fit_em(
     num_restarts: int = 1,
 ) -> FittedClasses:
     """Fits by EM from random starts; leaves the model at the best."""
-    fits = []
-    for start in random.split(key, num_restarts):
-        model.load_state_dict(initial_classes(model, x, start, mask, weight))
-        climb = [em_step(model, x, mask, weight, pseudo_count) for _ in range(num_steps)]
-        state = {name: value.clone() for name, value in model.state_dict().items()}
-        fits.append(FittedClasses(state, torch.stack(climb)))
-    last = torch.stack([fit.objectives[-1] for fit in fits])
-    best = fits[int(last.nan_to_num(nan=-torch.inf).argmax())]
+
+    def e_step(params: Params) -> tuple[Params, Tensor]:
+        model.load_state_dict(params)
+        objective = em_step(model, x, mask, weight, pseudo_count)
+        return {name: value.clone() for name, value in model.state_dict().items()}, objective
+
+    starts = [initial_classes(model, x, k, mask, weight) for k in random.split(key, num_restarts)]
+    best = em.fit_em(e_step, lambda climbed, _: climbed, starts, num_steps)
     model.load_state_dict(best.params)
-    return best
+    return FittedClasses(best.params, best.bounds)
 
 
 def _log_shares(counts: Tensor, old: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from torch_ref.batches import accepted
 from torch_ref.distributions import Independent, MultivariateNormal, Normal
 from torch_ref.heads import NormalHead
 
@@ -34,8 +35,8 @@ class LatentVariableModel(nn.Module):
       prior_model: Module that returns p(z); None for independent standard normals.
     """
 
-    conditional = False
-    sequential = False
+    takes: tuple[str, ...] = ()
+    decoder_takes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -60,9 +61,9 @@ class LatentVariableModel(nn.Module):
         """Returns p(x | z)."""
         return self.decoder(z)
 
-    def generate(self, z: Tensor, key: Tensor, mean: bool = False, *further: Tensor) -> Tensor:
+    def generate(self, z: Tensor, key: Tensor, mean: bool = False, **given: Tensor) -> Tensor:
         """Returns a draw of p(x | z), or its mean."""
-        p = self.decode(z, *further)
+        p = self._ask("decode", z, **given)
         return p.mean if mean else p.draw(key)
 
     def prior(self) -> Distribution:
@@ -71,42 +72,51 @@ class LatentVariableModel(nn.Module):
             return self.prior_model(self.encode)
         return Independent(Normal(torch.zeros(self.latent_dim), torch.ones(self.latent_dim)), 1)
 
-    def forward(self, x: Tensor, eps: Tensor, *further: Tensor) -> VAEOutput:
-        """Encodes, draws by the noise `[*S, B, L]`, and decodes, each given the condition."""
-        q, z = self.infer(x, eps, *further)
-        return VAEOutput(q, z, self.decode(z, *further))
+    def forward(
+        self, x: Tensor, eps: Tensor, *positional: Tensor, key: Tensor | None = None, **given: Any
+    ) -> VAEOutput:
+        """Encodes, draws by the noise `[*S, B, L]`, and decodes, each given what it takes."""
+        given = {**dict(zip(self.takes, positional, strict=False)), **given}
+        q, z = self.infer(x, eps, **given)
+        if "x" in self.decoder_takes:
+            given["x"] = x
+        return VAEOutput(q, z, self._ask("decode", z, key=key, **given))
 
-    def infer(self, x: Tensor, eps: Tensor, *further: Tensor) -> tuple[Any, Tensor]:
+    def _ask(self, method: str, *arrays: Any, **entries: Any) -> Any:
+        function = getattr(self, method)
+        return function(*arrays, **accepted(function, entries))
+
+    def infer(self, x: Tensor, eps: Tensor, **given: Tensor) -> tuple[Any, Tensor]:
         """Returns q(z | x) and draws of it."""
-        q = self.encode(x, *further)
+        q = self._ask("encode", x, **given)
         return q, reparameterize(q, eps)
 
-    def code(self, x: Tensor, *further: Tensor) -> Tensor:
+    def code(self, x: Tensor, **given: Tensor) -> Tensor:
         """Returns the mean of q(z | x)."""
-        return self.encode(x, *further).mean
+        return self._ask("encode", x, **given).mean
 
-    def sample_prior(self, key: Tensor, num: int, *further: Tensor) -> Tensor:
+    def sample_prior(self, key: Tensor, num: int, **given: Tensor) -> Tensor:
         """Returns draws of p(z), `[num, *B, L]`."""
-        return self.prior(*further).draw(key, (num,))
+        return self._ask("prior", **given).draw(key, (num,))
 
-    def log_densities_of_draws(self, output: VAEOutput, *further: Tensor) -> tuple[Tensor, Tensor]:
+    def log_densities_of_draws(self, output: VAEOutput, **given: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `log_densities` at the draws of one pass."""
-        return self.log_densities(output.q, output.z, *further)
+        return self.log_densities(output.q, output.z, **given)
 
-    def kl_at_draws(self, output: VAEOutput, *further: Tensor) -> Tensor:
+    def kl_at_draws(self, output: VAEOutput, **given: Tensor) -> Tensor:
         """Returns `kl`, given the draws of one pass where it depends on them."""
-        return self.kl(output.q, *further)
+        return self.kl(output.q, **given)
 
-    def log_densities(self, q: Any, z: Tensor, *further: Tensor) -> tuple[Tensor, Tensor]:
+    def log_densities(self, q: Any, z: Tensor, **given: Tensor) -> tuple[Tensor, Tensor]:
         """Returns log q(z | x) and log p(z) of each latent, or of all where they are dependent."""
-        p = self.prior(*further)
+        p = self._ask("prior", **given)
         if isinstance(q, Independent) and isinstance(p, Independent):
             return q.base_dist.log_prob(z), p.base_dist.log_prob(z)
         return q.log_prob(z).unsqueeze(-1), p.log_prob(z).unsqueeze(-1)
 
-    def kl(self, q: Any, *further: Tensor) -> Tensor:
+    def kl(self, q: Any, **given: Tensor) -> Tensor:
         """Returns KL(q(z | x) || p(z)) of each latent `[B, L]`, or of all `[B, 1]`."""
-        p = self.prior(*further)
+        p = self._ask("prior", **given)
         if isinstance(q, Independent) and isinstance(p, Independent):
             return torch.distributions.kl_divergence(q.base_dist, p.base_dist)
         return torch.distributions.kl_divergence(q, p).unsqueeze(-1)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from torch_ref import random
+from torch_ref.batches import without_padding
 from torch_ref.distributions import Categorical, Independent
 from torch_ref.nn import GRU, LSTM
-from torch_ref.vae.inputs import without_padding
-from torch_ref.vae.model import LatentVariableModel, VAEOutput, reparameterize
+from torch_ref.vae.model import LatentVariableModel
 
 __all__ = ["RecurrentVAE"]
 
@@ -29,7 +29,7 @@ class RecurrentVAE(LatentVariableModel):
       word_dropout: Probability that the decoder is not shown the value before, in training.
     """
 
-    sequential = True
+    takes, decoder_takes = ("lengths",), ("x",)
 
     def __init__(
         self,
@@ -51,8 +51,12 @@ class RecurrentVAE(LatentVariableModel):
 
     def encode(self, x: Tensor, lengths: Tensor | None = None) -> Distribution:
         """Returns q(z | x)."""
+        return self.posterior(self.summary(x, lengths))
+
+    def summary(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Returns the encoder's state after each sequence's last valid step, `[B, H]`."""
         _, state = self.encoder(self.embedding(without_padding(x, lengths)), None, lengths)
-        return self.posterior((state[0] if isinstance(state, tuple) else state)[0])
+        return (state[0] if isinstance(state, tuple) else state)[0]
 
     def decode(
         self, z: Tensor, x: Tensor, lengths: Tensor | None = None, key: Tensor | None = None
@@ -76,22 +80,6 @@ class RecurrentVAE(LatentVariableModel):
             outputs.append(self.decoder(torch.cat([seen, of_steps], -1))[0])
         hidden = torch.stack(outputs).unflatten(0, z.shape[:-2] or (1,))
         return Independent(self.head(hidden if z.ndim > 2 else hidden[0]), 1)
-
-    def forward(
-        self,
-        x: Tensor,
-        eps: Tensor,
-        lengths: Tensor | None = None,
-        key: Tensor | None = None,
-    ) -> VAEOutput:
-        """Encodes, draws by the noise `[*S, B, L]`, and decodes."""
-        q = self.encode(x, lengths)
-        z = reparameterize(q, eps)
-        return VAEOutput(q, z, self.decode(z, x, lengths, key))
-
-    def prior(self, lengths: Tensor | None = None) -> Distribution:
-        """Returns p(z), which knows no length."""
-        return super().prior()
 
     def generate(self, z: Tensor, key: Tensor, mean: bool = False, num_steps: int = 1) -> Tensor:
         """Draws sequences `[B, T, ...]` step by step."""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torch_ref import random
+from torch_ref.batches import weighted_mean
 from torch_ref.distributions import Distribution
-from torch_ref.objectives.likelihood import LossFn, weighted_mean
+from torch_ref.objectives.likelihood import LossFn
 from torch_ref.vae.inputs import log_likelihood_of_inputs, observed_inputs
 
 __all__ = ["VQVAE", "VQVAEOutput", "revive_codes", "update_codebook", "vq_loss"]

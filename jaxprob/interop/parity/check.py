@@ -60,7 +60,8 @@ def check_parity(
         `batch["y"]` where the output is a distribution; else gradients are compared through a
         fixed random projection of the outputs.
       torch_loss: The same in PyTorch, of tensors.
-      inputs: Names in `batch` that both models take as positional arguments.
+      inputs: Names in `batch` that both models take as positional arguments. Entries that the Flax
+        model `takes` (see `jaxprob.batches`) are given to both by name.
       optimizer: (optax transformation, parameters -> torch optimiser).
       steps: Optimisation steps to compare, each on the whole batch.
       key: For models that take an argument `key`: both get it, PyTorch as an integer tensor `[2]`.
@@ -82,6 +83,8 @@ def check_parity(
     with _exact(dtype):
         twin = TorchSide(torch_module, batch, inputs, dtype, key, channels_first, torch_loss)
         ours = FlaxSide(flax_model, batch, inputs, dtype, key, jax_kwargs or {}, jax_loss)
+        for name in set(getattr(flax_model, "takes", ())) & set(batch) - set(inputs):
+            ours.kwargs[name], twin.kwargs[name] = ours.batch[name], twin.batch[name]
         ours.start(twin, rename, params)
         return _compare(ours, twin, optimizer, steps, dtype)
 

@@ -25,7 +25,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import Bernoulli, OneHotCategorical
-from jaxprob.distributions.validation import require_samples
 from jaxprob.objectives.annealing import Schedule
 from jaxprob.types import Array, Batch, Key
 
@@ -38,7 +37,6 @@ __all__ = [
     "draws",
     "factors",
     "log_prob_of_draws",
-    "require_samples",
     "score_term",
     "with_gradient_of",
     "without_state",

@@ -28,6 +28,7 @@ from jaxprob.objectives.estimators.contract import (
     factors,
     without_state,
 )
+from jaxprob.requirements import require_count
 from jaxprob.types import Array, Params
 
 __all__ = ["MOST_STATES", "enumerated", "exact_gradient", "exact_objective", "states"]
@@ -78,6 +79,7 @@ def exact_objective(q: distrax.Distribution, f: Integrand, num_samples: int | No
     Raises:
       ValueError: More than `MOST_STATES` states or, with `num_samples`, tuples of them.
     """
+    require_count("exact_objective", num_samples=num_samples)
     every = states(q)
     z = as_draws(q, jnp.asarray(every))
     z = z.reshape(len(every), *(1 for _ in q.batch_shape), *q.event_shape)
@@ -106,6 +108,7 @@ def exact_gradient(
     Raises:
       ValueError: When called, more than `MOST_STATES` states.
     """
+    require_count("exact_gradient", num_samples=num_samples)
 
     def total(params: Params) -> Array:
         return jnp.sum(exact_objective(make_q(params), lambda z: f(params, z), num_samples))

@@ -32,11 +32,11 @@ from jaxprob.objectives.estimators.contract import (
     draws,
     factors,
     log_prob_of_draws,
-    require_samples,
     score_term,
     with_gradient_of,
     without_state,
 )
+from jaxprob.requirements import require_choice, require_count, require_positive
 from jaxprob.types import Array, Key
 
 __all__ = ["gumbel_softmax", "rebar", "relax", "reparameterized", "straight_through"]
@@ -47,7 +47,7 @@ def reparameterized(num_samples: int = 1) -> Estimator:
 
     Its call raises a `ValueError` for a q whose draws carry none.
     """
-    require_samples("reparameterized", num_samples)
+    require_count("reparameterized", num_samples=num_samples)
 
     def estimate(q, f, key, batch, predicted, state) -> Estimate:
         if not getattr(q, "reparameterized", False):
@@ -77,8 +77,8 @@ def gumbel_softmax(
     Raises:
       ValueError: A temperature that is not positive.
     """
-    require_samples("gumbel_softmax", num_samples)
-    _require_positive("gumbel_softmax", temperature)
+    require_count("gumbel_softmax", num_samples=num_samples)
+    require_positive("gumbel_softmax", temperature=temperature)
 
     def estimate(q, f, key, batch, predicted, state) -> Estimate:
         factor = binary_or_one_hot(q, "gumbel_softmax")
@@ -106,11 +106,8 @@ def straight_through(backward: str = "soft", num_samples: int = 1) -> Estimator:
     Raises:
       ValueError: Another word for `backward`.
     """
-    require_samples("straight_through", num_samples)
-    if backward not in ("soft", "identity"):
-        raise ValueError(
-            f'straight_through: backward must be "soft" or "identity"; got {backward!r}.'
-        )
+    require_count("straight_through", num_samples=num_samples)
+    require_choice("straight_through", ("soft", "identity"), backward=backward)
 
     def estimate(q, f, key, batch, predicted, state) -> Estimate:
         factor = binary_or_one_hot(q, "straight_through")
@@ -137,8 +134,8 @@ def rebar(
     Raises:
       ValueError: A temperature that is not positive.
     """
-    require_samples("rebar", num_samples)
-    _require_positive("rebar", temperature)
+    require_count("rebar", num_samples=num_samples)
+    require_positive("rebar", temperature=temperature)
 
     def estimate(q, f, key, batch, predicted, state) -> Estimate:
         factor = binary_or_one_hot(q, "rebar")
@@ -173,8 +170,8 @@ def relax(
     Raises:
       ValueError: A temperature that is not positive.
     """
-    require_samples("relax", num_samples)
-    _require_positive("relax", temperature)
+    require_count("relax", num_samples=num_samples)
+    require_positive("relax", temperature=temperature)
 
     def estimate(q, f, key, batch, learned, state) -> Estimate:
         factor = binary_or_one_hot(q, "relax")
@@ -284,8 +281,3 @@ def _coupled_scores(key: Key, log_probs: Array) -> tuple[Array, Array, Array]:
     top = jnp.sum(chosen * noise, axis=-1, keepdims=True)
     below = -jnp.logaddexp(-(log_probs + noise), -top)
     return chosen, free, jnp.where(chosen > 0.0, top, below)
-
-
-def _require_positive(owner: str, temperature: float | Schedule) -> None:
-    if not callable(temperature) and not temperature > 0.0:
-        raise ValueError(f"{owner}: temperature must be positive; got {temperature}.")

@@ -25,16 +25,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxprob.batches import weighted_mean
 from jaxprob.objectives.estimators.contract import (
     Estimate,
     Estimator,
     draws,
     log_prob_of_draws,
-    require_samples,
     score_term,
     without_state,
 )
-from jaxprob.objectives.likelihood import weighted_mean
+from jaxprob.requirements import require_count, require_in
 from jaxprob.types import Array, Batch
 
 __all__ = ["reweighted_wake_sleep", "score_function", "vimco"]
@@ -71,9 +71,9 @@ def score_function(
         raise ValueError(
             f"score_function: baseline must be None, a number, or one of {names}; got {baseline!r}."
         )
-    if not 0.0 <= decay < 1.0:
-        raise ValueError(f"score_function: decay must lie in [0, 1); got {decay}.")
-    require_samples("score_function", num_samples, 2 if baseline == "leave_one_out" else 1)
+    require_in("score_function", "[0, 1)", decay=decay)
+    least = 2 if baseline == "leave_one_out" else 1
+    require_count("score_function", least=least, num_samples=num_samples)
     learned = baseline == "learned"
     follows_mean = baseline == "moving_average" or normalize
     constant = float(baseline) if isinstance(baseline, float | int) else 0.0
@@ -117,7 +117,7 @@ def vimco(num_samples: int = 5) -> Estimator:
     Raises:
       ValueError: Fewer than two draws: the baseline of each comes from the others.
     """
-    require_samples("vimco", num_samples, 2)
+    require_count("vimco", least=2, num_samples=num_samples)
 
     def estimate(q, f, key, batch, predicted, state) -> Estimate:
         z = draws(q, key, num_samples)
@@ -151,7 +151,7 @@ def reweighted_wake_sleep(num_samples: int = 5) -> Estimator:
     Raises:
       ValueError: Fewer than two draws: of one draw the weight is always 1.
     """
-    require_samples("reweighted_wake_sleep", num_samples, 2)
+    require_count("reweighted_wake_sleep", least=2, num_samples=num_samples)
 
     def estimate(q, f, key, batch, predicted, state) -> Estimate:
         z = draws(q, key, num_samples)

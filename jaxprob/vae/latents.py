@@ -5,7 +5,7 @@
 The noise of a row does not depend on how many rows follow it, so that padded rows (of weight 0)
 change nothing.
 
-Twin: `torch_ref/vae/terms.py`.
+Twin: `torch_ref/vae/latents.py`.
 """
 
 from typing import Any, NamedTuple
@@ -15,20 +15,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
+from jaxprob.batches import Inputs, accepted, extra_inputs, observed, without_padding
 from jaxprob.distributions.constraints import unit_interval
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.application import as_variables, call
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
-from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs, without_padding
+from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
 from jaxprob.vae.model import VAEOutput
 
 __all__ = [
-    "Drawn",
+    "Latents",
+    "apply",
     "binarize",
-    "decode_again",
+    "decode_latents",
     "decoder_inputs",
     "draw",
-    "further_inputs",
     "log_likelihood",
     "log_weights",
     "noise",
@@ -37,16 +38,18 @@ __all__ = [
 ]
 
 
-class Drawn(NamedTuple):
-    """A batch that a model has seen.
+class Latents(NamedTuple):
+    """Draws of the latents of a batch.
 
     Attributes:
-      batch: The batch, its pixels drawn anew where that is asked for.
+      batch: The batch as the model saw it, its pixels drawn anew where that is asked for.
+      extra: What the model takes beside x, by name.
       output: q(z | x), S draws of z, and p(x | z).
       collections: New state of the model (batch statistics, ...), empty where it has none.
     """
 
     batch: dict[str, Any]
+    extra: dict[str, Array]
     output: VAEOutput
     collections: dict[str, Any]
 
@@ -94,7 +97,7 @@ def require_decoder(model: nn.Module) -> None:
 def require_noise(model: nn.Module) -> None:
     """Raises a `ValueError` for a model whose latents are not Gaussian."""
     require_decoder(model)
-    if (own := getattr(model, "own_loss", None)) is not None:
+    if (own := getattr(model, "loss_name", None)) is not None:
         raise ValueError(
             f"{type(model).__name__} has discrete latents, which are no smooth function of noise: "
             f"this takes a LatentVariableModel. Train and validate it with vae.{own}."
@@ -114,22 +117,22 @@ def draw(
     num_samples: int,
     train: bool = False,
     binarized: bool = False,
-) -> Drawn:
+) -> Latents:
     """Draws S latents for each row and decodes them.
 
     Args:
       model: A `LatentVariableModel`.
       params: Its params.
-      batch: "x" `[B, *event]`, and where they apply "mask" `[B, *event]`: False where a value is
-        missing; it may hold anything, the encoder sees 0; "condition" `[B, C]`, for a conditional
-        model; and for models of sequences "lengths" `[B]`: valid steps of each, 1 to T.
+      batch: "x" `[B, *event]`, what the model takes beside it, and where they apply "x_observed"
+        (or "mask") `[B, *event]`: False where a value is missing; it may hold anything, the encoder
+        sees 0; and for models of sequences "lengths" `[B]`: valid steps of each, 1 to T.
       key: Key of noise, of binarisation and of randomness inside the model.
       num_samples: Draws S for each row.
       train: Whether this is a step of training.
       binarized: Whether "x" holds grey levels to be drawn, see `binarize`.
 
     Raises:
-      ValueError: Lengths for a model that takes none; a model without Gaussian latents.
+      ValueError: Entries that do not fit the model; a model without Gaussian latents.
     """
     require_noise(model)
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
@@ -139,69 +142,35 @@ def draw(
         x = _binarize_steps(x, pixel_key) if sequences else binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    inputs = (x, eps, *further_inputs(model, batch))
-    output, collections = call(model, as_variables(params), inputs, inner_key, train)
+    extra = extra_inputs(model, batch)
+    given = Inputs((x, eps), extra)
+    output, collections = call(model, as_variables(params), given, inner_key, train)
     seen = {**batch, "x": x}
-    if batch.get("mask") is not None:
-        seen["mask"] = without_padding(batch["mask"], batch.get("lengths"))
-    return Drawn(seen, output, collections)
+    if (mask := observed(batch, "x")) is not None:
+        seen["x_observed"] = without_padding(mask, batch.get("lengths"))
+    return Latents(seen, extra, output, collections)
 
 
-def further_inputs(model: nn.Module, batch: Batch) -> tuple[Array, ...]:
-    """Returns what the model takes beside x: nothing, `batch["condition"]` or `batch["lengths"]`.
-
-    Raises:
-      ValueError: A condition that is missing, that no one asked for, or of another shape; lengths
-        for a model that takes none.
-    """
-    name, condition, lengths = type(model).__name__, batch.get("condition"), batch.get("lengths")
-    if lengths is not None and not getattr(model, "sequential", False):
-        raise ValueError(
-            f'batch["lengths"] is there, but {name} takes no lengths: it would read the padding. '
-            "Use vae.RecurrentVAE, or leave the lengths out."
-        )
-    if not getattr(model, "conditional", False):
-        if condition is not None:
-            raise ValueError(
-                f'{name} takes no condition, but the batch holds "condition" of shape '
-                f"{jnp.shape(condition)}. Leave it out, or use ConditionalVAE."
-            )
-        return () if lengths is None else (lengths,)
-    if condition is None:
-        raise ValueError(
-            f'{name} needs a condition. Give batch["condition"] [B, C], or the argument condition='
-        )
-    condition = jnp.asarray(condition)
-    rows = jnp.shape(batch["x"])[:1] if "x" in batch else condition.shape[:1]
-    if condition.ndim != 2 or condition.shape[:1] != rows:
-        raise ValueError(
-            f"{name}: condition has shape {condition.shape}; expected [B, C], one row for each of "
-            f"x, B = {rows[0] if rows else 1}. Write classes as jax.nn.one_hot(y, C)."
-        )
-    return (condition,)
-
-
-def decoder_inputs(model: nn.Module, batch: Batch) -> tuple[Array, ...]:
-    """Returns what `decode` takes beside z: in a model of sequences each step sees x before it."""
-    further = further_inputs(model, batch)
-    return (batch["x"], *further) if getattr(model, "sequential", False) else further
-
-
-def decode_again(
-    model: nn.Module, params: Params, z: Array, batch: Batch, key: Key, train: bool
+def apply(
+    model: nn.Module, params: Params, extra: dict[str, Any], method: str, *arrays: Any
 ) -> Any:
-    """Returns p(x | z) as `draw` with the same batch and key decoded it, dropout and all."""
-    variables, inner_key = as_variables(params), jax.random.split(key, 3)[2]
-    inputs = (z, *decoder_inputs(model, batch))
-    options: dict[str, Any] = {"method": "decode", "train": train}
-    if train:
-        options |= {"rngs": {"dropout": inner_key}}
-        if getattr(model, "sequential", False):
-            options["key"] = inner_key
-    state = [name for name in variables if name != "params"] if train else []
-    if not state:
-        return model.apply(variables, *inputs, **options)
-    return model.apply(variables, *inputs, mutable=state, **options)[0]
+    """Calls a method of a model in prediction, with what it takes of the extra inputs."""
+    given = accepted(getattr(type(model), method), extra)
+    return model.apply(as_variables(params), *arrays, **given, method=method)
+
+
+def decode_latents(
+    model: nn.Module, params: Params, z: Array, seen: Latents, key: Key, train: bool
+) -> Any:
+    """Returns p(x | z) of other latents as `draw`, from the same key, decoded its own."""
+    inner_key, given = jax.random.split(key, 3)[2], decoder_inputs(model, seen.batch, seen.extra)
+    return call(model, as_variables(params), Inputs((z,), given), inner_key, train, "decode")[0]
+
+
+def decoder_inputs(model: nn.Module, batch: Batch, extra: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `decode` takes beside z, by name: x too, if each step is given those before."""
+    reads_x = "x" in getattr(model, "decoder_takes", ())
+    return {**extra, "x": batch["x"]} if reads_x else extra
 
 
 def log_likelihood(p: Any, batch: Batch) -> Array:
@@ -209,21 +178,18 @@ def log_likelihood(p: Any, batch: Batch) -> Array:
     return log_likelihood_of_inputs(p, batch, num_leading=1)
 
 
-def log_weights(
-    model: nn.Module, params: Params, output: VAEOutput, batch: Batch, frozen_q: bool = False
-) -> Array:
+def log_weights(model: nn.Module, params: Params, seen: Latents, frozen_q: bool = False) -> Array:
     """Returns log p(x, z) - log q(z | x) `[S, B]`, in nats.
 
     Args:
       model: A `LatentVariableModel`.
       params: Its params.
-      output: What it returned for the batch.
-      batch: The batch of `Drawn`.
+      seen: What it made of the batch.
       frozen_q: Whether log q depends on the params by way of z alone.
     """
-    variables, further = as_variables(params), further_inputs(model, batch)
-    log_q, log_prior = model.apply(variables, output, *further, method="log_densities_of_draws")
+    q, z, p = seen.output
+    log_q, log_prior = apply(model, params, seen.extra, "log_densities_of_draws", seen.output)
     if frozen_q:
-        frozen = jax.lax.stop_gradient((variables, output.q))
-        log_q, _ = model.apply(*frozen, output.z, *further, method="log_densities")
-    return log_likelihood(output.p, batch) + jnp.sum(log_prior - log_q, axis=-1)
+        frozen, fixed_q = jax.lax.stop_gradient((params, q))
+        log_q, _ = apply(model, frozen, seen.extra, "log_densities", fixed_q, z)
+    return log_likelihood(p, seen.batch) + jnp.sum(log_prior - log_q, axis=-1)

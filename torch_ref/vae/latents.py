@@ -1,6 +1,6 @@
 """Noise, draws of the latents, log p(x | z) and log-weights.
 
-Twin of `jaxprob/vae/terms.py`.
+Twin of `jaxprob/vae/latents.py`.
 """
 
 import copy
@@ -11,26 +11,29 @@ import torch
 from torch import Tensor
 
 from torch_ref import random
+from torch_ref.batches import Inputs, extra_inputs, observed, valid_steps
 from torch_ref.distributions import Distribution, Independent
-from torch_ref.nn.recurrent import valid_steps
+from torch_ref.nn.application import call
 from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel, VAEOutput
 
 __all__ = [
-    "Drawn",
+    "Latents",
+    "apply",
     "binarize",
+    "decoder_inputs",
     "draw",
-    "further_inputs",
     "log_likelihood",
     "log_weights",
     "noise",
 ]
 
 
-class Drawn(NamedTuple):
-    """The batch as the model saw it, and what it returned."""
+class Latents(NamedTuple):
+    """The batch as the model saw it, what it took beside x, and what it returned."""
 
     batch: dict[str, Tensor]
+    extra: dict[str, Tensor]
     output: VAEOutput
 
 
@@ -52,7 +55,7 @@ def draw(
     key: Tensor,
     num_samples: int,
     binarized: bool = False,
-) -> Drawn:
+) -> Latents:
     """Draws S latents for each row and decodes them; missing values enter as 0."""
     eps_key, pixel_key, inner_key = random.split(key, 3)
     x = observed_inputs(batch)
@@ -63,25 +66,26 @@ def draw(
         x = binarize(x, pixel_key)
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    further = further_inputs(model, batch)
-    if model.sequential:
-        further = (*(further or (None,)), inner_key if model.training else None)
-    return Drawn({**batch, "x": x}, model(x, eps, *further))
+    extra = extra_inputs(model, batch)
+    output = model(x, eps, key=inner_key if model.training else None, **extra)
+    return Latents({**batch, "x": x}, extra, output)
 
 
-def further_inputs(model: LatentVariableModel, batch: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Returns what the model takes beside x: nothing, the condition `[B, C]` or lengths `[B]`."""
-    condition, lengths = batch.get("condition"), batch.get("lengths")
-    if model.conditional is (condition is None):
-        raise ValueError(f"{type(model).__name__}: conditional is {model.conditional}.")
-    if lengths is not None and not model.sequential:
-        raise ValueError(f"{type(model).__name__} takes no lengths.")
-    return tuple(given for given in (condition, lengths) if given is not None)
+def apply(model: LatentVariableModel, extra: Mapping[str, Any], method: str, *arrays: Any) -> Any:
+    """Calls a method of a model with what it takes of the extra inputs."""
+    return call(model, Inputs(arrays, dict(extra)), method)
+
+
+def decoder_inputs(
+    model: LatentVariableModel, batch: Mapping[str, Any], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what `decode` takes beside z: x too, if each step is given those before."""
+    return {**extra, "x": batch["x"]} if "x" in model.decoder_takes else dict(extra)
 
 
 def log_likelihood(p: Distribution, batch: Mapping[str, Tensor]) -> Tensor:
     """Returns log p(x | z) `[S, B]` of what was observed of `batch["x"]`."""
-    x, mask, lengths = batch["x"], batch.get("mask"), batch.get("lengths")
+    x, mask, lengths = batch["x"], observed(batch, "x"), batch.get("lengths")
     expected = p.batch_shape[1:] + p.event_shape
     if x.shape != expected:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected {tuple(expected)}.")
@@ -99,16 +103,10 @@ def log_likelihood(p: Distribution, batch: Mapping[str, Tensor]) -> Tensor:
     return terms.masked_fill(~seen, 0.0).flatten(2).sum(-1)
 
 
-def log_weights(
-    model: LatentVariableModel,
-    output: VAEOutput,
-    batch: Mapping[str, Tensor],
-    frozen_q: Any = None,
-) -> Tensor:
+def log_weights(model: LatentVariableModel, seen: Latents, frozen_q: Any = None) -> Tensor:
     """Returns log p(x, z) - log q(z | x) `[S, B]`, q replaced by a detached one where given."""
-    further = further_inputs(model, batch)
-    log_q, log_prior = model.log_densities_of_draws(output, *further)
+    log_q, log_prior = apply(model, seen.extra, "log_densities_of_draws", seen.output)
     if frozen_q is not None:
         frozen = copy.deepcopy(model).requires_grad_(False)
-        log_q, _ = frozen.log_densities(frozen_q, output.z, *further)
-    return log_likelihood(output.p, batch) + (log_prior - log_q).sum(-1)
+        log_q, _ = apply(frozen, seen.extra, "log_densities", frozen_q, seen.output.z)
+    return log_likelihood(seen.output.p, seen.batch) + (log_prior - log_q).sum(-1)

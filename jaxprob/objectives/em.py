@@ -1,0 +1,84 @@
+"""Expectation maximisation: one loop for every model with an E-step and an M-step.
+
+    E   (s, F) = E(w)      statistics of the latents given the data, and a bound F(w) <= log p(x, w)
+    M   w' = M(s, w)       the maximum of the expected log p(x, latents, w)
+
+F is log p(x, w) itself where the latents' posterior is exact, and a lower bound where it is not
+(variational EM); neither step decreases it. All starts run under `vmap`, in one program.
+
+Twin: `torch_ref/objectives/em.py`. Source: Dempster, Laird & Rubin, "Maximum likelihood from
+incomplete data via the EM algorithm" (1977), section 2; Neal & Hinton, "A view of the EM algorithm"
+(1998), section 2, for the bound.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxprob.requirements import require_count, require_non_negative
+from jaxprob.types import Array, Params
+
+__all__ = ["EMFit", "fit_em"]
+
+EStep = Callable[[Params], tuple[Any, Array]]
+MStep = Callable[[Any, Params], Params]
+
+
+class EMFit(NamedTuple):
+    """The best of all starts.
+
+    Attributes:
+      params: After its last step.
+      bounds: F before each of its steps `[num_steps]`, NaN after it has converged.
+      num_steps: Steps that it took, int32 `[]`.
+    """
+
+    params: Params
+    bounds: Array
+    num_steps: Array
+
+
+def fit_em(
+    e_step: EStep, m_step: MStep, starts: Params, num_steps: int, tolerance: float | None = None
+) -> EMFit:
+    """Climbs from every start, and returns the climb whose last bound is the highest.
+
+    Args:
+      e_step: params -> (statistics, bound); the bound is a scalar.
+      m_step: (statistics, params) -> params, which may keep what the data says nothing of.
+      starts: Pytree of params with leading axis R.
+      num_steps: Most steps of each start.
+      tolerance: A start stops once a step has raised its bound by no more than this share of the
+        bound's size; None takes all steps.
+
+    Raises:
+      ValueError: No steps, or a negative tolerance.
+    """
+    require_count("fit_em", num_steps=num_steps)
+    require_non_negative("fit_em", tolerance=tolerance)
+
+    def climb(start: Params) -> EMFit:
+        dtype = jax.eval_shape(e_step, start)[1].dtype
+        bounds = jnp.full((num_steps,), jnp.nan, dtype)
+
+        def unfinished(fit: EMFit) -> Array:
+            last, before = fit.bounds[fit.num_steps - 1], fit.bounds[fit.num_steps - 2]
+            goes_on = fit.num_steps < num_steps
+            if tolerance is None:
+                return goes_on
+            converged = (fit.num_steps >= 2) & (last - before <= tolerance * jnp.abs(last))
+            return goes_on & ~converged
+
+        def step(fit: EMFit) -> EMFit:
+            statistics, bound = e_step(fit.params)
+            params = m_step(statistics, fit.params)
+            return EMFit(params, fit.bounds.at[fit.num_steps].set(bound), fit.num_steps + 1)
+
+        return jax.lax.while_loop(unfinished, step, EMFit(start, bounds, jnp.zeros((), jnp.int32)))
+
+    fits = jax.vmap(climb)(starts)
+    last = jax.vmap(lambda bounds, count: bounds[count - 1])(fits.bounds, fits.num_steps)
+    best = jnp.argmax(jnp.where(jnp.isfinite(last), last, -jnp.inf))  # argmax itself picks NaN
+    return jax.tree.map(lambda leaf: leaf[best], fits)

@@ -1,0 +1,86 @@
+"""A number of draws, steps or rows is a whole number: every public function says so by name.
+
+The functions are found by looking: whatever is public and has a parameter annotated `int`. Each is
+called with a bad value in that place and anything at all in the others, so the check must come
+before any of them is looked at.
+"""
+
+import functools
+import importlib
+import inspect
+from unittest import mock
+
+import flax.linen as nn
+import pytest
+
+PACKAGES = (
+    "bayes", "datasets", "distributions", "flows", "metrics", "objectives", "objectives.em",
+    "objectives.estimators", "objectives.priors", "optim", "optim.schedules", "plot", "training",
+    "vae",
+)  # fmt: skip
+
+NO_COUNT = {
+    "axis": "a position, which may be negative",
+    "keep": "the number of a layer, from 0",
+    "latent": "the number of a latent, from 0",
+    "reinterpreted_batch_ndims": "axes of a distribution, whose own check is in `distrax`",
+    "num_leading": "axes, perhaps none",
+    "num_weights": "what a posterior hands down",
+    "num_rows of Report": "a result, which nobody makes by hand",
+    "num_samples of Estimator": "a result of the factories, which are here",
+}
+MAY_BE_ZERO = {"cooldown", "num_warmup of run", "patience of reduce_lr_on_plateau", "rank of SWAG"}
+
+
+def is_count(parameter, owner):
+    known = {parameter.name, f"{parameter.name} of {owner}"} & set(NO_COUNT)
+    return parameter.annotation in (int, int | None) and not known
+
+
+def public_functions():
+    """(name, function, parameter) of every count that a caller may give."""
+    found = {}
+    for package in PACKAGES:
+        module = importlib.import_module(f"jaxprob.{package}")
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isclass(value) and not issubclass(value, nn.Module | tuple):
+                members = inspect.getmembers(value, inspect.isfunction)
+                functions = {f"{name}.{n}": f for n, f in members if n[0] != "_"} | {name: value}
+            else:
+                functions = {name: value} if inspect.isfunction(value) else {}
+            for full, function in functions.items():
+                for parameter in inspect.signature(function).parameters.values():
+                    if is_count(parameter, full):
+                        found[f"{package}.{full}({parameter.name})"] = (function, parameter.name)
+    return found
+
+
+FOUND = public_functions()
+
+
+def test_they_are_found():
+    """So that a search that finds nothing does not pass for a package without faults."""
+    assert len(FOUND) > 60
+    for name in ("vae.sample(num)", "bayes.HMC.run(num_draws)", "training.fit(epochs)"):
+        assert name in FOUND
+
+
+@pytest.mark.parametrize("value", [2.5, 0, True], ids=repr)
+@pytest.mark.parametrize("name", FOUND)
+def test_what_is_no_count_is_refused(name, value):
+    function, parameter = FOUND[name]
+    plain = inspect.unwrap(function)  # without the type checks that users do not have
+    if inspect.isclass(function):
+        plain = functools.partial(inspect.unwrap(function.__init__), object.__new__(function))
+    if value == 0 and not isinstance(value, bool):
+        where = f"{parameter} of {function.__name__}"
+        if {parameter, where} & MAY_BE_ZERO:
+            pytest.skip("none of them is a good number here")
+    arguments = {
+        p.name: mock.MagicMock()
+        for p in inspect.signature(function).parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+    with pytest.raises(ValueError, match=parameter):
+        plain(**{**arguments, parameter: value})
