@@ -19,6 +19,7 @@ from parity_tests.engine import compare_function, compare_gradients
 from parity_tests.loss_errors import NAMED, assert_caught, errors
 from parity_tests.tolerances import MODELS
 from torch_ref.batches import without_padding
+from torch_ref.vae.conditional_recurrent import ConditionalRecurrentVAE
 from torch_ref.vae.model import LatentVariableModel
 from torch_ref.vae.recurrent import RecurrentVAE
 
@@ -39,6 +40,7 @@ def to_the_last_step(model, x, lengths):
 
 
 ENCODE = RecurrentVAE.encode
+DECODE, ENCODE_GIVEN = ConditionalRecurrentVAE.decode, ConditionalRecurrentVAE.encode
 CONV_TRANSPOSE, NOISE = torch_conv.ConvTranspose, torch_latents.noise
 KL, LIKELIHOOD = LatentVariableModel.kl, torch_latents.log_likelihood
 
@@ -74,6 +76,14 @@ MUTATIONS = {
         lambda key, p, shape: torch.ones(shape),
     ),
     "padding encoded": ("recurrent VAE", RecurrentVAE, "encode", to_the_last_step),
+    "condition of another sequence": (
+        "recurrent VAE, conditional", ConditionalRecurrentVAE, "decode",
+        lambda model, z, condition, x, lengths: DECODE(model, z, condition.roll(1, 0), x, lengths),
+    ),
+    "condition withheld from the posterior": (
+        "recurrent VAE, conditional", ConditionalRecurrentVAE, "encode",
+        lambda model, x, condition, lengths: ENCODE_GIVEN(model, x, 0.0 * condition, lengths),
+    ),
     "pixels by rounding": (DOUBLE, torch_latents, "binarize", lambda x, key: x.round()),
     "pixels of all steps alike": (
         "recurrent VAE, pixels drawn", torch_latents.random, "fold_in", lambda key, step: key,

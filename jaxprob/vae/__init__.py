@@ -1,6 +1,7 @@
 """Variational autoencoders: models with latent variables, bounds on log p(x), and their use."""
 
 from jaxprob.vae.conditional import ConditionalVAE
+from jaxprob.vae.conditional_recurrent import ConditionalRecurrentVAE
 from jaxprob.vae.conv import ConvVAE
 from jaxprob.vae.dense import DenseVAE
 from jaxprob.vae.diagnostics import Diagnostics, diagnostics
@@ -38,6 +39,7 @@ from jaxprob.vae.recurrent import RecurrentVAE
 from jaxprob.vae.vector_quantized import VQVAE, VQVAEOutput, revive_codes, update_codebook, vq_loss
 
 __all__ = [
+    "ConditionalRecurrentVAE",
     "ConditionalVAE",
     "ConvVAE",
     "DenseVAE",

@@ -26,6 +26,21 @@ WORDS = vae.RecurrentVAE(heads.CategoricalHead(V), 2, 4, "lstm", nn.Embedding(V,
 PIXELS = vae.RecurrentVAE(heads.BernoulliHead(3), 2, 4)
 
 
+ON_TOPIC = {
+    "x": _rng.normal(size=(ROWS, T, 2)),
+    "lengths": LENGTHS,
+    "condition": _rng.normal(size=(ROWS, 3)),
+}
+TOPICS = vae.ConditionalRecurrentVAE(heads.NormalHead(2), 2, 4)
+
+
+def topics():
+    """Twin of `TOPICS`."""
+    return twins.ConditionalRecurrentVAE(
+        torch_heads.NormalHead(4, 2), 2, 2, 4, condition_features=3
+    )
+
+
 def words():
     """Twin of `WORDS`."""
     embedding = torch_nn.Embedding(V, 3)
@@ -91,5 +106,8 @@ MODELS = [
     recurrent_row("recurrent VAE", WORDS, words, TOKENS, "negative_iwae", num_samples=3),
     recurrent_row(
         "recurrent VAE, pixels drawn", PIXELS, pixels, FRAMES, "negative_elbo", binarize=True
+    ),
+    recurrent_row(
+        "recurrent VAE, conditional", TOPICS, topics, ON_TOPIC, "negative_elbo", num_samples=2
     ),
 ]

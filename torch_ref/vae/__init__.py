@@ -4,6 +4,7 @@ Twin of `jaxprob/vae/__init__.py`.
 """
 
 from torch_ref.vae.conditional import ConditionalVAE
+from torch_ref.vae.conditional_recurrent import ConditionalRecurrentVAE
 from torch_ref.vae.conv import ConvVAE
 from torch_ref.vae.dense import DenseVAE
 from torch_ref.vae.diagnostics import Diagnostics, diagnostics
@@ -47,6 +48,7 @@ from torch_ref.vae.vector_quantized import (
 )
 
 __all__ = [
+    "ConditionalRecurrentVAE",
     "ConditionalVAE",
     "ConvVAE",
     "DenseVAE",
