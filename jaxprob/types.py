@@ -11,6 +11,7 @@
 takes the mean over the batch, and is measured in nats.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "ArrayLike",
     "Batch",
     "Key",
+    "Loss",
     "LossFn",
     "Metrics",
     "Numbers",
@@ -52,3 +54,33 @@ Metrics = dict[str, Array]
 
 LossFn = Callable[[Params, Batch, Key], tuple[Array, Metrics]]
 """The one loss signature: `loss_fn(params, batch, key) -> (loss, metrics)`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loss:
+    """A loss with what `training` must know of it; called as the function that it holds.
+
+    Attributes:
+      function: The loss of a step of training.
+      evaluate: The loss of the model in its mode of prediction, for validation; by default the same
+        as in training.
+      uses_step: Whether it finds the number of steps taken in `batch["step"]`.
+    """
+
+    function: LossFn
+    evaluate: LossFn = None  # pyright: ignore[reportAssignmentType]
+    uses_step: bool = False
+
+    def __post_init__(self):
+        if self.evaluate is None:
+            object.__setattr__(self, "evaluate", self.function)
+
+    @classmethod
+    def in_modes(cls, in_mode: Callable[[bool], LossFn], uses_step: bool = False) -> "Loss":
+        """Returns the loss whose two forms are in_mode(train=True) and in_mode(train=False)."""
+        evaluate = cls(in_mode(False), uses_step=uses_step)
+        return cls(in_mode(True), evaluate, uses_step)
+
+    def __call__(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        """Returns the loss and its metrics."""
+        return self.function(params, batch, key)

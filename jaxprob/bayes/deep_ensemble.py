@@ -27,7 +27,7 @@ from jaxprob.nn.application import as_params, as_variables, initialize
 from jaxprob.objectives.likelihood import negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import Prior, map_loss
 from jaxprob.requirements import require_count, require_non_negative
-from jaxprob.types import Array, ArrayLike, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, ArrayLike, Batch, Key, Loss, LossFn, Metrics, Params
 
 __all__ = ["DeepEnsemble"]
 
@@ -128,8 +128,7 @@ class DeepEnsemble:
             half = 0.5 * (nll - metrics["nll"])
             return loss + half, {**metrics, "adversarial_nll": nll}
 
-        loss_fn.evaluate = clean.evaluate  # type: ignore[attr-defined]
-        return loss_fn
+        return Loss(loss_fn, clean.evaluate)
 
     def sample(
         self, members: Params, key: Key | None = None, num_draws: int | None = None

@@ -33,7 +33,7 @@ from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.requirements import require_count, require_in
-from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 
 __all__ = ["DropoutModel", "MCDropout"]
 
@@ -191,9 +191,7 @@ class MCDropout:
 
             return loss_fn
 
-        loss_fn = in_mode(True)
-        loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
-        return loss_fn
+        return Loss.in_modes(in_mode)
 
     def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
         """Returns draws for `bayes.predict(mc.model, draws, x)`: the weights, and a key for each.

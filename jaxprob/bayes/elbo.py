@@ -17,10 +17,10 @@ import flax.linen as nn
 from jaxprob.batches import inputs_of, weighted_mean
 from jaxprob.bayes.forward import VariationalPosterior
 from jaxprob.bayes.variational_layers import VariationalLayers
-from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
+from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.requirements import require_count, require_non_negative
-from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
 
 __all__ = ["negative_elbo"]
 
@@ -31,7 +31,7 @@ def negative_elbo(
     num_samples: int = 1,
     kl_weight: float | Schedule = 1.0,
     inputs: Sequence[str] = ("x",),
-) -> LossFn:
+) -> Loss:
     """Returns the loss -ELBO / num_data, in nats a row.
 
     Args:
@@ -73,9 +73,6 @@ def negative_elbo(
                 metrics["collections"] = out.collections
             return nll + weight * out.kl / num_data, metrics
 
-        mark_schedules(loss_fn, kl_weight)
         return loss_fn
 
-    loss_fn = in_mode(True)
-    loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
-    return loss_fn
+    return Loss.in_modes(in_mode, follows_step(kl_weight))

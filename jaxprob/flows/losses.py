@@ -18,14 +18,14 @@ import jax.numpy as jnp
 
 from jaxprob.batches import extra_inputs, weighted_mean
 from jaxprob.flows.flow import Flow
-from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
+from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.requirements import require_count
-from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, Batch, Key, Loss, Metrics, Params
 
 __all__ = ["negative_log_likelihood", "reverse_kl"]
 
 
-def negative_log_likelihood(model: Flow, event: str = "x", condition: str | None = None) -> LossFn:
+def negative_log_likelihood(model: Flow, event: str = "x", condition: str | None = None) -> Loss:
     """Returns the loss -mean_b log q(x_b), or -mean_b log q(y_b | x_b).
 
     Args:
@@ -64,7 +64,7 @@ def reverse_kl(
     num_samples: int = 256,
     condition: str | None = None,
     weight: float | Schedule = 1.0,
-) -> LossFn:
+) -> Loss:
     """Returns the loss E_q[log q(x) - weight log p~(x)], from draws of the flow.
 
     It needs no data. `training.fit` wants some rows to count its steps by: with
@@ -108,8 +108,7 @@ def reverse_kl(
         loss = mean_q - weight_at(weight, batch, "reverse_kl") * mean_p
         return loss, {"log_q": mean_q, "log_density": mean_p}
 
-    mark_schedules(loss_fn, weight)
-    return loss_fn
+    return Loss(loss_fn, uses_step=follows_step(weight))
 
 
 def _condition(model: Flow, batch: Batch, name: str | None) -> Any:

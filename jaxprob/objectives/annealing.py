@@ -17,13 +17,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxprob.requirements import require_count, require_in
-from jaxprob.types import Array, Batch, LossFn
+from jaxprob.types import Array, Batch
 
 __all__ = [
     "Schedule",
     "cyclical_annealing",
+    "follows_step",
     "linear_annealing",
-    "mark_schedules",
     "weight_at",
 ]
 
@@ -87,7 +87,6 @@ def weight_at(weight: float | Schedule, batch: Batch, owner: str) -> Any:
     return weight(batch["step"])
 
 
-def mark_schedules(loss_fn: LossFn, *weights: float | Schedule) -> None:
-    """Sets `uses_step` on a loss if any of its weights is a schedule."""
-    if any(callable(weight) for weight in weights):
-        loss_fn.uses_step = True  # type: ignore[attr-defined]
+def follows_step(*weights: float | Schedule) -> bool:
+    """Returns whether any of the weights of a loss is a schedule."""
+    return any(callable(weight) for weight in weights)

@@ -25,7 +25,7 @@ from jaxprob.objectives.losses import (
     pinball,
     poisson_nll,
 )
-from jaxprob.types import Array, ArrayLike, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, ArrayLike, Batch, Key, Loss, LossFn, Metrics, Params
 
 __all__ = [
     "Equivalence",
@@ -162,7 +162,7 @@ def _like_y(name: str, value: ArrayLike | None, y: Array) -> Array | None:
     return value
 
 
-def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:
+def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> Loss:
     """Returns the loss -mean_b log p(y_b | x_b) of a model that returns a distribution.
 
     Args:
@@ -188,6 +188,4 @@ def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) ->
 
         return loss_fn
 
-    loss_fn = in_mode(True)
-    loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
-    return loss_fn
+    return Loss.in_modes(in_mode)

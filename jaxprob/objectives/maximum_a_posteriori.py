@@ -16,7 +16,7 @@ from jaxprob.nn.application import as_variables
 from jaxprob.objectives.likelihood import negative_log_likelihood
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.requirements import require_count, require_in, require_positive
-from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
 
 __all__ = ["dropout_precision", "map_loss"]
 
@@ -51,7 +51,7 @@ def map_loss(
     num_data: int,
     inputs: Sequence[str] = ("x",),
     select: Callable[[str], bool] | None = None,
-) -> LossFn:
+) -> Loss:
     """Returns the negative log-posterior of the weights, per row.
 
     Args:
@@ -84,9 +84,7 @@ def map_loss(
 
         return loss_fn
 
-    loss_fn = with_prior(likelihood)
-    loss_fn.evaluate = with_prior(likelihood.evaluate)  # type: ignore[attr-defined]
-    return loss_fn
+    return Loss(with_prior(likelihood), with_prior(likelihood.evaluate))
 
 
 def _chosen(params: Params, select: Callable[[str], bool] | None) -> Any:

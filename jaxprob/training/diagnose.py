@@ -1,7 +1,7 @@
 """What went wrong: names the first term that is not finite, after a run has stopped."""
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ class NonFiniteError(FloatingPointError, ValueError):
         self.step, self.epoch, self.batch, self.rows = step, epoch, batch, rows
 
 
-def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: Batch) -> None:
+def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: Batch) -> NoReturn:
     """Repeats the failed step outside the program and raises with what it finds."""
     run = state.member
     member = None

@@ -1,5 +1,6 @@
 """`fit_ensemble`: `fit` over a leading axis of params, as one program."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxprob.requirements import require_count
 from jaxprob.training.run import Fitted, run, typed_key
+from jaxprob.training.settings import Settings
 from jaxprob.types import Batch, Key, LossFn, Params
 
 __all__ = ["fit_ensemble"]
@@ -66,13 +67,21 @@ def fit_ensemble(
       ValueError: Bad data or arguments, or leaves without a common leading axis.
       NonFiniteError: A member stopped being finite; `error.fitted` holds all members.
     """
-    require_count(
+    settings = Settings(
         "fit_ensemble",
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        patience=patience,
-        checkpoint_every=checkpoint_every,
+        loss_fn,
+        optimizer,
+        epochs,
+        steps,
+        batch_size,
+        patience,
+        progress,
+        log,
+        checkpoint_dir,
+        checkpoint_every,
+        resume,
+        mesh,
+        compute_dtype,
     )
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(members)}
     if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
@@ -82,23 +91,5 @@ def fit_ensemble(
         )
     (num_members,) = next(iter(sizes))
     keys = jax.random.split(typed_key(key, "fit_ensemble"), num_members)
-    return run(
-        loss_fn,
-        members,
-        keys,
-        data,
-        optimizer=optimizer,
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        validation=validation,
-        patience=patience,
-        progress=progress,
-        log=log,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        mesh=mesh,
-        compute_dtype=compute_dtype,
-        members=num_members,
-    )
+    settings = dataclasses.replace(settings, members=num_members)
+    return run(settings, members, keys, data, validation)

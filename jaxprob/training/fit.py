@@ -7,8 +7,8 @@ from typing import Any
 import optax
 from jax.sharding import Mesh
 
-from jaxprob.requirements import require_count
 from jaxprob.training.run import Fitted, run, typed_key
+from jaxprob.training.settings import Settings
 from jaxprob.types import Batch, Key, LossFn, Params
 
 __all__ = ["Fitted", "fit"]
@@ -86,31 +86,20 @@ def fit(
       NonFiniteError: The loss or its gradient stopped being finite; the error names the step and
         the first term that is not finite, and holds the last finite result as `error.fitted`.
     """
-    require_count(
+    settings = Settings(
         "fit",
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        patience=patience,
-        checkpoint_every=checkpoint_every,
-    )
-    return run(
         loss_fn,
-        params,
-        typed_key(key, "fit"),
-        data,
-        optimizer=optimizer,
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        validation=validation,
-        patience=patience,
-        progress=progress,
-        log=log,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        mesh=mesh,
-        compute_dtype=compute_dtype,
-        members=None,
+        optimizer,
+        epochs,
+        steps,
+        batch_size,
+        patience,
+        progress,
+        log,
+        checkpoint_dir,
+        checkpoint_every,
+        resume,
+        mesh,
+        compute_dtype,
     )
+    return run(settings, params, typed_key(key, "fit"), data, validation)

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from jaxprob.training.step import TrainState
 from jaxprob.types import Array, Key, LossFn, Metrics, Params
 
-__all__ = ["LoopState", "Member", "Plan", "Running"]
+__all__ = ["LoopState", "Member", "Plan", "Running", "still_active"]
 
 
 class Plan(NamedTuple):
@@ -75,3 +75,9 @@ class LoopState(NamedTuple):
     member: Member
     epoch: Array
     history: Metrics
+
+
+def still_active(member: Member, plan: Plan) -> Array:
+    """Which members go on after a checkpoint: a longer run has more steps than the one before."""
+    active = member.finite & member.valid & member.patient
+    return active if plan.steps is None else active & (member.train.step < plan.steps)

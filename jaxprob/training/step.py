@@ -1,17 +1,15 @@
 """One optimisation step: the piece that every training loop repeats.
 
-Three protocols between a loss and its training live here.
+Two protocols between a loss and its training live here.
 
-Schedules: a loss with the attribute `uses_step = True` finds the number of steps taken so far in
-`batch["step"]`, int32 `[]`. A wrapper around such a loss must carry the attribute on
-(`functools.wraps` does, a lambda and `functools.partial` don't).
+A `Loss` of `jaxprob.types` says whether it wants the number of steps taken so far, int32 `[]`, as
+`batch["step"]`, and how the model is evaluated for validation. Of a plain function the attributes
+`uses_step` and `evaluate` say it; a wrapper around a loss must carry them on (`functools.wraps`
+does, a lambda and `functools.partial` don't).
 
 Collections (batch statistics and their like): where the trained pytree is a dict with the entry
 "collections", that entry is neither differentiated nor given to the optimiser. The loss returns its
 new value as `metrics["collections"]`; a loss that returns none leaves it as it is.
-
-Validation calls `loss_fn.evaluate` instead where a loss has that attribute: the same loss with the
-model in its mode of prediction, no dropout and running statistics.
 """
 
 from collections.abc import Callable, Mapping

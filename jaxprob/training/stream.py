@@ -10,7 +10,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxprob.training.checkpoint import Checkpoints
 from jaxprob.training.data import as_device_data, step_key
+from jaxprob.training.diagnose import forgotten_error, step_error, to_local, validation_error
 from jaxprob.training.loop import counted_step, end_of_epoch, over_members
-from jaxprob.training.plan import Member, Plan, Running
+from jaxprob.training.plan import Member, Plan, Running, still_active
 from jaxprob.training.sharding import member_sharding, place, split_rows, to_host
 from jaxprob.types import Array, Batch, Metrics
 
@@ -71,7 +72,8 @@ class Stream:
 
     def __init__(self, plan: Plan, data: Iterable[Any], member: Member, validation: Batch | None):
         self._plan, self._data, self._validation = plan, data, validation
-        self.member, self.done, self.history = member, 0, {}
+        self.member, self.done = member, 0
+        self._history: dict[str, list[np.ndarray]] = {}
         self.failures: dict[int | None, Failure] = {}
         self._lost: set[int] = set()  # members that failed before the checkpoint: where, is unknown
         self.once = isinstance(data, Iterator)
@@ -86,6 +88,20 @@ class Stream:
     def taken(self) -> int:
         """Steps taken by the member that has taken most."""
         return int(np.max(to_host(self.member.train.step)))
+
+    @property
+    def length(self) -> int | None:
+        """Passes of the whole run, where that is known."""
+        return self._plan.epochs if self._plan.steps is None else None
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """Each metric of the passes so far."""
+        return {name: np.stack(values) for name, values in self._history.items()}
+
+    def metrics(self) -> dict[str, Any]:
+        """Names of the metrics: none is known before the first batch."""
+        return {}
 
     def goes_on(self) -> bool:
         """Whether there is something left to do."""
@@ -115,17 +131,62 @@ class Stream:
         if found is None:
             return
         member, epoch, history = found
-        active = member.finite & member.valid & member.patient
-        if self._plan.steps is not None:
-            active = active & (member.train.step < self._plan.steps)
-        self.member = self._placed(member._replace(active=active), 0)
+        self.member = self._placed(member._replace(active=still_active(member, self._plan)), 0)
         self._lost = set(_failed(to_host(member.finite)))
         self.done = int(epoch)
-        self.history = {name: list(to_host(v[: self.done])) for name, v in history.items()}
+        self._history = {name: list(to_host(v[: self.done])) for name, v in history.items()}
+
+    def until(self, wanted: int, checkpoints: Checkpoints | None) -> int:
+        """The pass after which to look in next: each one."""
+        del wanted, checkpoints
+        return self.done + 1
+
+    def advance(self, until: int, watched: bool) -> list[dict[str, np.ndarray]]:
+        """Trains one pass; returns its metrics."""
+        del until, watched
+        return [self.epoch()]
+
+    def must_save(self) -> bool:
+        """Whether a checkpoint is due in any case: never before the end."""
+        return False
+
+    def cut(self) -> int | None:
+        """The number of steps, where they may have ended the last pass before its end."""
+        steps = self._plan.steps
+        return steps if steps is not None and self.taken >= steps else None
+
+    def fail(self, fitted: Any) -> NoReturn:
+        """Raises what stopped the run."""
+        member = self.member
+        finite, valid = to_host(member.finite), to_host(member.valid)
+        number = int(np.argmin(finite & valid)) if self._plan.ensemble else None
+        one, failure = to_local(member, number), self.failures.get(number)
+        step = int(one.train.step)
+        if one.finite:
+            raise validation_error(fitted, number, step)
+        if failure is None:
+            raise forgotten_error(fitted, number, step)
+        batch = {name: jnp.asarray(to_host(value)) for name, value in failure.batch.items()}
+        place = (failure.epoch, failure.index)
+        key = step_key(one.key, *place)
+        raise step_error(
+            self._plan, one.train, batch, key, fitted=fitted, place=place, rows=None, member=number
+        )
+
+    def require_all(self, fitted: Any) -> None:
+        """Raises where a stream that can be read once has ended before the steps did."""
+        steps = self._plan.steps
+        if steps is not None and self.once and self.taken < steps:
+            raise StreamEndedError(
+                f"fit: data ended after {self.taken} batches; steps={steps} were asked for. The "
+                "result so far is kept in error.fitted. Give fewer steps, or an iterable that can "
+                "be read again.",
+                fitted,
+            )
 
     def state(self) -> tuple[Member, int, dict[str, Array]]:
         """What a checkpoint holds."""
-        history = {n: self._placed(jnp.asarray(np.stack(v)), 1) for n, v in self.history.items()}
+        history = {n: self._placed(jnp.asarray(v), 1) for n, v in self.history.items()}
         return self.member, self.done, history
 
     def epoch(self) -> dict[str, np.ndarray]:
@@ -155,7 +216,7 @@ class Stream:
         self.member, self.done = running.member, self.done + 1
         found = {name: to_host(value) for name, value in metrics.items()}
         for name, value in found.items():
-            self.history.setdefault(name, []).append(value)
+            self._history.setdefault(name, []).append(value)
         return found
 
     def _looked(self, finite: Array, index: int, batch: Batch) -> bool:

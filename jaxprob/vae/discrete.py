@@ -20,11 +20,11 @@ import jax.numpy as jnp
 from jaxprob.batches import weighted_mean
 from jaxprob.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
 from jaxprob.nn.application import as_params, as_variables, call, mode_options
-from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
+from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.objectives.estimators import Estimator, score_function, states
 from jaxprob.objectives.estimators.contract import as_draws, draws
 from jaxprob.requirements import require_count, require_non_negative
-from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
 
 __all__ = [
@@ -162,7 +162,7 @@ def with_estimator_state(params: Params, estimator: Estimator) -> Params:
 
 def negative_discrete_elbo(
     model: DiscreteVAE, estimator: Estimator | None = None, beta: float | Schedule = 1.0
-) -> LossFn:
+) -> Loss:
     """Returns the loss -ELBO of a model with discrete latents, in nats a row.
 
     Args:
@@ -254,14 +254,12 @@ def negative_discrete_elbo(
 
         return loss_fn
 
-    loss_fn = with_estimator(training, True)
     # a setting that follows the step is one of the gradient, and validation has no step
     plain = training.relaxed or bool(training.schedules)
     predicting = score_function(None, training.num_samples) if plain else training
-    loss_fn.evaluate = with_estimator(predicting, False)  # type: ignore[attr-defined]
-    mark_schedules(loss_fn, beta, *training.schedules)
-    mark_schedules(loss_fn.evaluate, beta)  # type: ignore[attr-defined]
-    return loss_fn
+    evaluation = Loss(with_estimator(predicting, False), uses_step=follows_step(beta))
+    follows = follows_step(beta, *training.schedules)
+    return Loss(with_estimator(training, True), evaluation, follows)
 
 
 def exact_log_marginal(model: DiscreteVAE, params: Params, batch: Batch) -> Array:

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.batches import weighted_mean
-from jaxprob.objectives.annealing import Schedule, mark_schedules, weight_at
+from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.requirements import require_count, require_non_negative
-from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.latents import Latents, apply, draw, log_likelihood
 
 __all__ = ["negative_elbo"]
@@ -28,7 +28,7 @@ def negative_elbo(
     num_samples: int = 1,
     analytic_kl: bool = True,
     binarize: bool = False,
-) -> LossFn:
+) -> Loss:
     """Returns the loss -ELBO, in nats a row.
 
     Args:
@@ -72,12 +72,9 @@ def negative_elbo(
             cost = jnp.maximum(kl, free_bits) if free_bits > 0 else kl
             return nll + weight * jnp.sum(cost), metrics
 
-        mark_schedules(loss_fn, beta)
         return loss_fn
 
-    loss_fn = in_mode(True)
-    loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
-    return loss_fn
+    return Loss.in_modes(in_mode, follows_step(beta))
 
 
 def _kl(model: nn.Module, params: Params, seen: Latents, analytic: bool) -> Array:

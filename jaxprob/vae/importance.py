@@ -30,7 +30,7 @@ from jaxtyping import Shaped
 from jaxprob.batches import as_batch, extra_inputs, weighted_mean
 from jaxprob.nn.application import hashable
 from jaxprob.requirements import require_choice, require_count, require_in
-from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.inputs import observed_inputs
 from jaxprob.vae.latents import (
     Latents,
@@ -68,7 +68,7 @@ def negative_iwae(
     num_samples: int,
     gradient: str = "reparameterized",
     binarize: bool = False,
-) -> LossFn:
+) -> Loss:
     """Returns the loss -L_k, in nats a row: a tighter bound on log p(x) than the ELBO.
 
     Args:
@@ -95,7 +95,7 @@ def negative_iwae(
 
 def negative_renyi(
     model: nn.Module, alpha: float, num_samples: int, binarize: bool = False
-) -> LossFn:
+) -> Loss:
     """Returns the loss -L_alpha, the variational Renyi bound, in nats a row.
 
     It falls as alpha rises. With alpha >= 0 it bounds log p(x) from below; under 0 it comes to lie
@@ -124,7 +124,7 @@ def negative_renyi(
 
 def negative_ciwae(
     model: nn.Module, num_samples: int, beta: float = 0.5, binarize: bool = False
-) -> LossFn:
+) -> Loss:
     """Returns the loss -(beta ELBO + (1 - beta) L_k), in nats a row.
 
     The tighter the bound, the less of its gradient towards q is signal; the ELBO's share keeps q
@@ -177,7 +177,7 @@ def _renyi(alpha: float, weights: Array) -> Array:
 
 def _negative_bound(
     model: nn.Module, num_samples: int, bound: Bound, binarize: bool, doubly: bool = False
-) -> LossFn:
+) -> Loss:
     """The loss of a function of the log-weights; `doubly` gives that of L_k its other gradient."""
 
     def in_mode(train: bool) -> LossFn:
@@ -205,9 +205,7 @@ def _negative_bound(
 
         return loss_fn
 
-    loss_fn = in_mode(True)
-    loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
-    return loss_fn
+    return Loss.in_modes(in_mode)
 
 
 def log_marginal(

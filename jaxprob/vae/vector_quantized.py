@@ -27,7 +27,7 @@ from jaxprob.distributions import Distribution
 from jaxprob.nn.application import as_variables, call, mode_options
 from jaxprob.objectives.estimators.contract import with_gradient_of
 from jaxprob.requirements import require_count, require_in, require_non_negative
-from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
 
 __all__ = ["VQVAE", "VQVAEOutput", "revive_codes", "update_codebook", "vq_loss"]
@@ -184,7 +184,7 @@ def revive_codes(
 
 def vq_loss(
     model: VQVAE, commitment: float = 0.25, smoothing: float = 1e-5, revive_below: float = 0.0
-) -> LossFn:
+) -> Loss:
     """Returns the loss of a VQ-VAE, in nats a row; distances are sums over positions and C.
 
     Args:
@@ -247,9 +247,7 @@ def vq_loss(
 
         return loss_fn
 
-    loss_fn = in_mode(True)
-    loss_fn.evaluate = in_mode(False)  # type: ignore[attr-defined]
-    return loss_fn
+    return Loss.in_modes(in_mode)
 
 
 def _one_hot(indices: Array, weight: Array | None, like: Array) -> Array:

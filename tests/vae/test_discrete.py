@@ -184,7 +184,7 @@ def test_a_schedule_and_a_relaxation_are_for_training_alone():
     loss_fn = vae.negative_discrete_elbo(BINARY, annealed)
     plain = vae.negative_discrete_elbo(BINARY, score_function())
     assert loss_fn.uses_step
-    assert not hasattr(loss_fn.evaluate, "uses_step")
+    assert not loss_fn.evaluate.uses_step
 
     @jax.jit
     def run(key):
@@ -213,7 +213,7 @@ def test_validation_asks_for_no_step_whichever_estimator_follows_a_schedule():
                      plain(PARAMS, {"x": X}, key)[0])
     )(KEY)  # fmt: skip
     np.testing.assert_allclose(evaluated, expected, rtol=1e-13)
-    assert not any(hasattr(f.evaluate, "uses_step") for f in losses)
+    assert not any(f.evaluate.uses_step for f in losses)
 
 
 @pytest.mark.slow

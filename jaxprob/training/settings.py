@@ -1,0 +1,86 @@
+"""What a run was asked for: filled in once, by `fit` or `fit_ensemble`, and passed on whole."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import optax
+from jax.sharding import Mesh
+
+from jaxprob.requirements import require_count
+from jaxprob.training.plan import Plan
+from jaxprob.training.precision import in_precision
+from jaxprob.training.sharding import checked_mesh
+from jaxprob.types import LossFn
+
+__all__ = ["Settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The arguments of `fit` (see there), without params, data and key.
+
+    Attributes:
+      owner: "fit" or "fit_ensemble", for messages.
+      members: Number of members M, or None for a single model.
+    """
+
+    owner: str
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformation
+    epochs: Any
+    steps: Any
+    batch_size: Any
+    patience: Any
+    progress: bool
+    log: Callable[[int, dict[str, float]], Any] | None
+    checkpoint_dir: str | os.PathLike | None
+    checkpoint_every: Any
+    resume: bool
+    mesh: Mesh | None
+    compute_dtype: Any
+    members: int | None = None
+
+    def __post_init__(self):
+        require_count(
+            self.owner,
+            epochs=self.epochs,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            patience=self.patience,
+            checkpoint_every=self.checkpoint_every,
+        )
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"{self.owner}: give either epochs or steps; got epochs={self.epochs} and "
+                f"steps={self.steps}."
+            )
+        object.__setattr__(self, "mesh", checked_mesh(self.mesh, self.owner))
+
+    def plan(self, batch_size: int, epochs: int) -> Plan:
+        """Returns what is compiled.
+
+        Args:
+          batch_size: Rows of a batch, at most N.
+          epochs: Length of the history.
+        """
+        return Plan(
+            in_precision(self.loss_fn, self.compute_dtype),
+            self.optimizer,
+            batch_size,
+            epochs,
+            self.steps,
+            self.patience,
+            self.members is not None,
+            self.mesh,
+        )
+
+    def told(self, batch_size: Any) -> dict[str, Any]:
+        """Returns the numbers and names that make a run this run, for its checkpoints."""
+        return {
+            "patience": self.patience,
+            "compute_dtype": self.compute_dtype,
+            "members": self.members,
+            "batch_size": batch_size,
+        }
