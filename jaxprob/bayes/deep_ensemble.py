@@ -74,7 +74,7 @@ class DeepEnsemble:
         prior: Prior | None = None,
         num_data: int | None = None,
         inputs: Sequence[str] = ("x",),
-    ) -> LossFn:
+    ) -> Loss:
         """Returns the loss of one member, for `training.fit_ensemble` (which adds the axis M).
 
         Args:

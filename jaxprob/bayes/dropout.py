@@ -139,7 +139,7 @@ class MCDropout:
         prior: Prior | HierarchicalGaussianPrior | None = None,
         num_data: int | None = None,
         inputs: Sequence[str] = ("x",),
-    ) -> LossFn:
+    ) -> Loss:
         """Returns the training loss: each row under masks of its own.
 
             loss(w) = -1/B sum_b log p(y_b | x_b, w, z_b) - 1/N log p(w)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprob.batches import Inputs, inputs_of
@@ -19,6 +18,7 @@ from jaxprob.distributions.constraints import finite
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.application import hashable
 from jaxprob.requirements import require_count
+from jaxprob.sharding import DATA, check_shares, member_sharding, place, require_mesh
 from jaxprob.types import Array, ArrayLike, Batch, Key, Params
 
 __all__ = ["LazyDraws", "predict"]
@@ -180,34 +180,10 @@ def _batch_axes(apply: Callable, inputs: Inputs, rows: int) -> list[int | None]:
 
 def _share_out(mesh: Mesh, draws: Params, inputs: Inputs, num_draws: int) -> tuple[Params, Inputs]:
     """Draws over the axis "member", rows over the axis "data"."""
-    if not isinstance(mesh, Mesh) or set(mesh.axis_names) - {"member", "data"}:
-        axes = mesh.axis_names if isinstance(mesh, Mesh) else type(mesh).__name__
-        raise ValueError(
-            f'predict: mesh must be a jax.sharding.Mesh with axes "member" and/or "data"; got '
-            f'{axes}. Write jax.make_mesh((8,), ("member",)).'
-        )
-    for axis, name, size in (
-        ("member", "draws", num_draws),
-        ("data", "rows of x", inputs.arrays[0].shape[0]),
-    ):
-        if size % mesh.shape.get(axis, 1):
-            raise ValueError(
-                f'predict: the axis "{axis}" of mesh has {mesh.shape[axis]} devices, which must '
-                f"divide the number of {name}; got {size}. Leave some out, or use fewer devices."
-            )
-    # Explicit axes (jax.make_mesh) would ask every operation of the model where its result is.
-    mesh = Mesh(mesh.devices, mesh.axis_names)
-    specs = {name: PartitionSpec(name) if name in mesh.axis_names else PartitionSpec()
-             for name in ("member", "data")}  # fmt: skip
-
-    def place(leaf: Any, axis: str) -> Array:
-        sharding = NamedSharding(mesh, specs[axis])
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return jax.jit(lambda w: w, out_shardings=sharding)(leaf)
-        if jax.process_count() == 1:
-            return jax.device_put(leaf, sharding)
-        host = np.asarray(leaf)
-        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-    shared = jax.tree.map(lambda x: place(x, "data"), inputs)
-    return jax.tree.map(lambda leaf: place(leaf, "member"), draws), shared
+    mesh = require_mesh("predict", mesh)
+    names = ("the number of draws", "the number of rows of x")
+    sizes = {"members": num_draws, "batch_size": len(inputs.arrays[0])}
+    check_shares(mesh, **sizes, where="predict", names=names)
+    rows = PartitionSpec(*(DATA,) if DATA in mesh.axis_names else ())
+    inputs = place(inputs, NamedSharding(mesh, rows))
+    return place(draws, member_sharding(mesh, ensemble=True)), inputs

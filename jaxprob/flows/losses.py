@@ -25,7 +25,7 @@ from jaxprob.types import Array, Batch, Key, Loss, Metrics, Params
 __all__ = ["negative_log_likelihood", "reverse_kl"]
 
 
-def negative_log_likelihood(model: Flow, event: str = "x", condition: str | None = None) -> Loss:
+def negative_log_likelihood(model: Flow, event: str = "x", condition: str | None = None) -> LossFn:
     """Returns the loss -mean_b log q(x_b), or -mean_b log q(y_b | x_b).
 
     Args:

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.sharding import to_host
 from jaxprob.training.checkpoint import Checkpoints
 from jaxprob.training.data import num_rows
 from jaxprob.training.diagnose import raise_non_finite
 from jaxprob.training.loop import on_mesh, run_epochs, start
 from jaxprob.training.plan import LoopState, Member, Plan, still_active
-from jaxprob.training.sharding import to_host
 from jaxprob.types import Batch, Key, Params
 
 __all__ = ["Arrays"]

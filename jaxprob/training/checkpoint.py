@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprob.training.sharding import agreed, to_host
+from jaxprob.sharding import agreed, to_host
 
 __all__ = ["Checkpoints", "describe_run"]
 

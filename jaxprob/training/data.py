@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxprob.training.sharding import place
+from jaxprob.sharding import place
 from jaxprob.types import Array, Batch, Key
 
 __all__ = ["as_device_data", "epoch_order", "num_rows", "rows_of_batch", "step_key", "to_device"]

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.sharding import to_host
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
-from jaxprob.training.sharding import to_host
 from jaxprob.training.step import TrainState, newly_infinite, propose
 from jaxprob.types import Batch, Key
 

@@ -16,9 +16,7 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
-from jaxprob.training.plan import LoopState, Member, Plan, Running
-from jaxprob.training.sharding import (
+from jaxprob.sharding import (
     MEMBER,
     member_sharding,
     place,
@@ -26,6 +24,8 @@ from jaxprob.training.sharding import (
     shares_members,
     split_rows,
 )
+from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
+from jaxprob.training.plan import LoopState, Member, Plan, Running
 from jaxprob.training.step import TrainState, apply_gradient, evaluate
 from jaxprob.types import Array, Batch, Key, Metrics, Params
 

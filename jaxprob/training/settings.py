@@ -9,9 +9,9 @@ import optax
 from jax.sharding import Mesh
 
 from jaxprob.requirements import require_count
+from jaxprob.sharding import require_mesh
 from jaxprob.training.plan import Plan
 from jaxprob.training.precision import in_precision
-from jaxprob.training.sharding import checked_mesh
 from jaxprob.types import LossFn
 
 __all__ = ["Settings"]
@@ -56,7 +56,8 @@ class Settings:
                 f"{self.owner}: give either epochs or steps; got epochs={self.epochs} and "
                 f"steps={self.steps}."
             )
-        object.__setattr__(self, "mesh", checked_mesh(self.mesh, self.owner))
+        if self.mesh is not None:
+            object.__setattr__(self, "mesh", require_mesh(self.owner, self.mesh))
 
     def plan(self, batch_size: int, epochs: int) -> Plan:
         """Returns what is compiled.

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxprob.sharding import member_sharding, place, split_rows, to_host
 from jaxprob.training.checkpoint import Checkpoints
 from jaxprob.training.data import as_device_data, step_key
 from jaxprob.training.diagnose import forgotten_error, step_error, to_local, validation_error
 from jaxprob.training.loop import counted_step, end_of_epoch, over_members
 from jaxprob.training.plan import Member, Plan, Running, still_active
-from jaxprob.training.sharding import member_sharding, place, split_rows, to_host
 from jaxprob.types import Array, Batch, Metrics
 
 __all__ = ["Failure", "Stream", "StreamEndedError", "is_stream"]

@@ -177,7 +177,7 @@ def test_bad_chunks_and_meshes():
     mesh = jax.make_mesh((1,), ("member",))
     with pytest.raises(ValueError, match="give either a mesh or chunks; got both"):
         bayes.predict(LISTED, draws, X, mesh=mesh, chunk_size=2)
-    with pytest.raises(ValueError, match=r'axes "member" and/or "data"; got \(.model.,\)'):
+    with pytest.raises(ValueError, match=r'named "data" or "member"; got \(.model.,\)'):
         bayes.predict(LISTED, draws, X, mesh=jax.make_mesh((1,), ("model",)))
     two = jax.sharding.Mesh(np.array(2 * [jax.devices()[0]]), ("member",))
     with pytest.raises(ValueError, match="must divide the number of draws; got 3"):

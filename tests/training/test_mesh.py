@@ -13,8 +13,8 @@ import numpy as np
 import optax
 import pytest
 
+from jaxprob.sharding import check_shares
 from jaxprob.training import fit, fit_ensemble
-from jaxprob.training.sharding import check_shares
 
 ROOT = pathlib.Path(__file__).parents[2]
 DATA = {"x": np.ones((6, 2)), "y": np.ones(6)}

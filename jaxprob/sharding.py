@@ -1,4 +1,4 @@
-"""Training on many devices: members over the mesh axis "member", a batch over the axis "data".
+"""Arrays on many devices: members and draws over the mesh axis "member", rows over "data".
 
 Members are independent, so each device runs its own share of them and nothing of one member ever
 leaves its device. Batches are split over "data"; params are the same on all of that axis, and the
@@ -15,11 +15,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxprob.types import Array
 
 __all__ = [
+    "DATA",
+    "MEMBER",
     "agreed",
     "check_shares",
-    "checked_mesh",
     "member_sharding",
     "place",
+    "require_mesh",
     "same_everywhere",
     "shares_members",
     "split_rows",
@@ -29,26 +31,24 @@ __all__ = [
 DATA, MEMBER = "data", "member"
 
 
-def checked_mesh(mesh: Any, where: str) -> Mesh | None:
+def require_mesh(owner: str, mesh: Any) -> Mesh:
     """Returns the mesh with axes that the compiler may use freely.
 
     Args:
-      mesh: The user's mesh or None.
-      where: Name of the function, for messages.
+      owner: Name of the function, for messages.
+      mesh: The user's mesh.
 
     Raises:
       ValueError: No mesh, or axes of other names.
     """
-    if mesh is None:
-        return None
     if not isinstance(mesh, Mesh):
         raise ValueError(
-            f"{where}: mesh must be a jax.sharding.Mesh; got {type(mesh).__name__}. Write "
+            f"{owner}: mesh must be a jax.sharding.Mesh; got {type(mesh).__name__}. Write "
             'jax.make_mesh((8,), ("member",)).'
         )
     if set(mesh.axis_names) - {DATA, MEMBER}:
         raise ValueError(
-            f'{where}: the axes of mesh must be named "data" or "member"; got '
+            f'{owner}: the axes of mesh must be named "data" or "member"; got '
             f'{mesh.axis_names}. Write jax.make_mesh((4, 2), ("member", "data")).'
         )
     # jax.make_mesh gives explicit axes, on which every operation of a model would have to say how
@@ -57,7 +57,12 @@ def checked_mesh(mesh: Any, where: str) -> Mesh | None:
 
 
 def check_shares(
-    mesh: Mesh | None, *, members: int | None, batch_size: int | None, where: str
+    mesh: Mesh | None,
+    *,
+    members: int | None,
+    batch_size: int | None,
+    where: str,
+    names: tuple[str, str] = ("the number of members", "batch_size"),
 ) -> None:
     """Checks that every device gets the same number of members and of rows.
 
@@ -66,6 +71,7 @@ def check_shares(
       members: Number of members M, or None for a single model.
       batch_size: Rows of a batch B, or None where batches come as they are.
       where: Name of the function, for messages.
+      names: What the two numbers are called there.
 
     Raises:
       ValueError: A number that the axis does not divide, or members of a single model.
@@ -78,8 +84,7 @@ def check_shares(
             f'{mesh.shape[MEMBER]} devices on its axis "member". Use the axis "data", or '
             "fit_ensemble."
         )
-    sizes = {MEMBER: ("the number of members", members), DATA: ("batch_size", batch_size)}
-    for axis, (name, size) in sizes.items():
+    for axis, name, size in zip((MEMBER, DATA), names, (members, batch_size), strict=True):
         devices = mesh.shape.get(axis, 1)
         if size is not None and size % devices:
             raise ValueError(
