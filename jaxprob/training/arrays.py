@@ -15,7 +15,7 @@ from jaxprob.training.data import num_rows
 from jaxprob.training.diagnose import raise_non_finite
 from jaxprob.training.loop import on_mesh, run_epochs, start
 from jaxprob.training.plan import LoopState, Member, Plan, still_active
-from jaxprob.types import Batch, Key, Params
+from jaxprob.types import Batch
 
 __all__ = ["Arrays"]
 
@@ -25,19 +25,18 @@ class Arrays:
 
     Args:
       plan: The plan of the run.
-      params: Where it starts.
-      key: Its key, `[M]` for an ensemble.
+      member: The members before the first step.
       data: Rows, N each.
       validation: Rows, or None.
     """
 
     once = False
 
-    def __init__(self, plan: Plan, params: Params, key: Key, data: Batch, validation: Batch | None):
+    def __init__(self, plan: Plan, member: Member, data: Batch, validation: Batch | None):
         self._plan, self._data, self._validation = plan, data, validation
-        self._state = start(plan, params, key, data, validation)
+        self._state = start(plan, member, data, validation)
         self.done = 0
-        per_epoch = -(-num_rows(data) // plan.batch_size)
+        per_epoch = -(-num_rows(data, plan.per_member) // plan.batch_size)
         # Where the steps end inside an epoch, a longer run goes on from the start of that epoch.
         inside = plan.steps is not None and plan.steps % per_epoch
         self._cut = plan.steps if inside else None

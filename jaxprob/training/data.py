@@ -16,7 +16,10 @@ __all__ = ["as_device_data", "epoch_order", "num_rows", "rows_of_batch", "step_k
 
 
 def as_device_data(
-    data: Any, argument: str = "data", sharding: NamedSharding | None = None
+    data: Any,
+    argument: str = "data",
+    sharding: NamedSharding | None = None,
+    per_member: tuple[str, ...] = (),
 ) -> dict[str, Array]:
     """Checks a dict of arrays with leading axis N and puts it on the device.
 
@@ -24,6 +27,7 @@ def as_device_data(
       data: Arrays that share the leading axis N >= 1, finite.
       argument: Name of the argument, for messages.
       sharding: The devices on which they are wanted, or None for the default one.
+      per_member: Entries that lead with M and have their rows on the second axis.
 
     Returns:
       The same arrays as JAX arrays.
@@ -39,12 +43,15 @@ def as_device_data(
     arrays = {}
     for name, value in data.items():
         array = np.asarray(value) if not isinstance(value, jax.Array) else value
-        if array.ndim < 1:
+        axis = int(name in per_member)
+        if array.ndim <= axis:
             raise ValueError(
-                f'fit: {argument}["{name}"] is a single number; expected an array with leading '
-                "axis N."
+                f'fit: {argument}["{name}"] has shape {array.shape}; expected leading axes [M, N].'
+                if axis
+                else f'fit: {argument}["{name}"] is a single number; expected an array with '
+                "leading axis N."
             )
-        if array.shape[0] == 0:
+        if array.shape[axis] == 0:
             raise ValueError(
                 f'fit: {argument}["{name}"] has shape {array.shape}, no rows; expected at least '
                 "one. Check how the data were read or split."
@@ -64,7 +71,7 @@ def as_device_data(
                 "text or objects first."
             )
         arrays[name] = array
-    rows = {name: array.shape[0] for name, array in arrays.items()}
+    rows = {name: array.shape[int(name in per_member)] for name, array in arrays.items()}
     if len(set(rows.values())) != 1:
         listed = ", ".join(f'"{name}" {array.shape}' for name, array in arrays.items())
         raise ValueError(
@@ -94,9 +101,10 @@ def canonical(arrays: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def num_rows(data: Batch) -> int:
-    """Number of rows N."""
-    return next(iter(data.values())).shape[0]
+def num_rows(data: Batch, per_member: tuple[str, ...] = ()) -> int:
+    """Number of rows N, which stand on the second axis of what leads with M."""
+    name, array = next(iter(data.items()))
+    return array.shape[int(name in per_member)]
 
 
 # The three functions below are the whole recipe of an epoch's randomness. The PyTorch twin repeats

@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxprob.sharding import to_host
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
-from jaxprob.training.step import TrainState, newly_infinite, propose
+from jaxprob.training.step import newly_infinite, propose
 from jaxprob.types import Batch, Key
 
 if TYPE_CHECKING:
-    from jaxprob.training.plan import LoopState, Plan
+    from jaxprob.training.plan import LoopState, Member, Plan
     from jaxprob.training.run import Fitted
 
 __all__ = ["NonFiniteError", "raise_non_finite", "step_error", "to_local", "validation_error"]
@@ -48,6 +48,7 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
     run = to_local(run, member)
     if plan.mesh is not None:
         data = {name: jnp.asarray(to_host(value)) for name, value in data.items()}
+    data = {n: value[member] if n in plan.per_member else value for n, value in data.items()}
     per_epoch = -(-num_rows(data) // plan.batch_size)
     step = int(run.train.step)
     if not run.valid:
@@ -59,7 +60,7 @@ def raise_non_finite(plan: "Plan", state: "LoopState", fitted: "Fitted", data: B
     key = step_key(run.key, epoch, batch)
     raise step_error(
         plan,
-        run.train,
+        run,
         rows_of_batch(data, order, first, size),
         key,
         fitted=fitted,
@@ -84,7 +85,7 @@ def to_local(run: Any, member: int | None) -> Any:
 
 def step_error(
     plan: "Plan",
-    train: TrainState,
+    run: "Member",
     batch: Batch,
     key: Key,
     *,
@@ -97,7 +98,7 @@ def step_error(
 
     Args:
       plan: The plan of the run.
-      train: State before that step, of one member.
+      run: The state before that step, of one member.
       batch: Its batch.
       key: Its key.
       fitted: The result so far.
@@ -105,8 +106,8 @@ def step_error(
       rows: Rows of the data in the batch, where that is known.
       member: Number of the member, or None.
     """
-    term, value = _first_non_finite(plan, train, batch, key)
-    step, (epoch, index) = int(train.step), place
+    term, value = _first_non_finite(plan, run, batch, key)
+    step, (epoch, index) = int(run.train.step), place
     look = "the rows in error.rows" if rows is not None else "that batch"
     return NonFiniteError(
         f"training{_who(member)} stopped at step {step} (epoch {epoch}, batch {index}): {term} is "
@@ -168,8 +169,9 @@ def _who(member: int | None) -> str:
     return "" if member is None else f" of member {member}"
 
 
-def _first_non_finite(plan: "Plan", train: TrainState, batch: Batch, key: Key) -> tuple[str, str]:
-    step_fn = jax.jit(functools.partial(propose, plan.loss_fn, plan.optimizer))
+def _first_non_finite(plan: "Plan", run: "Member", batch: Batch, key: Key) -> tuple[str, str]:
+    train = run.train
+    step_fn = jax.jit(functools.partial(propose, plan.loss_of(run), plan.optimizer))
     loss, metrics, gradient, new = step_fn(train, batch, key)
     for name, value in {**metrics, "loss": loss}.items():
         if not np.all(np.isfinite(value)):

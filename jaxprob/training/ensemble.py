@@ -1,18 +1,22 @@
 """`fit_ensemble`: `fit` over a leading axis of params, as one program."""
 
 import dataclasses
+import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from jaxprob.training.loop import with_hyperparams
 from jaxprob.training.run import Fitted, run, typed_key
 from jaxprob.training.settings import Settings
-from jaxprob.types import Batch, Key, LossFn, Params
+from jaxprob.training.step import TrainState
+from jaxprob.types import ArrayLike, Batch, Key, LossFn, Params
 
 __all__ = ["fit_ensemble"]
 
@@ -36,6 +40,8 @@ def fit_ensemble(
     resume: bool = True,
     mesh: Mesh | None = None,
     compute_dtype: Any = None,
+    per_member: Sequence[str] = (),
+    hyperparams: Mapping[str, ArrayLike] | None = None,
 ) -> Fitted:
     """Trains M members at once: member m is `fit` with `jax.random.split(key, M)[m]`.
 
@@ -59,6 +65,12 @@ def fit_ensemble(
       mesh: Devices with axes "member" (members are shared out, and stay where they are: no device
         ever holds all of them) and/or "data" (each batch is split).
       compute_dtype: Float of the contractions of layers, as in `fit`.
+      per_member: Entries of `data` (and of `validation`, and of a stream's batches) that lead with
+        M, `[M, N, ...]`: rows or weights of each member's own, for the bootstrap or for folds.
+      hyperparams: Numbers `[M]` by name, one for each member. What `optax.inject_hyperparams` keeps
+        under that name in the optimiser is set to it. With any other name `loss_fn` is a function
+        of such numbers that returns the loss, e.g. `lambda scale: objectives.map_loss(model,
+        GaussianPrior(scale), num_data)` with `hyperparams={"scale": scales}`.
 
     Returns:
       Params, best params and state with leading axis M, and the history `[epochs, M]`.
@@ -91,5 +103,51 @@ def fit_ensemble(
         )
     (num_members,) = next(iter(sizes))
     keys = jax.random.split(typed_key(key, "fit_ensemble"), num_members)
-    settings = dataclasses.replace(settings, members=num_members)
+    own = {name: np.asarray(value) for name, value in (hyperparams or {}).items()}
+    _check_own(loss_fn, optimizer, members, own, num_members)
+    settings = dataclasses.replace(
+        settings, members=num_members, per_member=tuple(per_member), hyperparams=own
+    )
+    _check_per_member(data, settings)
     return run(settings, members, keys, data, validation)
+
+
+def _check_per_member(data: Any, settings: Settings) -> None:
+    if not isinstance(data, Mapping):
+        return
+    for name in settings.per_member:
+        if jnp.shape(data.get(name))[:1] != (settings.members,):
+            raise ValueError(
+                f'fit_ensemble: per_member names "{name}", so it must lead with M = '
+                f"{settings.members}; got shape {jnp.shape(data.get(name))}. Give [M, N, ...]."
+            )
+
+
+def _check_own(
+    loss_fn: Any,
+    optimizer: optax.GradientTransformation,
+    members: Params,
+    own: dict[str, np.ndarray],
+    num_members: int,
+) -> None:
+    """Refuses numbers of another shape, and names that neither optimiser nor loss knows."""
+    for name, value in own.items():
+        if value.shape != (num_members,):
+            raise ValueError(
+                f"fit_ensemble: hyperparams[{name!r}] has shape {value.shape}; expected one number "
+                f"for each member, ({num_members},)."
+            )
+    others = dict(own)
+    if own:
+        first = jax.tree.map(lambda leaf: leaf[0], members)
+        start = jax.eval_shape(lambda: TrainState.create(first, optimizer).opt_state)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), start)
+        others = with_hyperparams(zeros, own)[1]
+    function = getattr(loss_fn, "function", loss_fn)
+    unknown = sorted(set(others) - set(inspect.signature(function).parameters))
+    if unknown:
+        raise ValueError(
+            f"fit_ensemble: hyperparams names {', '.join(unknown)}, which neither the optimiser "
+            "injects (optax.inject_hyperparams) nor loss_fn takes. Give loss_fn as a function of "
+            "it that returns the loss."
+        )

@@ -37,20 +37,19 @@ __all__ = [
     "over_members",
     "run_epochs",
     "start",
+    "with_hyperparams",
 ]
 
 
-def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch | None) -> LoopState:
+def start(plan: Plan, member: Member, data: Batch, validation: Batch | None) -> LoopState:
     """Returns the state before the first epoch.
 
     Args:
       plan: The plan of the run.
-      params: Pytree, `[M, ...]` on every leaf for an ensemble.
-      key: Key, `[M]` for an ensemble.
+      member: The members before the first step, `[M, ...]` on every leaf for an ensemble.
       data: Training data on the device.
       validation: Validation data or None.
     """
-    member = first_member(plan, params, key, validation is not None)
     epoch = jax.device_put(np.zeros((), np.int32))
     shapes = jax.eval_shape(
         functools.partial(_every_epoch, plan=plan), member, epoch, data, validation
@@ -58,41 +57,56 @@ def start(plan: Plan, params: Params, key: Key, data: Batch, validation: Batch |
     return on_mesh(plan, LoopState(member, epoch, empty_history(plan, shapes)))
 
 
-def first_member(plan: Plan, params: Params, key: Key, validated: bool) -> Member:
+def first_member(
+    plan: Plan, params: Params, key: Key, validated: bool, own: dict[str, Any] | None = None
+) -> Member:
     """Returns the members before the first step, each on its device.
 
     All of it is new memory, since the loop writes over its state.
+
+    Args:
+      plan: The plan of the run.
+      params: Pytree, `[M, ...]` on every leaf for an ensemble.
+      key: Key, `[M]` for an ensemble.
+      validated: Whether the best params are kept.
+      own: Numbers `[M]` that members have of their own: hyperparameters of the optimiser, and those
+        from which their loss is made.
     """
+    own = own or {}
     if plan.mesh is None:
-        return _create(params, key, plan.optimizer, plan.ensemble, validated)
+        return _create(params, key, own, plan.optimizer, plan.ensemble, validated)
     sharding, impl = member_sharding(plan.mesh, plan.ensemble), jax.random.key_impl(key)
-    params, words = place((params, np.asarray(jax.random.key_data(key))), sharding)
+    parts = place((params, np.asarray(jax.random.key_data(key)), own), sharding)
     wrapped = jax.jit(
-        lambda params, words: _create(
+        lambda params, words, own: _create(
             params,
             jax.random.wrap_key_data(words, impl=impl),
+            own,
             plan.optimizer,
             plan.ensemble,
             validated,
         ),
         out_shardings=sharding,
     )
-    return wrapped(params, words)
+    return wrapped(*parts)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _create(
     params: Params,
     key: Key,
+    own: dict[str, Array],
     optimizer: optax.GradientTransformation,
     ensemble: bool,
     validated: bool,
 ) -> Member:
     """One program: operation by operation, a start takes longer than hundreds of steps."""
 
-    def one(member_params: Params, member_key: Key) -> Member:
+    def one(member_params: Params, member_key: Key, own: dict[str, Array]) -> Member:
+        train = TrainState.create(member_params, optimizer)
+        opt_state, others = with_hyperparams(train.opt_state, own)
         return Member(
-            train=TrainState.create(member_params, optimizer),
+            train=train._replace(opt_state=opt_state),
             key=jnp.copy(member_key),
             best_params=jax.tree.map(jnp.copy, member_params) if validated else (),
             best_loss=jnp.asarray(jnp.inf, jnp.result_type(float)),
@@ -101,9 +115,33 @@ def _create(
             valid=jnp.asarray(True),
             patient=jnp.asarray(True),
             active=jnp.asarray(True),
+            settings=others,
         )
 
-    return (jax.vmap(one) if ensemble else one)(params, key)
+    return (jax.vmap(one) if ensemble else one)(params, key, own)
+
+
+def with_hyperparams(opt_state: Any, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Sets what `optax.inject_hyperparams` keeps in its state.
+
+    Args:
+      opt_state: State of an optimiser.
+      values: Numbers by name.
+
+    Returns:
+      The state with them, and those that no injected optimiser in it has.
+    """
+    found = set()
+
+    def one(path: tuple, leaf: Array) -> Array:
+        keys = [getattr(key, "name", getattr(key, "key", None)) for key in path]
+        if keys[-2:-1] != ["hyperparams"] or keys[-1] not in values:
+            return leaf
+        found.add(keys[-1])
+        return jnp.asarray(values[keys[-1]], leaf.dtype)
+
+    opt_state = jax.tree_util.tree_map_with_path(one, opt_state)
+    return opt_state, {name: value for name, value in values.items() if name not in found}
 
 
 def empty_history(plan: Plan, shapes: dict[str, Any]) -> Metrics:
@@ -164,26 +202,29 @@ def _every_epoch(
 ) -> tuple[Member, Metrics]:
     epoch_fn = functools.partial(_epoch, plan)
     if plan.ensemble:
-        epoch_fn = over_members(plan, epoch_fn, (True, False, False, False))
+        epoch_fn = over_members(
+            plan, epoch_fn, (True, False, plan.leads(data), plan.leads(validation))
+        )
     return epoch_fn(member, epoch, data, validation)
 
 
-def over_members(plan: Plan, fn: Any, leads: tuple[bool, ...]) -> Any:
+def over_members(plan: Plan, fn: Any, leads: tuple[Any, ...]) -> Any:
     """Maps a function over members: each device runs its own share of them, without the others.
 
     Args:
       plan: The plan of the run.
       fn: A function of one member.
-      leads: For each argument, whether it leads with M; results all do.
+      leads: For each argument (or each entry of it, as a dict), whether it leads with M; results
+        all do.
     """
-    mapped = jax.vmap(fn, in_axes=tuple(0 if lead else None for lead in leads))
+    mapped = jax.vmap(fn, in_axes=jax.tree.map(lambda lead: 0 if lead else None, leads))
     if not shares_members(plan.mesh):
         return mapped
     here, everywhere = PartitionSpec(MEMBER), PartitionSpec()
     return jax.shard_map(
         mapped,
         mesh=plan.mesh,
-        in_specs=tuple(here if lead else everywhere for lead in leads),
+        in_specs=jax.tree.map(lambda lead: here if lead else everywhere, leads),
         out_specs=here,
         axis_names={MEMBER},
         check_vma=False,
@@ -280,7 +321,7 @@ def counted_step(
     member, sums, seen = running
     wanted, count = goes_on(plan, member) if undo else jnp.asarray(True), num_rows(batch)
     train, metrics, finite = apply_gradient(
-        plan.loss_fn, plan.optimizer, member.train, batch, key, wanted, undo
+        plan.loss_of(member), plan.optimizer, member.train, batch, key, wanted, undo
     )
     found = {name: jnp.where(wanted, count * v, 0) for name, v in to_sum(metrics).items()}
     sums = {name: sums[name] + v for name, v in found.items()} if sums else found
@@ -297,8 +338,8 @@ def end_of_epoch(
     member, sums, seen = running
     metrics = {name: total / seen for name, total in sums.items()}
     if validation is not None:
-        metrics |= validate(plan, member.train, member.key, epoch, validation)
-    # The epochs that a stopped member waits through are none of its history.
+        metrics |= validate(plan, member, epoch, validation)
+    # A stopped member records NaN while it waits for the others.
     history = {name: jnp.where(member.active, value, jnp.nan) for name, value in metrics.items()}
     return keep_score(plan, member, epoch, metrics), history
 
@@ -311,18 +352,19 @@ def to_sum(metrics: Metrics) -> Metrics:
     }
 
 
-def validate(plan: Plan, train: TrainState, key: Key, epoch: Array, data: Batch) -> Metrics:
+def validate(plan: Plan, member: Member, epoch: Array, data: Batch) -> Metrics:
     """Loss and metrics on the validation data, in batches, as "validation_..."."""
     rows = num_rows(data)
     size = min(rows, max(plan.batch_size, 1024))
     full, rest = divmod(rows, size)
-    base = jax.random.fold_in(jax.random.fold_in(key, epoch), 2)
+    base = jax.random.fold_in(jax.random.fold_in(member.key, epoch), 2)
+    train, loss_fn = member.train, plan.loss_of(member)
+    loss_fn = getattr(loss_fn, "evaluate", loss_fn)  # the model in prediction
     order = jnp.arange(rows)
 
     def sum_over(index: Array | int, count: int) -> Metrics:
         batch = split_rows(plan.mesh, rows_of_batch(data, order, index * size, count))
         key = jax.random.fold_in(base, index)
-        loss_fn = getattr(plan.loss_fn, "evaluate", plan.loss_fn)  # the model in prediction
         loss, metrics, _ = evaluate(loss_fn, train.params, batch, key, train.step)
         metrics = to_sum({"loss": loss, **metrics})
         return {name: count * value for name, value in metrics.items()}

@@ -6,7 +6,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxprob.training.step import TrainState
-from jaxprob.types import Array, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["LoopState", "Member", "Plan", "Running", "still_active"]
 
@@ -23,6 +23,7 @@ class Plan(NamedTuple):
       patience: Epochs without improvement of the validation loss before stopping, or None.
       ensemble: Whether every leaf of the state has a leading axis M.
       mesh: The devices, or None for one.
+      per_member: Entries of the data that lead with M: each member has its own.
     """
 
     loss_fn: LossFn
@@ -33,6 +34,15 @@ class Plan(NamedTuple):
     patience: int | None
     ensemble: bool
     mesh: Mesh | None = None
+    per_member: tuple[str, ...] = ()
+
+    def loss_of(self, member: "Member") -> LossFn:
+        """Returns the loss of a member; where members have settings, the one made from its own."""
+        return self.loss_fn(**member.settings) if member.settings else self.loss_fn
+
+    def leads(self, batch: Batch | None) -> dict[str, bool] | bool:
+        """Returns for each entry of a batch whether it leads with M."""
+        return False if batch is None else {name: name in self.per_member for name in batch}
 
 
 class Member(NamedTuple):
@@ -48,6 +58,7 @@ class Member(NamedTuple):
       valid: False once a validation metric was not finite.
       patient: False once the validation loss has not improved for `patience` epochs.
       active: Whether the run goes on: all of the above, and steps left.
+      settings: Numbers from which the member's loss is made, by name; empty for one loss for all.
     """
 
     train: TrainState
@@ -59,6 +70,7 @@ class Member(NamedTuple):
     valid: Array
     patient: Array
     active: Array
+    settings: dict[str, Array] = {}  # noqa: RUF012 - nobody writes to it
 
 
 class Running(NamedTuple):

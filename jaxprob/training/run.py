@@ -57,11 +57,14 @@ def run(
             'needs validation={"x": ..., "y": ...}; got None.'
         )
     everywhere = None if settings.mesh is None else NamedSharding(settings.mesh, PartitionSpec())
-    rows = None if is_stream(data) else as_device_data(data, "data", everywhere)
+    own = settings.per_member
+    rows = None if is_stream(data) else as_device_data(data, "data", everywhere, own)
     if validation is not None:
-        validation = as_device_data(validation, "validation", everywhere)
+        validation = as_device_data(validation, "validation", everywhere, own)
     source = _source(settings, params, key, data, rows, validation)
     trees = {"data": rows, "validation": validation, "key": key, "params": params}
+    if settings.hyperparams:
+        trees["hyperparams"] = dict(settings.hyperparams)
     checkpoints = _open_checkpoints(settings, trees, source)
     try:
         if checkpoints is not None:
@@ -90,16 +93,21 @@ def _source(
 ) -> Arrays | Stream:
     """The arrays or the stream, with the members before the first step."""
     start = jax.tree.map(lambda w: w if isinstance(w, jax.Array) else to_device(w), params)
-    size = None if rows is None else min(settings.batch_size, num_rows(rows))
+    size = None if rows is None else _batch_size(settings, rows)
     check_shares(settings.mesh, members=settings.members, batch_size=size, where=settings.owner)
-    if rows is None or size is None:
-        plan = settings.plan(settings.batch_size, settings.epochs or 1)
-        member = first_member(plan, start, key, validation is not None)
+    epochs = settings.epochs or 1
+    if rows is not None and size is not None and settings.steps is not None:
+        epochs = -(-settings.steps // -(-num_rows(rows, settings.per_member) // size))
+    plan = settings.plan(settings.batch_size if size is None else size, epochs)
+    own = {name: to_device(value) for name, value in settings.hyperparams.items()}
+    member = first_member(plan, start, key, validation is not None, own)
+    if rows is None:
         return Stream(plan, data, member, validation)
-    epochs = settings.epochs
-    if settings.steps is not None:
-        epochs = -(-settings.steps // -(-num_rows(rows) // size))
-    return Arrays(settings.plan(size, epochs), start, key, rows, validation)
+    return Arrays(plan, member, rows, validation)
+
+
+def _batch_size(settings: Settings, rows: Batch) -> int:
+    return min(settings.batch_size, num_rows(rows, settings.per_member))
 
 
 def _open_checkpoints(
@@ -108,7 +116,7 @@ def _open_checkpoints(
     if settings.checkpoint_dir is None:
         return None
     rows = trees["data"]
-    size = "the stream's" if rows is None else min(settings.batch_size, num_rows(rows))
+    size = "the stream's" if rows is None else _batch_size(settings, rows)
     optimizer_state = jax.eval_shape(lambda: source.member.train.opt_state)
     told = describe_run(
         settings.told(size), **trees, optimizer_state=optimizer_state, metric=source.metrics()

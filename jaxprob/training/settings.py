@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
@@ -24,6 +24,8 @@ class Settings:
     Attributes:
       owner: "fit" or "fit_ensemble", for messages.
       members: Number of members M, or None for a single model.
+      per_member: Entries of the data that lead with M.
+      hyperparams: Numbers `[M]` that each member has of its own, by name.
     """
 
     owner: str
@@ -41,6 +43,8 @@ class Settings:
     mesh: Mesh | None
     compute_dtype: Any
     members: int | None = None
+    per_member: tuple[str, ...] = ()
+    hyperparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         require_count(
@@ -75,13 +79,15 @@ class Settings:
             self.patience,
             self.members is not None,
             self.mesh,
+            self.per_member,
         )
 
     def told(self, batch_size: Any) -> dict[str, Any]:
         """Returns the numbers and names that make a run this run, for its checkpoints."""
-        return {
+        told = {
             "patience": self.patience,
             "compute_dtype": self.compute_dtype,
             "members": self.members,
             "batch_size": batch_size,
         }
+        return told | ({"per_member": self.per_member} if self.per_member else {})

@@ -167,10 +167,11 @@ class Stream:
         if failure is None:
             raise forgotten_error(fitted, number, step)
         batch = {name: jnp.asarray(to_host(value)) for name, value in failure.batch.items()}
+        batch = {n: v[number] if n in self._plan.per_member else v for n, v in batch.items()}
         place = (failure.epoch, failure.index)
         key = step_key(one.key, *place)
         raise step_error(
-            self._plan, one.train, batch, key, fitted=fitted, place=place, rows=None, member=number
+            self._plan, one, batch, key, fitted=fitted, place=place, rows=None, member=number
         )
 
     def require_all(self, fitted: Any) -> None:
@@ -236,7 +237,8 @@ class Stream:
     def _prepared(self, index: int, batch: Any) -> Batch:
         mesh = self._plan.mesh
         sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-        return as_device_data(batch, f"batch {index} of epoch {self.done}: data", sharding)
+        argument = f"batch {index} of epoch {self.done}: data"
+        return as_device_data(batch, argument, sharding, self._plan.per_member)
 
     def _first_batch(self) -> Batch:
         return next(self._read(1))
@@ -245,7 +247,7 @@ class Stream:
         """The members before a pass; the first batch says which metrics there are."""
         zero = self._placed(jnp.zeros(self.member.finite.shape, jnp.int32), 0)
         number = jnp.zeros((), jnp.int32)
-        one = _mapped(self._plan, functools.partial(_one_step, self._plan), 1)
+        one = functools.partial(_one_batch, plan=self._plan)
         first, _ = jax.eval_shape(one, Running(self.member, {}, zero), batch, number, number)
         names = first.sums
         sums = {n: self._placed(jnp.zeros(v.shape, v.dtype), 0) for n, v in names.items()}
@@ -266,14 +268,25 @@ class Stream:
 def _step(
     running: Running, batch: Batch, epoch: Array, index: Array, *, plan: Plan
 ) -> tuple[Running, Array]:
-    return _mapped(plan, functools.partial(_one_step, plan), 1)(running, batch, epoch, index)
+    return _one_batch(running, batch, epoch, index, plan=plan)
 
 
-def _mapped(plan: Plan, fn: Callable, leading: int) -> Callable:
-    """The function of one member, or of all."""
+def _one_batch(
+    running: Running, batch: Batch, epoch: Array, index: Array, *, plan: Plan
+) -> tuple[Running, Array]:
+    return _mapped(plan, functools.partial(_one_step, plan), batch)(running, batch, epoch, index)
+
+
+def _mapped(plan: Plan, fn: Callable, entries: Batch | None) -> Callable:
+    """The function of one member, or of all: (members, numbers and a batch ...) -> results."""
     if not plan.ensemble:
         return fn
-    return lambda *args: over_members(plan, fn, tuple(i < leading for i in range(len(args))))(*args)
+
+    def mapped(running: Running, *args: Any) -> Any:
+        leads = tuple(plan.leads(entries) if arg is entries else False for arg in args)
+        return over_members(plan, fn, (True, *leads))(running, *args)
+
+    return mapped
 
 
 def _one_step(
@@ -292,7 +305,7 @@ def _finish_epoch(
         member, history = end_of_epoch(plan, running, epoch, validation)
         return running._replace(member=member), history
 
-    return _mapped(plan, one, 1)(running, epoch, validation)
+    return _mapped(plan, one, validation)(running, epoch, validation)
 
 
 def _failed(well: np.ndarray) -> list[int]:

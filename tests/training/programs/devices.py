@@ -117,7 +117,8 @@ def no_gather() -> None:
     plan = loop.Plan(noisy, optax.adam(0.01), BATCH, 6, None, None, True, mesh)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     data = training.data.as_device_data(DATA, "data", everywhere)
-    state = loop.start(plan, members(), jax.random.split(KEY, M), data, None)
+    first = loop.first_member(plan, members(), jax.random.split(KEY, M), False)
+    state = loop.start(plan, first, data, None)
     text = loop.run_epochs.lower(state, jnp.int32(6), data, None, plan=plan).compile().as_text()
     assert "all-reduce" in text
     for name in ("all-gather", "all-to-all", "collective-permute", "collective-broadcast"):
