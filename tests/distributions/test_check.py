@@ -140,7 +140,9 @@ def test_it_raises_with_all_findings_at_once():
 
 
 def test_the_example_of_the_docs_runs():
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "distributions.md").read_text()
+    page = (
+        pathlib.Path(__file__).parents[2] / "docs" / "families" / "distributions.md"
+    ).read_text()
     code = re.search(r"<!-- own distribution -->\n```python\n(.*?)```", page, re.S).group(1)
     body = code[code.index("class ") : code.index("print(")].strip().splitlines()
     assert len([line for line in body if line.strip()]) < 15
