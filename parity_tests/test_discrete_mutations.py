@@ -5,6 +5,7 @@ from unittest import mock
 import pytest
 import torch
 
+from parity_tests.cases import objectives
 from parity_tests.cases.estimators import estimators_row
 from parity_tests.cases.vae_discrete import codebook_row, em_row, vq_row
 from parity_tests.engine import compare_function, compare_gradients
@@ -101,8 +102,8 @@ def test_swapped_commitment_and_codebook_terms_are_caught():
 
 @pytest.mark.parametrize(
     ("row", "mistake"),
-    [(codebook_row, 0.0), (em_row, 0.301)],
-    ids=["no Laplace smoothing", "another pseudo-count"],
+    [(codebook_row, 0.0), (em_row, 0.301), (objectives.em_row, 1e-3)],
+    ids=["no Laplace smoothing", "another pseudo-count", "EM stopped early"],
 )
 def test_wrong_counts_are_caught(row, mistake):
     right, wrong = right_and_broken(row("right"), row("broken", mistake))

@@ -20,7 +20,7 @@ from jaxprob.batches import extra_inputs, weighted_mean
 from jaxprob.flows.flow import Flow
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.requirements import require_count
-from jaxprob.types import Array, Batch, Key, Loss, Metrics, Params
+from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
 
 __all__ = ["negative_log_likelihood", "reverse_kl"]
 

@@ -8,6 +8,7 @@ Twin: `torch_ref/objectives/priors.py`.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,8 @@ class GaussianPrior:
     """Independent normal prior over every weight, fixed or learned (empirical Bayes).
 
     Attributes:
-      scale: Standard deviation (> 0), in the units of the weights.
+      scale: Standard deviation (> 0), in the units of the weights; inside of `vmap` or `jit` it may
+        be an array.
       loc: Mean.
       trainable: What variational inference may learn: any of "loc" (one mean for each weight) and
         "scale" (one scale for each group of weights, i.e. for each layer). `scale` and `loc` are
@@ -41,8 +43,8 @@ class GaussianPrior:
       ValueError: A scale that is not positive, or an unknown name in `trainable`.
     """
 
-    scale: float = 1.0
-    loc: float = 0.0
+    scale: float | Array = 1.0
+    loc: float | Array = 0.0
     trainable: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -58,7 +60,7 @@ class GaussianPrior:
         leaves = jax.tree.leaves(params)
         size = sum(leaf.size for leaf in leaves)
         squares = sum(jnp.sum(((leaf - self.loc) / self.scale) ** 2) for leaf in leaves)
-        return -0.5 * squares - size * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
+        return -0.5 * squares - size * (_log(self.scale) + 0.5 * math.log(2 * math.pi))
 
     def init(self, num_weights: int, dtype=jnp.float32) -> dict[str, Array]:
         """Returns the learned parameters for a group of P weights: some of the two below."""
@@ -66,7 +68,7 @@ class GaussianPrior:
         if "loc" in self.trainable:
             params["loc"] = jnp.full((num_weights,), self.loc, dtype)
         if "scale" in self.trainable:
-            params["log_scale"] = jnp.full((), math.log(self.scale), dtype)
+            params["log_scale"] = jnp.full((), _log(self.scale), dtype)
         return params
 
     def loc_and_scale(self, params: dict[str, Array]) -> tuple[Array | float, Array | float]:
@@ -79,7 +81,7 @@ class GaussianPrior:
     ) -> tuple[Array | float, Array | float, Array | float]:
         """Returns of a group its mean, 1 / scale^2 and log scale: all that a Gaussian KL needs."""
         loc, scale = self.loc_and_scale(params)
-        log_scale = params["log_scale"] if "log_scale" in params else math.log(self.scale)
+        log_scale = params["log_scale"] if "log_scale" in params else _log(self.scale)
         return loc, scale**-2, log_scale
 
     def own_kl(self, params: dict[str, Array]) -> Array | float:
@@ -267,3 +269,8 @@ def _number(value: float) -> str:
         mantissa, _, exponent = f"{value:.3e}".partition("e")
         mantissa = mantissa.rstrip("0").rstrip(".")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def _log(number: Any) -> Any:
+    """The logarithm, of a number in double precision whatever the dtype of the weights."""
+    return jnp.log(number) if isinstance(number, jax.Array) else math.log(number)

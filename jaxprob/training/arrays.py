@@ -13,8 +13,9 @@ from jaxprob.sharding import to_host
 from jaxprob.training.checkpoint import Checkpoints
 from jaxprob.training.data import num_rows
 from jaxprob.training.diagnose import raise_non_finite
-from jaxprob.training.loop import on_mesh, run_epochs, start
+from jaxprob.training.loop import run_epochs
 from jaxprob.training.plan import LoopState, Member, Plan, still_active
+from jaxprob.training.start import on_mesh, start
 from jaxprob.types import Batch
 
 __all__ = ["Arrays"]
@@ -74,7 +75,7 @@ class Arrays:
                 until = min(until, self._plan.epochs - 1)
         return until
 
-    def advance(self, until: int, watched: bool) -> list[dict[str, np.ndarray]]:
+    def advance(self, until: int, watched: bool) -> list[dict[str, Any]]:
         """Trains until that epoch; returns the metrics of each epoch, if anybody watches."""
         first = self.done
         number = jnp.asarray(until, jnp.int32)

@@ -12,17 +12,17 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxprob.training.loop import with_hyperparams
 from jaxprob.training.run import Fitted, run, typed_key
 from jaxprob.training.settings import Settings
+from jaxprob.training.start import with_hyperparams
 from jaxprob.training.step import TrainState
-from jaxprob.types import ArrayLike, Batch, Key, LossFn, Params
+from jaxprob.types import Batch, Key, LossFn, Numbers, Params
 
 __all__ = ["fit_ensemble"]
 
 
 def fit_ensemble(
-    loss_fn: LossFn,
+    loss_fn: LossFn | Callable[..., LossFn],
     members: Params,
     data: Batch | Iterable[Any],
     *,
@@ -41,7 +41,7 @@ def fit_ensemble(
     mesh: Mesh | None = None,
     compute_dtype: Any = None,
     per_member: Sequence[str] = (),
-    hyperparams: Mapping[str, ArrayLike] | None = None,
+    hyperparams: Mapping[str, Numbers] | None = None,
 ) -> Fitted:
     """Trains M members at once: member m is `fit` with `jax.random.split(key, M)[m]`.
 
@@ -116,10 +116,10 @@ def _check_per_member(data: Any, settings: Settings) -> None:
     if not isinstance(data, Mapping):
         return
     for name in settings.per_member:
-        if jnp.shape(data.get(name))[:1] != (settings.members,):
+        if np.shape(data.get(name))[:1] != (settings.members,):
             raise ValueError(
                 f'fit_ensemble: per_member names "{name}", so it must lead with M = '
-                f"{settings.members}; got shape {jnp.shape(data.get(name))}. Give [M, N, ...]."
+                f"{settings.members}; got shape {np.shape(data.get(name))}. Give [M, N, ...]."
             )
 
 

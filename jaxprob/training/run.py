@@ -12,9 +12,9 @@ from jaxprob.sharding import agreed, check_shares, to_host
 from jaxprob.training.arrays import Arrays
 from jaxprob.training.checkpoint import Checkpoints, describe_run
 from jaxprob.training.data import as_device_data, num_rows, to_device
-from jaxprob.training.loop import first_member
 from jaxprob.training.progress import Progress
 from jaxprob.training.settings import Settings
+from jaxprob.training.start import first_member
 from jaxprob.training.step import TrainState
 from jaxprob.training.stream import Stream, is_stream
 from jaxprob.types import Batch, Key, Params

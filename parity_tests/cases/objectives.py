@@ -125,17 +125,19 @@ def em_row(name, twin_tolerance=1e-5):
     """A mixture of two Poisson laws from two starts; the last argument breaks the twin."""
 
     def jax_fn(a, key):
+        seen = jnp.asarray(COUNTS, a["log_rate"].dtype)
+
         def e_step(params):
-            joint = COUNTS[:, None] * params["log_rate"] - jnp.exp(params["log_rate"])
+            joint = seen[:, None] * params["log_rate"] - jnp.exp(params["log_rate"])
             joint = joint + jax.nn.log_softmax(params["logits"])
             r = jax.nn.softmax(joint)
-            return (r.sum(0), COUNTS @ r), jax.nn.logsumexp(joint, -1).sum()
+            return (r.sum(0), seen @ r), jax.nn.logsumexp(joint, -1).sum()
 
         def m_step(statistics, params):
             counts, sums = statistics
             return {"logits": jnp.log(counts), "log_rate": jnp.log(sums / counts)}
 
-        starts = {"logits": jnp.zeros((2, 2)), "log_rate": a["log_rate"]}
+        starts = {"logits": jnp.zeros_like(a["log_rate"]), "log_rate": a["log_rate"]}
         fit = objectives.em.fit_em(e_step, m_step, starts, 60, 1e-5)
         taken = fit.num_steps * jnp.ones(())
         return {**fit.params, "bounds": jnp.nan_to_num(fit.bounds), "steps": taken}

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 import jaxprob.nn as jnn
 from jaxprob import distributions as d
 from jaxprob import heads
+from jaxprob.batches import Inputs
 from jaxprob.bayes.curvature import gauss_newton
 from jaxprob.bayes.kronecker import factored_gauss_newton, find_layers, last_called
 from tests.bayes.test_curvature import network, paths, predict_of, start
@@ -166,8 +167,8 @@ def test_last_called_layer():
     x = jnp.ones((1, 2))
     model = network(heads.NormalHead(1))
     params = model.init(jax.random.key(0), x)["params"]
-    assert last_called(model, params, {"x": x}) == "layers_1"
+    assert last_called(model, params, Inputs((x,), {})) == "layers_1"
     deep = jnn.MLP((3, 2))
     wrapped = nn.Sequential([deep])
     params = wrapped.init(jax.random.key(0), x)["params"]
-    assert last_called(wrapped, params, {"x": x}) == "layers_0/hidden_1"
+    assert last_called(wrapped, params, Inputs((x,), {})) == "layers_0/hidden_1"

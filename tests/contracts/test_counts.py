@@ -78,7 +78,7 @@ def test_what_is_no_count_is_refused(name, value):
         if {parameter, where} & MAY_BE_ZERO:
             pytest.skip("none of them is a good number here")
     arguments = {
-        p.name: mock.MagicMock()
+        p.name: mock.MagicMock(spec=p.annotation if inspect.isclass(p.annotation) else None)
         for p in inspect.signature(function).parameters.values()
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }

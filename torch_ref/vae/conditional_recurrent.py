@@ -22,7 +22,7 @@ class ConditionalRecurrentVAE(RecurrentVAE):
 
     def __init__(self, *args: Any, condition_features: int, **options: Any):
         super().__init__(*args, **options)
-        recurrent = self.decoder
+        recurrent: Any = self.decoder
         size = recurrent.input_size + condition_features
         self.decoder = type(recurrent)(size, recurrent.hidden_size)
         self.posterior = NormalHead(recurrent.hidden_size + condition_features, self.latent_dim)

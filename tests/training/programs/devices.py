@@ -28,6 +28,7 @@ from jaxprob import bayes, heads, training  # noqa: E402
 from jaxprob.nn import MLP  # noqa: E402
 from jaxprob.objectives import negative_log_likelihood  # noqa: E402
 from jaxprob.training import loop  # noqa: E402
+from jaxprob.training import start as beginning  # noqa: E402
 
 M, ROWS, BATCH = 8, 38, 8  # the last batch has 6 rows: no number of devices divides it
 MODEL = nn.Sequential([MLP((5,)), heads.NormalHead()])
@@ -117,8 +118,8 @@ def no_gather() -> None:
     plan = loop.Plan(noisy, optax.adam(0.01), BATCH, 6, None, None, True, mesh)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     data = training.data.as_device_data(DATA, "data", everywhere)
-    first = loop.first_member(plan, members(), jax.random.split(KEY, M), False)
-    state = loop.start(plan, first, data, None)
+    first = beginning.first_member(plan, members(), jax.random.split(KEY, M), False)
+    state = beginning.start(plan, first, data, None)
     text = loop.run_epochs.lower(state, jnp.int32(6), data, None, plan=plan).compile().as_text()
     assert "all-reduce" in text
     for name in ("all-gather", "all-to-all", "collective-permute", "collective-broadcast"):

@@ -1,0 +1,141 @@
+"""The state before the first epoch: members, their optimisers, what each has of its own."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxprob.sharding import member_sharding, place
+from jaxprob.training.loop import every_epoch
+from jaxprob.training.plan import LoopState, Member, Plan
+from jaxprob.training.step import TrainState
+from jaxprob.types import Array, Batch, Key, Metrics, Params
+
+__all__ = ["first_member", "on_mesh", "start", "with_hyperparams"]
+
+
+def start(plan: Plan, member: Member, data: Batch, validation: Batch | None) -> LoopState:
+    """Returns the state before the first epoch.
+
+    Args:
+      plan: The plan of the run.
+      member: The members before the first step, `[M, ...]` on every leaf for an ensemble.
+      data: Training data on the device.
+      validation: Validation data or None.
+    """
+    epoch = jax.device_put(np.zeros((), np.int32))
+    shapes = jax.eval_shape(
+        functools.partial(every_epoch, plan=plan), member, epoch, data, validation
+    )[1]
+    return on_mesh(plan, LoopState(member, epoch, empty_history(plan, shapes)))
+
+
+def first_member(
+    plan: Plan, params: Params, key: Key, validated: bool, own: dict[str, Any] | None = None
+) -> Member:
+    """Returns the members before the first step, each on its device.
+
+    All of it is new memory, since the loop writes over its state.
+
+    Args:
+      plan: The plan of the run.
+      params: Pytree, `[M, ...]` on every leaf for an ensemble.
+      key: Key, `[M]` for an ensemble.
+      validated: Whether the best params are kept.
+      own: Numbers `[M]` that members have of their own: hyperparameters of the optimiser, and those
+        from which their loss is made.
+    """
+    own = own or {}
+    if plan.mesh is None:
+        return _create(params, key, own, plan.optimizer, plan.ensemble, validated)
+    sharding, impl = member_sharding(plan.mesh, plan.ensemble), jax.random.key_impl(key)
+    parts = place((params, np.asarray(jax.random.key_data(key)), own), sharding)
+    wrapped = jax.jit(
+        lambda params, words, own: _create(
+            params,
+            jax.random.wrap_key_data(words, impl=impl),
+            own,
+            plan.optimizer,
+            plan.ensemble,
+            validated,
+        ),
+        out_shardings=sharding,
+    )
+    return wrapped(*parts)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _create(
+    params: Params,
+    key: Key,
+    own: dict[str, Array],
+    optimizer: optax.GradientTransformation,
+    ensemble: bool,
+    validated: bool,
+) -> Member:
+    """One program: operation by operation, a start takes longer than hundreds of steps."""
+
+    def one(member_params: Params, member_key: Key, own: dict[str, Array]) -> Member:
+        train = TrainState.create(member_params, optimizer)
+        opt_state, others = with_hyperparams(train.opt_state, own)
+        return Member(
+            train=train._replace(opt_state=opt_state),
+            key=jnp.copy(member_key),
+            best_params=jax.tree.map(jnp.copy, member_params) if validated else (),
+            best_loss=jnp.asarray(jnp.inf, jnp.result_type(float)),
+            best_epoch=jnp.zeros((), jnp.int32),
+            finite=jnp.asarray(True),
+            valid=jnp.asarray(True),
+            patient=jnp.asarray(True),
+            active=jnp.asarray(True),
+            settings=others,
+        )
+
+    return (jax.vmap(one) if ensemble else one)(params, key, own)
+
+
+def with_hyperparams(opt_state: Any, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Sets what `optax.inject_hyperparams` keeps in its state.
+
+    Args:
+      opt_state: State of an optimiser.
+      values: Numbers by name.
+
+    Returns:
+      The state with them, and those that no injected optimiser in it has.
+    """
+    found = set()
+
+    def one(path: tuple, leaf: Any) -> Any:
+        keys = [getattr(key, "name", getattr(key, "key", None)) for key in path]
+        if keys[-2:-1] != ["hyperparams"] or keys[-1] not in values:
+            return leaf
+        found.add(keys[-1])
+        return jnp.asarray(values[keys[-1]], leaf.dtype)
+
+    opt_state = jax.tree_util.tree_map_with_path(one, opt_state)
+    return opt_state, {name: value for name, value in values.items() if name not in found}
+
+
+def empty_history(plan: Plan, shapes: dict[str, Any]) -> Metrics:
+    """Returns NaN for every metric and epoch, `[epochs, (M)]`."""
+    return {
+        name: jax.device_put(np.full((plan.epochs, *leaf.shape), np.nan, leaf.dtype))
+        for name, leaf in shapes.items()
+    }
+
+
+def on_mesh(plan: Plan, state: LoopState) -> LoopState:
+    """Puts the state where it belongs, always in the same way, so that nothing compiles twice."""
+    if plan.mesh is None:
+        return state
+    everywhere = NamedSharding(plan.mesh, PartitionSpec())
+    return LoopState(
+        place(state.member, member_sharding(plan.mesh, plan.ensemble)),
+        place(state.epoch, everywhere),
+        place(state.history, member_sharding(plan.mesh, plan.ensemble, axis=1)),
+    )
