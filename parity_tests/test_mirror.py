@@ -29,7 +29,7 @@ NO_TWIN = {
         "check": "the test-kit below",
         "check_distribution": "a test-kit for distributions of jaxprob; the twins are its rows",
         "checked": "wraps jax.jit; eager PyTorch checks without it",
-        "slopes": "derivatives by hand; the twins have autograd's, which is the proof of them",
+        "gradients": "derivatives by hand; the twins have autograd's, which is the proof of them",
         "unchecked": "torch.distributions has validate_args",
         "validation": "the checks behind the two above",
     },

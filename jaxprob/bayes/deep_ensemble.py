@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.batches import inputs_of
-from jaxprob.nn.application import as_params, as_variables, initialize
+from jaxprob.nn.apply import as_params, as_variables, initialize
 from jaxprob.objectives.likelihood import negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import Prior, map_loss
 from jaxprob.requirements import require_count, require_non_negative

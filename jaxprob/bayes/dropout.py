@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 from jaxprob.batches import inputs_of, weighted_mean
 from jaxprob.nn import Dropout
-from jaxprob.nn.application import as_params, as_variables, call, initialize, mode_options
+from jaxprob.nn.apply import as_params, as_variables, call, initialize, mode_options
 from jaxprob.nn.initializers import param_dtype
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior

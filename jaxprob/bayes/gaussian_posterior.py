@@ -24,7 +24,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxprob.batches import Inputs, inputs_of
 from jaxprob.bayes import gaussian_block
 from jaxprob.bayes.forward import Forward
-from jaxprob.nn.application import average_over_draws, call, initialize
+from jaxprob.nn.apply import average_over_draws, call, initialize
 from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior
 from jaxprob.objectives.maximum_a_posteriori import Prior
 from jaxprob.requirements import require_choice, require_count
@@ -40,7 +40,7 @@ class GaussianPosterior:
 
     Args:
       model: Any Linen module. One with batch statistics or dropout says whether it is trained by an
-        argument of its `__call__`, see `jaxprob.nn.application`.
+        argument of its `__call__`, see `jaxprob.nn.apply`.
       example: An input of the model, e.g. `x_train[:1]`, a tuple of its inputs, or a batch; only
         shapes and dtypes matter.
       covariance: "diagonal" (mean field), "low_rank" (diagonal and `rank` directions over the whole

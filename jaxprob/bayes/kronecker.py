@@ -27,7 +27,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxprob.batches import Inputs
 from jaxprob.bayes.curvature import row_factors, row_weights, sum_over_rows
 from jaxprob.nn import Conv, Linear
-from jaxprob.nn.application import initialize
+from jaxprob.nn.apply import initialize
 from jaxprob.types import Array, Batch, Params
 
 __all__ = ["Layer", "factored_gauss_newton", "find_layers", "last_called"]

@@ -33,7 +33,7 @@ from jaxprob.bayes.curvature import (
 from jaxprob.bayes.kronecker import factored_gauss_newton, find_layers, last_called
 from jaxprob.bayes.linearized import LinearizedModel, closed_form
 from jaxprob.bayes.precision import Curvature, Layout, dot, warn_if_far
-from jaxprob.nn.application import call, initialize
+from jaxprob.nn.apply import call, initialize
 from jaxprob.objectives import GaussianPrior
 from jaxprob.requirements import require_choice, require_count, require_rows
 from jaxprob.types import Array, ArrayLike, Batch, Key, Params

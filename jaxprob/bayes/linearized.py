@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jaxprob.batches import Inputs
 from jaxprob.bayes.parameters import from_real, to_real
 from jaxprob.distributions import Bernoulli, Categorical, Independent, Normal
-from jaxprob.nn.application import call
+from jaxprob.nn.apply import call
 from jaxprob.types import Array, Params
 
 __all__ = ["LinearizedModel", "closed_form"]

@@ -16,7 +16,7 @@ from jaxprob.batches import Inputs, inputs_of
 from jaxprob.distributions import Predictive
 from jaxprob.distributions.constraints import finite
 from jaxprob.distributions.validation import check_values
-from jaxprob.nn.application import hashable
+from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_count
 from jaxprob.sharding import DATA, check_shares, member_sharding, place, require_mesh
 from jaxprob.types import Array, ArrayLike, Batch, Key, Params

@@ -32,7 +32,7 @@ import numpy as np
 from jaxprob.batches import inputs_of, weighted_sum
 from jaxprob.bayes.mcmc import Chains
 from jaxprob.bayes.step_sizes import CyclicalStepSize
-from jaxprob.nn.application import call
+from jaxprob.nn.apply import call
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
 from jaxprob.objectives.priors import HierarchicalGaussianPrior

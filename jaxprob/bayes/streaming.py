@@ -38,7 +38,7 @@ from jaxprob.bayes.curvature import (
 from jaxprob.bayes.gaussian_posterior import GaussianPosterior
 from jaxprob.bayes.laplace import Laplace, LaplaceState
 from jaxprob.bayes.precision import dot, warn_if_far
-from jaxprob.nn.application import call
+from jaxprob.nn.apply import call
 from jaxprob.objectives import GaussianPrior
 from jaxprob.requirements import require_count, require_in, require_rows
 from jaxprob.types import Array, Batch, Key, Params

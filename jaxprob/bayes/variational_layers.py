@@ -28,7 +28,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxprob.batches import Inputs, inputs_of
 from jaxprob.bayes import gaussian_block
 from jaxprob.bayes.forward import Forward
-from jaxprob.nn.application import (
+from jaxprob.nn.apply import (
     as_params,
     as_variables,
     average_over_draws,

@@ -15,7 +15,6 @@ from jaxprob.distributions.divergence import monte_carlo_kl
 from jaxprob.distributions.gamma import Gamma, InverseGamma
 from jaxprob.distributions.independent import Independent
 from jaxprob.distributions.interpolated_quantiles import InterpolatedQuantiles
-from jaxprob.distributions.lifetimes import Exponential, HalfNormal, LogNormal, Weibull
 from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
 from jaxprob.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
 from jaxprob.distributions.mixture import MixtureSameFamily
@@ -23,6 +22,7 @@ from jaxprob.distributions.multinomial import Multinomial
 from jaxprob.distributions.multivariate_normal import MultivariateNormal
 from jaxprob.distributions.multivariate_normal_diag import MultivariateNormalDiag
 from jaxprob.distributions.normal import Normal
+from jaxprob.distributions.positive import Exponential, HalfNormal, LogNormal, Weibull
 from jaxprob.distributions.predictive import Predictive
 from jaxprob.distributions.quantized import Quantized
 from jaxprob.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
+from jaxprob.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
 from jaxprob.distributions.tails import Tails
 from jaxprob.types import Array, Key, Numbers
 

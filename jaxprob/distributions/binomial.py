@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.binomial_draws import binomial_draws
 from jaxprob.distributions.gamma_draws import gamma_draws
-from jaxprob.distributions.odds import (
+from jaxprob.distributions.logits import (
     ODDS_CONSTRAINTS,
     LogitsOrProbs,
     binomial_log_density,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions.inversion import inverted_counts, small_or_large
-from jaxprob.distributions.odds import binomial_log_density
+from jaxprob.distributions.logits import binomial_log_density
 from jaxprob.distributions.rejection import first_accepted
 from jaxprob.distributions.special import log1p
 from jaxprob.types import Array, Key

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.odds import require_one
+from jaxprob.distributions.logits import require_one
 from jaxprob.distributions.special import class_variance, scale_by_log
 from jaxprob.distributions.validation import (
     align,

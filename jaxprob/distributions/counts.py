@@ -10,7 +10,7 @@ Distributions", 3rd ed., ch. 4 and 5; C. Loader (2000) for the first.
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
+from jaxprob.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
 from jaxprob.distributions.poisson_draws import poisson_draws
 from jaxprob.distributions.special import digamma, poisson_log_density
 from jaxprob.distributions.tails import Tails, gamma_tails

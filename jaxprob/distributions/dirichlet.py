@@ -17,7 +17,7 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.beta import Beta
 from jaxprob.distributions.gamma_draws import log_gamma_draws
-from jaxprob.distributions.slopes import by_column, with_slopes
+from jaxprob.distributions.gradients import by_column, with_slopes
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,

@@ -27,14 +27,14 @@ from jaxprob.distributions.counts import Geometric, Poisson
 from jaxprob.distributions.deterministic import Deterministic
 from jaxprob.distributions.dirichlet import Dirichlet
 from jaxprob.distributions.gamma import Gamma, InverseGamma, gamma_kl
-from jaxprob.distributions.lifetimes import Exponential, HalfNormal, LogNormal, Weibull
 from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
+from jaxprob.distributions.logits import LogitsOrProbs
 from jaxprob.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
 from jaxprob.distributions.multinomial import Multinomial
 from jaxprob.distributions.multivariate_normal import MultivariateNormal
 from jaxprob.distributions.multivariate_normal_diag import MultivariateNormalDiag
 from jaxprob.distributions.normal import Normal
-from jaxprob.distributions.odds import LogitsOrProbs
+from jaxprob.distributions.positive import Exponential, HalfNormal, LogNormal, Weibull
 from jaxprob.distributions.special import (
     binet,
     binet_derivative,

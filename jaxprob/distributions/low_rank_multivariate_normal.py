@@ -17,9 +17,9 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.gradients import normal_noise
 from jaxprob.distributions.multivariate_normal import MultivariateNormal, solve_lower
 from jaxprob.distributions.normal import Normal
-from jaxprob.distributions.slopes import normal_noise
 from jaxprob.distributions.univariate import parameter
 from jaxprob.distributions.validation import align, as_parameters, shape_of
 from jaxprob.types import Array, Key, Numbers

@@ -24,7 +24,7 @@ from jaxprob.distributions.categorical import (
     ClassProbabilities,
     check_classes,
 )
-from jaxprob.distributions.odds import require_one
+from jaxprob.distributions.logits import require_one
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,

@@ -20,8 +20,8 @@ from tensorflow_probability.substrates.jax.distributions import RegisterKL
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.gradients import normal_noise, with_slopes
 from jaxprob.distributions.normal import Normal
-from jaxprob.distributions.slopes import normal_noise, with_slopes
 from jaxprob.distributions.validation import align, as_parameters, shape_of
 from jaxprob.types import Array, Key, Numbers
 

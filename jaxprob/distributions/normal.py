@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.slopes import normal_noise
+from jaxprob.distributions.gradients import normal_noise
 from jaxprob.distributions.special import log_ndtr, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.categorical import CLASS_CONSTRAINTS, check_classes
-from jaxprob.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
+from jaxprob.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
 from jaxprob.distributions.special import log1p, log_sigmoid, log_sum
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import parameter, probability_logs

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.gamma_draws import log_gamma_draws
-from jaxprob.distributions.slopes import normal_noise
+from jaxprob.distributions.gradients import normal_noise
 from jaxprob.distributions.special import (
     binet,
     binet_derivative,

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.gradients import with_slopes
 from jaxprob.distributions.quantiles import monotone_quantile, smallest_integer
-from jaxprob.distributions.slopes import with_slopes
 from jaxprob.distributions.special import log1p
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.validation import align, as_parameters, check_event

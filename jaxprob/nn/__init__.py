@@ -6,7 +6,7 @@ that `a/b/weight` here is `a.b.weight` of a state_dict, bit for bit. Activations
 `[*B, spatial..., C]`.
 """
 
-from jaxprob.nn.application import as_params, as_variables
+from jaxprob.nn.apply import as_params, as_variables
 from jaxprob.nn.attention import MultiheadAttention
 from jaxprob.nn.conv import Conv, ConvTranspose
 from jaxprob.nn.embedding import Embedding

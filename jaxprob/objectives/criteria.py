@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxprob.batches import inputs_of, weighted_mean
 from jaxprob.distributions import Distribution, Independent, InterpolatedQuantiles
-from jaxprob.nn.application import call
+from jaxprob.nn.apply import call
 from jaxprob.objectives.likelihood import log_likelihood
 from jaxprob.requirements import require_in
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxprob.batches import inputs_of, observed, weighted_mean
 from jaxprob.distributions import Distribution, Independent
-from jaxprob.nn.application import as_variables, call
+from jaxprob.nn.apply import as_variables, call
 from jaxprob.objectives.losses import (
     Equivalence,
     binary_cross_entropy,
@@ -175,7 +175,7 @@ def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) ->
       inputs and "y", and where they apply "weight" `[B]`, "mask" and "censored" `[B, *event]` (see
       `log_likelihood_of_batch`). The key serves randomness inside the model, such as dropout. A
       model with batch statistics is trained as `nn.as_params(variables)`, see
-      `jaxprob.nn.application`; its new "collections" are among the metrics. `loss_fn.evaluate` is
+      `jaxprob.nn.apply`; its new "collections" are among the metrics. `loss_fn.evaluate` is
       the same loss with the model in its mode of prediction, for validation.
     """
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import flax.linen as nn
 import jax
 
-from jaxprob.nn.application import as_variables
+from jaxprob.nn.apply import as_variables
 from jaxprob.objectives.likelihood import negative_log_likelihood
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.requirements import require_count, require_in, require_positive

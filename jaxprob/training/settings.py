@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 
 from jaxprob.requirements import require_count
 from jaxprob.sharding import require_mesh
+from jaxprob.training.mixed_precision import in_precision
 from jaxprob.training.plan import Plan
-from jaxprob.training.precision import in_precision
 from jaxprob.types import LossFn
 
 __all__ = ["Settings"]

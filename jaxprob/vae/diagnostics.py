@@ -23,7 +23,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Shaped
 
 from jaxprob.batches import as_batch
-from jaxprob.nn.application import hashable
+from jaxprob.nn.apply import hashable
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
 from jaxprob.vae.latents import apply, draw, log_likelihood
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxprob.batches import weighted_mean
 from jaxprob.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
-from jaxprob.nn.application import as_params, as_variables, call, mode_options
+from jaxprob.nn.apply import as_params, as_variables, call, mode_options
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.objectives.estimators import Estimator, score_function, states
 from jaxprob.objectives.estimators.contract import as_draws, draws
@@ -180,7 +180,7 @@ def negative_discrete_elbo(
       hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco`, `reweighted_wake_sleep` and
       `normalize=True` "nll" is the whole bound and there is no "kl". A learned baseline or control
       adds "baseline_loss", whose gradient (not its value) is part of the loss. Modules that ask for
-      it (see `jaxprob.nn.application`) know that they are trained, and their new state is among the
+      it (see `jaxprob.nn.apply`) know that they are trained, and their new state is among the
       "collections". `loss_fn.evaluate` is the bound of exact draws, whatever the estimator relaxes.
 
     Raises:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import Categorical, Distribution, MixtureSameFamily
-from jaxprob.nn.application import mode_options
+from jaxprob.nn.apply import mode_options
 from jaxprob.objectives.likelihood import log_likelihood
 from jaxprob.types import AnyArray, Array
 

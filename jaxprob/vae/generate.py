@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxprob.batches import as_batch, extra_inputs
-from jaxprob.nn.application import hashable
+from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array, Batch, Key, Numbers, Params
 from jaxprob.vae.inputs import observed_inputs

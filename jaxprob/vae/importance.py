@@ -28,7 +28,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Shaped
 
 from jaxprob.batches import as_batch, extra_inputs, weighted_mean
-from jaxprob.nn.application import hashable
+from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_choice, require_count, require_in
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.inputs import observed_inputs

@@ -18,7 +18,7 @@ from jaxtyping import Float, Shaped
 from jaxprob.batches import Inputs, accepted, extra_inputs, observed, without_padding
 from jaxprob.distributions.constraints import unit_interval
 from jaxprob.distributions.validation import check_values
-from jaxprob.nn.application import as_variables, call
+from jaxprob.nn.apply import as_variables, call
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
 from jaxprob.vae.model import VAEOutput

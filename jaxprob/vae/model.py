@@ -24,7 +24,7 @@ from jaxprob.batches import accepted, extra_inputs
 from jaxprob.distributions import Distribution, Independent, MultivariateNormal, Normal
 from jaxprob.distributions.validation import align
 from jaxprob.heads import NormalHead
-from jaxprob.nn.application import mode_options
+from jaxprob.nn.apply import mode_options
 from jaxprob.types import AnyArray, Array, Key
 
 __all__ = ["VAE", "LatentVariableModel", "VAEOutput", "in_dtype", "reparameterize"]

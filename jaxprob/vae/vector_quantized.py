@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxprob.batches import weighted_mean
 from jaxprob.distributions import Distribution
-from jaxprob.nn.application import as_variables, call, mode_options
+from jaxprob.nn.apply import as_variables, call, mode_options
 from jaxprob.objectives.estimators.contract import with_gradient_of
 from jaxprob.requirements import require_count, require_in, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
@@ -199,7 +199,7 @@ def vq_loss(
       and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
       hold "nll", "commitment" (the squared distance itself), "perplexity" of the codes in the batch
       (1 to K), and the new "collections", those of the encoder and the decoder too, which know that
-      they are trained (see `jaxprob.nn.application`). `loss_fn.evaluate` is the mode of prediction
+      they are trained (see `jaxprob.nn.apply`). `loss_fn.evaluate` is the mode of prediction
       and leaves the codebook as it is.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxprob.distributions import MultivariateNormal
-from jaxprob.distributions.slopes import normal_noise
+from jaxprob.distributions.gradients import normal_noise
 
 KEY = jax.random.key(3)
 

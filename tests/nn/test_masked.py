@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxprob import nn
-from jaxprob.training.precision import in_precision
+from jaxprob.training.mixed_precision import in_precision
 from tests.support.layers import drawn
 
 X, CONDITION = np.random.default_rng(0).normal(size=(2, 4))

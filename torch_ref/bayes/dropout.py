@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import torch_ref.random as jrandom
 from torch_ref.batches import inputs_of, weighted_mean
 from torch_ref.nn import Dropout
-from torch_ref.nn.application import call
+from torch_ref.nn.apply import call
 from torch_ref.objectives.likelihood import LossFn, log_likelihood_of_batch
 
 __all__ = ["DropoutModel", "MCDropout"]

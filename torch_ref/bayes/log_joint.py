@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torch_ref.batches import inputs_of
-from torch_ref.nn.application import call
+from torch_ref.nn.apply import call
 from torch_ref.objectives.likelihood import log_likelihood_of_batch
 
 __all__ = ["log_joint"]

@@ -13,7 +13,7 @@ import torch_ref.random as jrandom
 from torch_ref.batches import inputs_of
 from torch_ref.bayes.step_sizes import CyclicalStepSize
 from torch_ref.bayes.swag import canonical
-from torch_ref.nn.application import call
+from torch_ref.nn.apply import call
 from torch_ref.objectives.likelihood import log_likelihood_of_batch
 
 __all__ = ["SGHMC", "SGLD", "minibatch_log_joint"]

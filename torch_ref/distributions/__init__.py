@@ -14,7 +14,6 @@ from torch_ref.distributions.divergence import monte_carlo_kl
 from torch_ref.distributions.gamma import Gamma, InverseGamma
 from torch_ref.distributions.independent import Independent
 from torch_ref.distributions.interpolated_quantiles import InterpolatedQuantiles
-from torch_ref.distributions.lifetimes import Exponential, HalfNormal, LogNormal, Weibull
 from torch_ref.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
 from torch_ref.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
 from torch_ref.distributions.mixture import MixtureSameFamily
@@ -22,6 +21,7 @@ from torch_ref.distributions.multinomial import Multinomial
 from torch_ref.distributions.multivariate_normal import MultivariateNormal
 from torch_ref.distributions.multivariate_normal_diag import MultivariateNormalDiag
 from torch_ref.distributions.normal import Normal
+from torch_ref.distributions.positive import Exponential, HalfNormal, LogNormal, Weibull
 from torch_ref.distributions.predictive import Predictive
 from torch_ref.distributions.quantized import Quantized
 from torch_ref.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical

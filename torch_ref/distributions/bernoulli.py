@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from torch_ref import random
-from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
+from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
 
 __all__ = ["Bernoulli"]
 

@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from torch_ref import random
 from torch_ref.distributions.binomial_draws import binomial_draws
 from torch_ref.distributions.gamma_draws import gamma_draws
-from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
+from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
 from torch_ref.distributions.poisson_draws import poisson_draws
 from torch_ref.distributions.tails import beta_tails
 

@@ -13,7 +13,7 @@ from torch.distributions import constraints
 from torch_ref import random
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.bernoulli import Bernoulli
-from torch_ref.distributions.odds import require_one
+from torch_ref.distributions.logits import require_one
 from torch_ref.distributions.special import class_variance, xlogy
 
 __all__ = ["Categorical", "ClassProbabilities", "OneHotCategorical"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs
+from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
 from torch_ref.distributions.poisson_draws import poisson_draws
 from torch_ref.distributions.special import HALF_LOG_TWO_PI, binet, deviance
 from torch_ref.distributions.tails import gamma_tails

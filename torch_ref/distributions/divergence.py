@@ -20,14 +20,14 @@ from torch_ref.distributions.counts import Geometric
 from torch_ref.distributions.deterministic import Deterministic
 from torch_ref.distributions.dirichlet import Dirichlet
 from torch_ref.distributions.gamma import Gamma, InverseGamma
-from torch_ref.distributions.lifetimes import Exponential, HalfNormal, LogNormal, Weibull
 from torch_ref.distributions.location_scale import Cauchy, Gumbel, Logistic
+from torch_ref.distributions.logits import LogitsOrProbs
 from torch_ref.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
 from torch_ref.distributions.multinomial import Multinomial
 from torch_ref.distributions.multivariate_normal import MultivariateNormal
 from torch_ref.distributions.multivariate_normal_diag import MultivariateNormalDiag
 from torch_ref.distributions.normal import Normal
-from torch_ref.distributions.odds import LogitsOrProbs
+from torch_ref.distributions.positive import Exponential, HalfNormal, LogNormal, Weibull
 from torch_ref.distributions.special import digamma_minus_log, log_i0e, resultant
 from torch_ref.distributions.student_t import StudentT
 from torch_ref.distributions.von_mises import VonMises

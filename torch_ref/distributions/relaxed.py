@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from torch_ref import random
 from torch_ref.distributions.base import Distribution, log_sum_exp
-from torch_ref.distributions.odds import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
+from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
 from torch_ref.distributions.special import log_probabilities, softplus
 
 __all__ = ["RelaxedBernoulli", "RelaxedOneHotCategorical"]

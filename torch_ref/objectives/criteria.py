@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torch_ref.batches import inputs_of, weighted_mean
 from torch_ref.distributions import Independent
-from torch_ref.nn.application import call
+from torch_ref.nn.apply import call
 from torch_ref.objectives.likelihood import LossFn, log_likelihood
 
 __all__ = ["beta_nll", "pinball_loss"]

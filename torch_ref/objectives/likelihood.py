@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from torch_ref.batches import inputs_of, observed, weighted_mean
 from torch_ref.distributions import Distribution, Independent
-from torch_ref.nn.application import call
+from torch_ref.nn.apply import call
 from torch_ref.objectives.losses import (
     Equivalence,
     binary_cross_entropy,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_ref import random
 from torch_ref.batches import Inputs, extra_inputs, observed, valid_steps
 from torch_ref.distributions import Distribution, Independent
-from torch_ref.nn.application import call
+from torch_ref.nn.apply import call
 from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.model import LatentVariableModel, VAEOutput
 

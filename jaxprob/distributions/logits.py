@@ -3,7 +3,7 @@
 Logits reach probabilities that underflow; probabilities reach 0 and 1, with the right slope there
 (log p at p = 1 has slope 1, which no detour through an infinite logit can give).
 
-Twin: `torch_ref/distributions/odds.py`.
+Twin: `torch_ref/distributions/logits.py`.
 """
 
 from typing import Any

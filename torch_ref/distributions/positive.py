@@ -1,6 +1,6 @@
 """Families over the positive numbers with a cdf in closed form.
 
-Twin of `jaxprob/distributions/lifetimes.py`; torch's moments and entropies serve.
+Twin of `jaxprob/distributions/positive.py`; torch's moments and entropies serve.
 """
 
 import math

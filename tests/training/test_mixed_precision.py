@@ -12,7 +12,7 @@ from jaxprob import nn as jnn
 from jaxprob.heads import NormalHead
 from jaxprob.objectives import negative_log_likelihood
 from jaxprob.training import fit, fit_ensemble
-from jaxprob.training.precision import in_precision
+from jaxprob.training.mixed_precision import in_precision
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

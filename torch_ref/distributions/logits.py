@@ -2,7 +2,7 @@
 
 torch clamps `probs` to [eps, 1 - eps]; here 0 and 1 mean what they say.
 
-Twin of `jaxprob/distributions/odds.py`.
+Twin of `jaxprob/distributions/logits.py`.
 """
 
 from typing import Any

@@ -7,7 +7,7 @@
 
 The density of a value is computed from log x, so that (1e-30)^2 need not be representable.
 
-Twin: `torch_ref/distributions/lifetimes.py`. Source: Johnson, Kotz & Balakrishnan, "Continuous
+Twin: `torch_ref/distributions/positive.py`. Source: Johnson, Kotz & Balakrishnan, "Continuous
 Univariate Distributions" vol. 1, 2nd ed., ch. 13, 14, 19, 21.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from jax.scipy.special import erf, erfinv, ndtri
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.slopes import normal_noise
+from jaxprob.distributions.gradients import normal_noise
 from jaxprob.distributions.special import log_gamma, log_ndtr, log_ratio, reused, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs

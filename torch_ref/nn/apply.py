@@ -1,6 +1,6 @@
 """How a loss calls a module: inputs in order, what it takes beside them by name.
 
-Twin of `jaxprob/nn/application.py`; buffers and mode are the module's own.
+Twin of `jaxprob/nn/apply.py`; buffers and mode are the module's own.
 """
 
 from typing import Any
