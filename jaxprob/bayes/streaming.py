@@ -21,7 +21,6 @@ Laplace approximations" (NeurIPS 2018), section 2.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -114,7 +113,6 @@ def update(
     start: Any = None,
     fisher: str = "expected",
     chunk_size: int = 256,
-    inputs: Sequence[str] = ("x",),
 ) -> Any:
     """Returns the posterior after new data, with the present one as its prior.
 
@@ -137,7 +135,6 @@ def update(
         of the model for `Laplace`.
       fisher: "expected" or "observed", of a `GaussianPosterior`; `Laplace` has its own.
       chunk_size: Rows at a time, likewise.
-      inputs: Entries of the data that the model takes, in order, likewise.
 
     Raises:
       ValueError: No key where draws are needed, or numbers out of their range.
@@ -155,7 +152,7 @@ def update(
     _require_blocks("update", posterior)
     if key is None:
         raise ValueError("update: a GaussianPosterior is updated with draws. Write key=....")
-    options = (num_steps, num_samples, fisher, chunk_size, tuple(inputs))
+    options = (num_steps, num_samples, fisher, chunk_size)
     begin = (params if start is None else start)["posterior"]
     blocks = _natural_steps(posterior, options, params["posterior"], begin, data, key, step_size)
     return {**params, "posterior": blocks}
@@ -235,7 +232,7 @@ def _to_mode(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _natural_steps(
     q: GaussianPosterior,
-    options: tuple[int, int, str, int, tuple[str, ...]],
+    options: tuple[int, int, str, int],
     old: dict,
     begin: dict,
     data: Batch,
@@ -243,7 +240,7 @@ def _natural_steps(
     step_size: Array | float,
 ) -> dict:
     """The blocks of q after `num_steps` natural-gradient steps from `begin`, with prior `old`."""
-    num_steps, num_samples, fisher, chunk_size, inputs = options
+    num_steps, num_samples, fisher, chunk_size = options
     diagonal = q.covariance == "diagonal"
     names = sorted(old)
     centre = {name: old[name]["loc"] for name in names}
@@ -251,7 +248,7 @@ def _natural_steps(
 
     def predict(w: dict, rows: Batch) -> Any:
         params = q.mean({"posterior": {name: {"loc": w[name]} for name in names}})
-        return call(q.model, {"params": params}, inputs_of(q.model, rows, inputs))[0]
+        return call(q.model, {"params": params}, inputs_of(q.model, rows))[0]
 
     def expectations(loc: dict, precision: dict, key: Key) -> tuple[dict, dict, dict]:
         """E_q of gradient and curvature, and the draws."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxprob.interop.modules import describe
 from jaxprob.interop.parity.flax_side import FlaxSide
-from jaxprob.interop.parity.localise import localise
+from jaxprob.interop.parity.localise import Trace, localise
 from jaxprob.interop.parity.outputs import (
     gradient_errors,
     is_distribution,
@@ -130,7 +130,7 @@ def _compare(
         for layer, _ in ours.suspicions
     ]
     findings = [_untransposed(layer, leaf) for layer, leaf in ours.suspicions] or localise(
-        ours, twin, comparisons, matched, jax_calls, torch_calls, jax_output, torch_output,
+        ours, twin, comparisons, Trace(matched, jax_calls, torch_calls), jax_output, torch_output,
         optimizer, steps, dtype,
     )  # fmt: skip
     return ParityReport(

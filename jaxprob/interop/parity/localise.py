@@ -32,9 +32,7 @@ def localise(
     ours: FlaxSide,
     twin: TorchSide,
     comparisons: Sequence[Comparison],
-    matched: list[Matched],
-    jax_calls: list[Call],
-    torch_calls: list[Call],
+    trace: "Trace",
     jax_output: Any,
     torch_output: Any,
     optimizer: tuple[Any, Callable] | None,
@@ -53,7 +51,6 @@ def localise(
     values = [c for c in wrong if c.quantity == "value"]
     stats = [c for c in values if c.name.startswith("batch_stats/")]
     if [c for c in values if c not in stats and c.name != "loss"]:
-        trace = Trace(matched, jax_calls, torch_calls)
         return [_in_the_model(values, trace, jax_output, torch_output, dtype)]
     if stats:
         return [_running_statistics(ours, twin, stats[0])]
