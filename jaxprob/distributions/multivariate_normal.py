@@ -22,7 +22,7 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.gradients import normal_noise, with_slopes
 from jaxprob.distributions.normal import Normal
-from jaxprob.distributions.validation import align, as_parameters, shape_of
+from jaxprob.distributions.validation import align, as_parameters, check_values, shape_of
 from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["MultivariateNormal"]
@@ -38,17 +38,27 @@ class MultivariateNormal(Distribution):
     Args:
       loc: Mean `[*batch, D]`.
       scale_tril: Lower Cholesky factor of the covariance `[*batch, D, D]`.
+      covariance: The covariance itself, in its place.
+      precision: The inverse of the covariance, in its place.
 
     Raises:
-      ValueError: A factor that is not lower triangular with a positive diagonal, or shapes that
-        do not fit.
+      ValueError: None of the three or more than one, a factor that is not lower triangular with a
+        positive diagonal, a matrix that is not positive definite, or shapes that do not fit.
     """
 
     arg_constraints = {"loc": constraints.real_vector, "scale_tril": constraints.lower_cholesky}
     reparameterized = True
 
-    def __init__(self, loc: Numbers, scale_tril: Numbers):
+    def __init__(
+        self,
+        loc: Numbers,
+        scale_tril: Numbers | None = None,
+        *,
+        covariance: Numbers | None = None,
+        precision: Numbers | None = None,
+    ):
         super().__init__()
+        scale_tril = _factor(scale_tril, covariance, precision)
         size = shape_of("MultivariateNormal", "loc", loc)
         factor = shape_of("MultivariateNormal", "scale_tril", scale_tril)
         if len(size) < 1 or len(factor) < 2 or factor[-2:] != (size[-1], size[-1]):
@@ -137,6 +147,34 @@ class MultivariateNormal(Distribution):
 def half_log_det(scale_tril: Array) -> Array:
     """Returns log det L `[*batch]`."""
     return jnp.sum(jnp.log(jnp.diagonal(scale_tril, axis1=-2, axis2=-1)), axis=-1)
+
+
+def _factor(
+    scale_tril: Numbers | None, covariance: Numbers | None, precision: Numbers | None
+) -> Numbers:
+    """The Cholesky factor of the covariance, from whichever of the three is given."""
+    given = {"scale_tril": scale_tril, "covariance": covariance, "precision": precision}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1:
+        raise ValueError(
+            "MultivariateNormal: give one of scale_tril, covariance and precision; got "
+            f"{' and '.join(names) or 'none'}."
+        )
+    if scale_tril is not None:
+        return scale_tril
+    matrix = jnp.asarray(given[names[0]])
+    matrix = matrix.astype(jnp.result_type(matrix, 1.0))
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(
+            f"MultivariateNormal: {names[0]} has shape {matrix.shape}; expected [..., D, D]."
+        )
+    check_values("MultivariateNormal", names[0], matrix, constraints.positive_definite)
+    if covariance is not None:
+        return jnp.linalg.cholesky(matrix)
+    # of the precision read backwards, the factor is an upper one of the inverse
+    backwards = jnp.linalg.cholesky(matrix[..., ::-1, ::-1])[..., ::-1, ::-1]
+    eye = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+    return solve_triangular(jnp.swapaxes(backwards, -1, -2), eye, lower=True)
 
 
 def _log_density(centred: Array, scale_tril: Array) -> Array:

@@ -74,6 +74,11 @@ def _lower(d, matrix):
     return jnp.tril(matrix) if d is jd else torch.tril(matrix)
 
 
+def _square(matrix):
+    """A covariance."""
+    return matrix @ matrix.swapaxes(-1, -2)
+
+
 OF_VECTORS = (*DENSITY, "mean", "mode", "variance", "covariance", "entropy", *MARGINAL)
 
 
@@ -111,6 +116,18 @@ FUNCTIONS = [
         VECTORS,
         OF_VECTORS,
         kl=NORMALS,
+    ),
+    distribution_row(
+        "MultivariateNormal of its covariance",
+        lambda d, a: d.MultivariateNormal(a["loc"], covariance=_square(a["tril"])),
+        VECTORS,
+        (*DENSITY, "mean", "variance", "covariance", "entropy"),
+    ),
+    distribution_row(
+        "MultivariateNormal of its precision",
+        lambda d, a: d.MultivariateNormal(a["loc"], precision=_square(a["tril"])),
+        VECTORS,
+        (*DENSITY, "mean", "variance", "covariance", "entropy"),
     ),
     distribution_row(
         "MultivariateNormalDiag",

@@ -19,9 +19,23 @@ class MultivariateNormal(Distribution, torch.distributions.MultivariateNormal):
     Args:
       loc: Mean `[*batch, D]`.
       scale_tril: Lower Cholesky factor of the covariance `[*batch, D, D]`.
+      covariance: The covariance in its place.
+      precision: The inverse of the covariance in its place.
     """
 
-    def __init__(self, loc: Tensor, scale_tril: Tensor):
+    def __init__(
+        self,
+        loc: Tensor,
+        scale_tril: Tensor | None = None,
+        *,
+        covariance: Tensor | None = None,
+        precision: Tensor | None = None,
+    ):
+        if precision is not None:
+            covariance = torch.linalg.inv(precision)
+        if scale_tril is None:
+            assert covariance is not None
+            scale_tril = torch.linalg.cholesky(covariance)
         batch = torch.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
         super().__init__(loc, scale_tril=scale_tril.expand(*batch, *scale_tril.shape[-2:]))
 
