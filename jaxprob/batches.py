@@ -87,14 +87,26 @@ def takes(model: nn.Module, *names: str) -> nn.Module:
       model: Linen module; its params stay where they are.
       *names: Entries of the batch.
     """
+    kind = getattr(type(model), "_undeclared", type(model))
     own = [f.name for f in dataclasses.fields(model) if f.init and f.name != "parent"]
-    return _declared(type(model), names)(**{name: getattr(model, name) for name in own})
+    names = tuple(dict.fromkeys((*getattr(model, "takes", ()), *names)))
+    return _made(kind, names, {name: getattr(model, name) for name in own})
+
+
+def _made(kind: type, names: tuple[str, ...], fields: dict[str, Any]) -> nn.Module:
+    return _declared(kind, names)(**fields)
 
 
 @functools.cache
 def _declared(kind: type, names: tuple[str, ...]) -> type:
     """One class for each declaration: a model of a new class would be compiled anew."""
-    return type(kind.__name__, (kind,), {"takes": names, "__module__": kind.__module__})
+
+    def reduced(model: nn.Module) -> tuple:
+        own = [f.name for f in dataclasses.fields(model) if f.init and f.name != "parent"]
+        return _made, (kind, names, {name: getattr(model, name) for name in own})
+
+    entries = {"takes": names, "_undeclared": kind, "__reduce__": reduced}
+    return type(kind.__name__, (kind,), {**entries, "__module__": kind.__module__})
 
 
 def inputs_of(model: Any, x: Any, names: Sequence[str] = ("x",)) -> Inputs:
@@ -111,6 +123,8 @@ def inputs_of(model: Any, x: Any, names: Sequence[str] = ("x",)) -> Inputs:
     if isinstance(x, Inputs):
         return x
     if not isinstance(x, Mapping):
+        if not isinstance(x, tuple):
+            _require_all(model, [n for n in _names(model) if n not in names], {})
         return Inputs(x if isinstance(x, tuple) else (x,), {})
     for name in names:
         if name not in x:
@@ -144,9 +158,7 @@ def extra_inputs(model: Any, batch: Batch, inputs: Sequence[str] = ("x",)) -> di
         if batch.get(name) is not None and name not in (*names, *inputs):
             raise ValueError(f'{_name(model)} takes no {name}, but batch["{name}"] is there. {fix}')
     extra = {n: jnp.asarray(batch[n]) for n in names if batch.get(n) is not None}
-    for name in names:
-        if name not in extra and _needs(model, name):
-            raise ValueError(f'{_name(model)} needs a {name}: batch["{name}"] [B, ...].')
+    _require_all(model, names, extra)
     first = next((batch[n] for n in inputs if batch.get(n) is not None), None)
     rows = {n: jnp.shape(v)[:1] for n, v in extra.items()}
     expected = next(iter(rows.values()), ()) if first is None else jnp.shape(first)[:1]
@@ -176,8 +188,19 @@ def _names(model: Any) -> tuple[str, ...]:
     )
 
 
+def _require_all(model: Any, names: Sequence[str], extra: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in extra and _needs(model, name):
+            raise ValueError(
+                f'{_name(model)} needs a {name}: batch["{name}"] [B, ...]. Give a batch, {{"x": x, '
+                f'"{name}": ...}}.'
+            )
+
+
 def _needs(model: Any, name: str) -> bool:
     """Whether some method has an argument of that name without a default."""
+    while hasattr(model, "wrapped") or isinstance(model, nn.Sequential):
+        model = model.layers[0] if isinstance(model, nn.Sequential) else model.wrapped
     for method in METHODS:
         function = getattr(type(model), method, None)
         found = None if function is None else inspect.signature(function).parameters.get(name)

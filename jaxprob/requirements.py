@@ -10,7 +10,7 @@ of `jit` or `vmap`: they have no value yet.
 Twin: none; PyTorch checks its own arguments.
 """
 
-import operator
+import numbers
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -31,40 +31,41 @@ def require_count(owner: str, fix: str = "", *, least: int = 1, **counts: Any) -
     """Raises a `ValueError` for what is not a whole number of at least `least`.
 
     True is none, and neither is 2.0: a count that was computed is rounded by whoever computed it.
+    Nor is an array, which nothing that is compiled could depend on: write `int(n)`.
     """
     for name, count in _given(counts):
-        if not _is_whole(count):
+        if not isinstance(count, numbers.Integral) or isinstance(count, bool):
             _refuse(owner, name, "be a whole number", repr(count), fix)
-        if not operator.index(count) >= least:
+        if not count >= least:
             _refuse(owner, name, f"be at least {least}", count, fix)
 
 
-def require_positive(owner: str, fix: str = "", **numbers: Any) -> None:
+def require_positive(owner: str, fix: str = "", **values: Any) -> None:
     """Raises a `ValueError` for a number, or an array with one, not positive and finite."""
-    for name, number in _given(numbers):
-        values = np.asarray(number)
-        if not ((values > 0) & np.isfinite(values)).all():
+    for name, number in _given(values):
+        array = np.asarray(number)
+        if not ((array > 0) & np.isfinite(array)).all():
             _refuse(owner, name, "be positive and finite", number, fix)
 
 
-def require_non_negative(owner: str, fix: str = "", **numbers: Any) -> None:
+def require_non_negative(owner: str, fix: str = "", **values: Any) -> None:
     """Raises a `ValueError` for a negative number, or one that is none."""
-    for name, number in _given(numbers):
+    for name, number in _given(values):
         if not number >= 0:
             _refuse(owner, name, "not be negative", number, fix)
 
 
-def require_in(owner: str, interval: str, fix: str = "", **numbers: Any) -> None:
+def require_in(owner: str, interval: str, fix: str = "", **values: Any) -> None:
     """Raises a `ValueError` for a number outside of an interval.
 
     Args:
       owner: Who asks.
       interval: As it is written, "[0, 1)": a bracket where the end belongs to it.
       fix: What to write instead.
-      **numbers: By name.
+      **values: By name.
     """
     low, high = (float(end) for end in interval[1:-1].split(","))
-    for name, number in _given(numbers):
+    for name, number in _given(values):
         above = number >= low if interval[0] == "[" else number > low
         below = number <= high if interval[-1] == "]" else number < high
         if not (above and below):
@@ -87,7 +88,7 @@ def require_rows(owner: str, arrays: Mapping[str, Any], fix: str = "") -> int:
     sizes = {name: np.shape(value)[:1] for name, value in arrays.items()}
     if len(set(sizes.values())) != 1 or () in sizes.values() or (0,) in sizes.values():
         raise ValueError(
-            f"{owner} must be a dict of arrays with one leading axis of rows, at least one row; "
+            f"{owner} must be arrays with one leading axis of rows, at least one row; "
             f"got leading sizes {sizes}. {fix}".rstrip()
         )
     return next(iter(sizes.values()))[0]
@@ -96,16 +97,6 @@ def require_rows(owner: str, arrays: Mapping[str, Any], fix: str = "") -> int:
 def _given(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     unknown = (type(None), jax.core.Tracer)  # inside of jit a number has no value yet
     return [(n, v) for n, v in values.items() if not isinstance(v, unknown) and not callable(v)]
-
-
-def _is_whole(value: Any) -> bool:
-    if isinstance(value, bool | np.bool_):
-        return False
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return True
 
 
 def _refuse(owner: str, name: str, must: str, got: Any, fix: str) -> None:

@@ -5,6 +5,7 @@ posterior given one entry, and a decoder given another.
 """
 
 import functools
+import pickle
 
 import flax.linen as nn
 import jax
@@ -273,3 +274,70 @@ def test_a_mask_has_two_names(params, name):
     found = LOSS(params, {**BATCH, "y": y, name: seen}, KEY)[0]
     terms = np.asarray(by_hand(params, BATCH).log_prob(BATCH["y"]))
     np.testing.assert_allclose(found, -np.mean(np.where(seen[:, 0], terms, 0.0)), rtol=1e-12)
+
+
+def test_an_input_alone_is_not_enough(params):
+    """Wherever a batch may stand, and through what wraps the model."""
+    draws = jax.tree.map(lambda leaf: leaf[None], params)
+    declared = batches.takes(nn.Sequential([Voice()]), "lengths", "speaker", "room")
+    calls = [
+        lambda: bayes.predict(VOICE, draws, BATCH["x"]),
+        lambda: bayes.GaussianPosterior(VOICE, BATCH["x"]),
+        lambda: objectives.negative_log_likelihood(declared)(
+            {}, {"x": BATCH["x"], "y": BATCH["y"]}, KEY
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="needs a speaker"):
+            call()
+
+
+def test_declarations_add_up_and_travel():
+    model = batches.takes(batches.takes(Voice(), "mood"), "hour")
+    assert model.takes == (*Voice.takes, "mood", "hour")
+    again = pickle.loads(pickle.dumps(model))
+    assert again.takes == model.takes
+    assert type(again) is type(model)
+
+
+def test_draws_of_a_prior_that_knows_no_rows_are_made_for_each_row(story):
+    """`Story` told its prior's rows; a prior without any has as many draws."""
+
+    class Plain(Story):
+        takes = ("lengths", "speaker")
+
+        def prior(self):
+            return Independent(Normal(jnp.zeros(2), jnp.ones(2)), 1)
+
+        def generate(self, z, key, mean=False, num_steps=1, *, room):
+            return jnp.concatenate([z, jnp.broadcast_to(room, (*z.shape[:-1], 1))], -1)
+
+    given = {"speaker": BATCH["speaker"], "room": BATCH["room"]}
+    draws = vae.sample(Plain(), story, KEY, 5, given=given, num_steps=3)
+    assert draws.shape == (5, B, 3)
+    np.testing.assert_array_equal(draws[..., 2], np.broadcast_to(BATCH["room"][:, 0], (5, B)))
+
+
+def test_what_is_missing_is_not_read_on_the_way():
+    """Paths and single latents start from the codes of what was observed."""
+    model = vae.DenseVAE(3, (2,), 2)
+    x = _rng.normal(size=(4, 3))
+    seen = _rng.uniform(size=x.shape) < 0.6
+    params = model.init(KEY, x, jnp.zeros((4, 2)))["params"]
+    filled, spoiled = np.where(seen, x, 0.0), np.where(seen, x, np.nan)
+    for name in ("mask", "x_observed"):
+        given = {name: seen}
+        paths = [
+            vae.interpolate(model, params, rows, rows, 3, given=more).mean()
+            for rows, more in ((spoiled, given), (filled, {}))
+        ]
+        np.testing.assert_array_equal(*paths)
+        moved = vae.traverse(model, params, {"x": spoiled, **given}, 1, (0.5,)).mean()
+        expected = vae.traverse(model, params, filled, 1, (0.5,)).mean()
+        np.testing.assert_array_equal(moved, expected)
+
+
+def test_an_entry_that_is_none_is_not_there(params):
+    prior = objectives.GaussianPrior(1.0)
+    found = bayes.log_joint(VOICE, prior, {**BATCH, "weight": None})(params)
+    np.testing.assert_array_equal(found, bayes.log_joint(VOICE, prior, BATCH)(params))

@@ -66,6 +66,11 @@ class DropoutModel(nn.Module):
         nn.share_scope(self, self.model)
 
     @property
+    def wrapped(self) -> nn.Module:
+        """The model that is called."""
+        return self.model
+
+    @property
     def takes(self) -> tuple[str, ...]:
         """What the model takes by name."""
         return getattr(self.model, "takes", ())

@@ -56,6 +56,11 @@ class LinearizedModel(nn.Module):
         return cls(_Held(model, mean))
 
     @property
+    def wrapped(self) -> nn.Module:
+        """The model that is called."""
+        return self.held.model
+
+    @property
     def takes(self) -> tuple[str, ...]:
         """What the model takes by name."""
         return getattr(self.held.model, "takes", ())

@@ -43,7 +43,7 @@ def log_joint(
       ValueError: A prior whose parts are learned: a sampler has no place for them.
     """
     fixed = fixed_prior("log_joint", prior)
-    arrays = {name: jnp.asarray(value) for name, value in data.items()}
+    arrays = {name: jnp.asarray(value) for name, value in data.items() if value is not None}
 
     def log_density(params: Params) -> Array:
         prediction, _ = call(model, {"params": params}, inputs_of(model, arrays, inputs))

@@ -137,7 +137,7 @@ class _StochasticGradient:
         require_choice(name, ROWS, rows=rows)
         init = jax.tree.map(jnp.asarray, init)
         _check_start(name, init)
-        data = {entry: jnp.asarray(value) for entry, value in data.items()}
+        data = {e: jnp.asarray(value) for e, value in data.items() if value is not None}
         batch_size = _checked_batch_size(name, data, batch_size)
         kept = self._kept(num_steps, num_warmup, thin)
         slots = np.full(num_steps, len(kept), np.int32)

@@ -141,7 +141,7 @@ def update(
     """
     require_count("update", num_steps=num_steps, num_samples=num_samples, chunk_size=chunk_size)
     require_in("update", "(0, 1]", "1 is a full Newton step.", step_size=step_size)
-    data = {name: jnp.asarray(value) for name, value in new_data.items()}
+    data = {n: jnp.asarray(value) for n, value in new_data.items() if value is not None}
     require_rows("new_data", data)
     if isinstance(posterior, Laplace):
         start = params.mean if start is None else start

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxprob.requirements import require_count, require_non_negative
+from jaxprob.requirements import require_count, require_non_negative, require_rows
 from jaxprob.types import Array, Params
 
 __all__ = ["EMFit", "fit_em"]
@@ -58,6 +58,9 @@ def fit_em(
     """
     require_count("fit_em", num_steps=num_steps)
     require_non_negative("fit_em", tolerance=tolerance)
+    leaves = jax.tree_util.tree_leaves_with_path(starts)
+    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    require_rows("fit_em: starts", named, "The leading axis R is that of the starts.")
 
     def climb(start: Params) -> EMFit:
         dtype = jax.eval_shape(e_step, start)[1].dtype

@@ -12,7 +12,15 @@ from jax.sharding import NamedSharding
 from jaxprob.sharding import place
 from jaxprob.types import Array, Batch, Key
 
-__all__ = ["as_device_data", "epoch_order", "num_rows", "rows_of_batch", "step_key", "to_device"]
+__all__ = [
+    "as_device_data",
+    "epoch_order",
+    "num_rows",
+    "require_members",
+    "rows_of_batch",
+    "step_key",
+    "to_device",
+]
 
 
 def as_device_data(
@@ -81,6 +89,17 @@ def as_device_data(
     if sharding is not None:
         return {name: place(array, sharding) for name, array in canonical(arrays).items()}
     return {name: to_device(array) for name, array in canonical(arrays).items()}
+
+
+def require_members(batch: Batch, per_member: tuple[str, ...], members: int) -> None:
+    """Raises a `ValueError` where an entry that is each member's own does not lead with M."""
+    for name in per_member:
+        shape = np.shape(batch[name]) if name in batch else None
+        if shape is None or shape[:1] != (members,):
+            raise ValueError(
+                f'fit_ensemble: per_member names "{name}", so it must lead with M = {members}; got '
+                f"{'no such entry' if shape is None else f'shape {shape}'}. Give [M, N, ...]."
+            )
 
 
 def to_device(array: Any) -> Array:

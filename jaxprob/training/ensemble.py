@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from jaxprob.training.data import require_members
 from jaxprob.training.run import Fitted, run, typed_key
 from jaxprob.training.settings import Settings
 from jaxprob.training.start import with_hyperparams
@@ -68,7 +69,8 @@ def fit_ensemble(
       per_member: Entries of `data` (and of `validation`, and of a stream's batches) that lead with
         M, `[M, N, ...]`: rows or weights of each member's own, for the bootstrap or for folds.
       hyperparams: Numbers `[M]` by name, one for each member. What `optax.inject_hyperparams` keeps
-        under that name in the optimiser is set to it. With any other name `loss_fn` is a function
+        under that name in the optimiser is set to it (a number that its state is made from, such as
+        Adagrad's initial accumulator, cannot be). With any other name `loss_fn` is a function
         of such numbers that returns the loss, e.g. `lambda scale: objectives.map_loss(model,
         GaussianPrior(scale), num_data)` with `hyperparams={"scale": scales}`.
 
@@ -108,19 +110,10 @@ def fit_ensemble(
     settings = dataclasses.replace(
         settings, members=num_members, per_member=tuple(per_member), hyperparams=own
     )
-    _check_per_member(data, settings)
+    for batch in (data, validation):
+        if isinstance(batch, Mapping):
+            require_members(batch, settings.per_member, num_members)
     return run(settings, members, keys, data, validation)
-
-
-def _check_per_member(data: Any, settings: Settings) -> None:
-    if not isinstance(data, Mapping):
-        return
-    for name in settings.per_member:
-        if np.shape(data.get(name))[:1] != (settings.members,):
-            raise ValueError(
-                f'fit_ensemble: per_member names "{name}", so it must lead with M = '
-                f"{settings.members}; got shape {np.shape(data.get(name))}. Give [M, N, ...]."
-            )
 
 
 def _check_own(
@@ -143,8 +136,9 @@ def _check_own(
         start = jax.eval_shape(lambda: TrainState.create(first, optimizer).opt_state)
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), start)
         others = with_hyperparams(zeros, own)[1]
-    function = getattr(loss_fn, "function", loss_fn)
-    unknown = sorted(set(others) - set(inspect.signature(function).parameters))
+    parameters = inspect.signature(loss_fn).parameters.values()
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unknown = [] if anything else sorted(set(others) - {p.name for p in parameters})
     if unknown:
         raise ValueError(
             f"fit_ensemble: hyperparams names {', '.join(unknown)}, which neither the optimiser "

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import optax
 from jax.sharding import Mesh
 
+from jaxprob.training.mixed_precision import ShortLoss
 from jaxprob.training.step import TrainState
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
@@ -38,7 +39,11 @@ class Plan(NamedTuple):
 
     def loss_of(self, member: "Member") -> LossFn:
         """Returns the loss of a member; where members have settings, the one made from its own."""
-        return self.loss_fn(**member.settings) if member.settings else self.loss_fn
+        if not member.settings:
+            return self.loss_fn
+        if isinstance(self.loss_fn, ShortLoss):
+            return ShortLoss(self.loss_fn.loss_fn(**member.settings), self.loss_fn.dtype)
+        return self.loss_fn(**member.settings)
 
     def leads(self, batch: Batch | None) -> dict[str, bool] | bool:
         """Returns for each entry of a batch whether it leads with M."""

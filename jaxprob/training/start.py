@@ -107,18 +107,44 @@ def with_hyperparams(opt_state: Any, values: dict[str, Any]) -> tuple[Any, dict[
 
     Returns:
       The state with them, and those that no injected optimiser in it has.
+
+    Raises:
+      ValueError: A name that follows a schedule, which would overwrite the number at each step, or
+        one that the state was already made from.
     """
     found = set()
 
-    def one(path: tuple, leaf: Any) -> Any:
-        keys = [getattr(key, "name", getattr(key, "key", None)) for key in path]
-        if keys[-2:-1] != ["hyperparams"] or keys[-1] not in values:
-            return leaf
-        found.add(keys[-1])
-        return jnp.asarray(values[keys[-1]], leaf.dtype)
+    def one(state: Any) -> Any:
+        if not _is_injected(state):
+            return state
+        own = {name: values[name] for name in state.hyperparams if name in values}
+        for name in own:
+            if name in getattr(state, "hyperparams_states", {}):
+                raise ValueError(
+                    f"fit_ensemble: {name} follows a schedule in the optimiser, which would "
+                    "overwrite hyperparams. Inject a number in its place."
+                )
+            if name.startswith("initial_"):
+                raise ValueError(
+                    f"fit_ensemble: the state of the optimiser was made from {name}, so that "
+                    "members cannot have their own. Train them one after the other."
+                )
+        found.update(own)
+        new = {
+            name: jnp.asarray(own[name], value.dtype) if name in own else value
+            for name, value in state.hyperparams.items()
+        }
+        return state._replace(hyperparams=new, inner_state=visit(state.inner_state))
 
-    opt_state = jax.tree_util.tree_map_with_path(one, opt_state)
+    def visit(tree: Any) -> Any:
+        return jax.tree.map(one, tree, is_leaf=_is_injected)
+
+    opt_state = visit(opt_state)
     return opt_state, {name: value for name, value in values.items() if name not in found}
+
+
+def _is_injected(state: Any) -> bool:
+    return hasattr(state, "hyperparams") and hasattr(state, "inner_state")
 
 
 def empty_history(plan: Plan, shapes: dict[str, Any]) -> Metrics:

@@ -5,7 +5,8 @@ Two protocols between a loss and its training live here.
 A `Loss` of `jaxprob.types` says whether it wants the number of steps taken so far, int32 `[]`, as
 `batch["step"]`, and how the model is evaluated for validation. Of a plain function the attributes
 `uses_step` and `evaluate` say it; a wrapper around a loss must carry them on (`functools.wraps`
-does, a lambda and `functools.partial` don't).
+does, a lambda and `functools.partial` don't). What `functools.wraps` carries on is the evaluation
+of the loss inside: where the wrapper changes the value, write `Loss(wrapper, wrapper, uses_step)`.
 
 Collections (batch statistics and their like): where the trained pytree is a dict with the entry
 "collections", that entry is neither differentiated nor given to the optimiser. The loss returns its

@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxprob.sharding import member_sharding, place, split_rows, to_host
 from jaxprob.training.checkpoint import Checkpoints
-from jaxprob.training.data import as_device_data, step_key
+from jaxprob.training.data import as_device_data, require_members, step_key
 from jaxprob.training.diagnose import forgotten_error, step_error, to_local, validation_error
 from jaxprob.training.loop import counted_step, end_of_epoch, over_members
 from jaxprob.training.plan import Member, Plan, Running, still_active
@@ -238,6 +238,8 @@ class Stream:
         mesh = self._plan.mesh
         sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
         argument = f"batch {index} of epoch {self.done}: data"
+        if self._plan.per_member and isinstance(batch, Mapping):
+            require_members(batch, self._plan.per_member, self.member.train.step.shape[0])
         return as_device_data(batch, argument, sharding, self._plan.per_member)
 
     def _first_batch(self) -> Batch:

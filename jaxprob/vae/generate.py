@@ -8,6 +8,7 @@ Twin: `torch_ref/vae/generate.py`. Source: Shoemake, "Animating rotation with qu
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -113,6 +114,10 @@ def interpolate(
       ValueError: Fewer than two points, or batches of other shapes.
     """
     require_count("interpolate", least=2, num=num)
+    if isinstance(start, Mapping) or isinstance(end, Mapping):
+        raise ValueError(
+            "interpolate: start and end are rows; got a batch. Give what both share as given={...}."
+        )
     start, end = jnp.asarray(start), jnp.asarray(end)
     if start.shape != end.shape:
         raise ValueError(
@@ -123,7 +128,8 @@ def interpolate(
     shares = jnp.linspace(0.0, 1.0, num)
     path = _spherical if spherical else _straight
     batch = as_batch(start, given)
-    return _decode_codes(hashable(model), path, params, (start, end), (shares,), batch)
+    rows = tuple(observed_inputs({**batch, "x": x}) for x in (start, end))
+    return _decode_codes(hashable(model), path, params, rows, (shares,), batch)
 
 
 def traverse(
@@ -150,6 +156,7 @@ def traverse(
     Raises:
       ValueError: No such latent.
     """
+    require_count("traverse", least=0, latent=latent)
     _need_paths("traverse", model)
     count = getattr(model, "decoded_dim", model.latent_dim)
     if not 0 <= latent < count:
@@ -158,7 +165,8 @@ def traverse(
         )
     arrays = (jnp.asarray(latent), jnp.asarray(values))
     batch = as_batch(x, given)
-    return _decode_codes(hashable(model), _replaced, params, (batch["x"],), arrays, batch)
+    rows = (observed_inputs(batch),)
+    return _decode_codes(hashable(model), _replaced, params, rows, arrays, batch)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -139,14 +139,16 @@ class LatentVariableModel(nn.Module):
         return self._ask("encode", x, **given).mean()
 
     def sample_prior(self, key: Key, num: int, **given: AnyArray) -> Float[Array, "N *B L"]:
-        """Returns `num` draws of p(z), for each row of a condition where there is one."""
+        """Returns `num` draws of p(z), for each row of what is given where there is something."""
         floats = [
             leaf
             for leaf in jax.tree.leaves(self.variables)
             if jnp.issubdtype(leaf.dtype, jnp.floating)
         ]
         prior = in_dtype(self._ask("prior", **given), floats or [jnp.zeros(())])
-        return prior.sample(seed=key, sample_shape=(num,))
+        rows = [value.shape[0] for name, value in given.items() if name != "lengths"]
+        shape = (num, rows[0]) if rows and not prior.batch_shape else (num,)
+        return prior.sample(seed=key, sample_shape=shape)
 
     def log_densities(
         self, q: Any, z: Float[AnyArray, "*S B L"], **given: AnyArray

@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -162,6 +163,50 @@ def test_a_failure_names_the_member_and_its_rows():
     assert 3 in caught.value.rows
 
 
+def test_a_loss_made_from_a_number_may_contract_in_a_short_float():
+    scales = np.array([0.1, 3.0])
+    options = {"optimizer": optax.sgd(0.05), "epochs": 1, "compute_dtype": "bfloat16"}
+
+    def make(scale):
+        return objectives.map_loss(MODEL, GaussianPrior(scale), N)
+
+    together = training.fit_ensemble(
+        make, starts(2), {"x": X, "y": Y}, hyperparams={"scale": scales}, **options, **QUIETLY
+    )
+    alone = training.fit(
+        make(3.0), member(starts(2), 1), {"x": X, "y": Y},
+        key=jax.random.split(KEY, 2)[1], progress=False, **options,
+    )  # fmt: skip
+    assert_equal(member(together.params, 1), alone.params, 1e-12)
+
+
+def test_params_that_are_called_hyperparams_are_no_hyperparams():
+    """Adam keeps moments under the names of the params."""
+
+    def loss_fn(params, batch, key):
+        rate = params["hyperparams"]["learning_rate"]
+        return jnp.mean((batch["x"] @ rate - batch["y"][:, 0]) ** 2), {}
+
+    members = {"hyperparams": {"learning_rate": np.ones((2, 2))}}
+    rates = np.array([0.1, 0.01])
+    together = training.fit_ensemble(
+        loss_fn, members, {"x": X, "y": Y}, epochs=2,
+        optimizer=optax.inject_hyperparams(optax.adam)(learning_rate=1.0),
+        hyperparams={"learning_rate": rates}, **QUIETLY,
+    )  # fmt: skip
+    alone = training.fit(
+        loss_fn, member(members, 1), {"x": X, "y": Y}, epochs=2, optimizer=optax.adam(0.01),
+        key=jax.random.split(KEY, 2)[1], progress=False,
+    )  # fmt: skip
+    assert_equal(member(together.params, 1), alone.params, 1e-12)
+
+
+INJECTED = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
+SCHEDULED = optax.inject_hyperparams(optax.sgd)(learning_rate=optax.linear_schedule(0.1, 0.0, 9))
+ADAGRAD = optax.inject_hyperparams(optax.adagrad)(0.1, initial_accumulator_value=0.1)
+TWO = np.array([0.1, 0.2])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -169,10 +214,26 @@ def test_a_failure_names_the_member_and_its_rows():
         ({"per_member": ("x",)}, "must lead with M = 2; got shape"),
         ({"hyperparams": {"learning_rate": [0.1]}}, r"has shape \(1,\); expected one number"),
         ({"hyperparams": {"beta": [0.1, 0.2]}}, "names beta, which neither the optimiser"),
+        ({"optimizer": SCHEDULED, "hyperparams": {"learning_rate": TWO}}, "follows a schedule"),
+        (
+            {"optimizer": ADAGRAD, "hyperparams": {"initial_accumulator_value": TWO}},
+            "was made from initial_accumulator_value",
+        ),
+        (
+            {"per_member": ("w",), "validation": {"x": X, "y": Y}},
+            'per_member names "w".* got no such entry',
+        ),
     ],
 )
 def test_refuses(change, message):
-    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
-    options = {"optimizer": optimizer, "epochs": 1, **QUIETLY, **change}
+    options = {"optimizer": INJECTED, "epochs": 1, **QUIETLY, **change}
     with pytest.raises(ValueError, match=message):
         training.fit_ensemble(LOSS, starts(2), {"x": X, "y": Y}, **options)
+
+
+def test_a_batch_of_a_stream_of_other_members_is_refused():
+    with pytest.raises(ValueError, match="must lead with M = 2; got shape"):
+        training.fit_ensemble(
+            LOSS, starts(2), [resampled(3)], epochs=1, optimizer=INJECTED, per_member=("x", "y"),
+            **QUIETLY,
+        )  # fmt: skip

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from torch_ref import random
 from torch_ref.batches import as_batch, extra_inputs
+from torch_ref.vae.inputs import observed_inputs
 from torch_ref.vae.latents import apply, decoder_inputs
 from torch_ref.vae.model import LatentVariableModel
 
@@ -41,6 +42,7 @@ def reconstruct(
 ) -> Distribution:
     """Returns p(x | z) at the posterior mean of z."""
     batch = as_batch(x, given)
+    batch["x"] = observed_inputs(batch)
     extra = extra_inputs(model, batch)
     z = apply(model, extra, "code", batch["x"])
     return apply(model, decoder_inputs(model, batch, extra), "decode", z)
@@ -55,8 +57,10 @@ def interpolate(
     given: Mapping[str, Tensor] | None = None,
 ) -> Distribution:
     """Returns p(x | z) along the path between two batches of codes, batch shape `[num, B]`."""
-    extra = extra_inputs(model, as_batch(start, given))
-    a, b = (apply(model, extra, "code", x) for x in (start, end))
+    batch = as_batch(start, given)
+    extra = extra_inputs(model, batch)
+    rows = (observed_inputs({**batch, "x": x}) for x in (start, end))
+    a, b = (apply(model, extra, "code", x) for x in rows)
     path = [_between(a, b, float(t), spherical) for t in torch.linspace(0, 1, num, dtype=a.dtype)]
     return apply(model, extra, "decode", torch.stack(path))
 
@@ -71,7 +75,7 @@ def traverse(
     """Returns p(x | z) as one latent goes through `values`, batch shape `[V, B]`."""
     batch = as_batch(x, given)
     extra = extra_inputs(model, batch)
-    codes = apply(model, extra, "code", batch["x"])
+    codes = apply(model, extra, "code", observed_inputs(batch))
     path = codes.expand(len(values), *codes.shape).clone()
     path[..., latent] = torch.as_tensor(values, dtype=codes.dtype).unsqueeze(-1)
     return apply(model, extra, "decode", path)

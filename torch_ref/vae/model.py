@@ -97,7 +97,9 @@ class LatentVariableModel(nn.Module):
 
     def sample_prior(self, key: Tensor, num: int, **given: Tensor) -> Tensor:
         """Returns draws of p(z), `[num, *B, L]`."""
-        return self._ask("prior", **given).draw(key, (num,))
+        prior = self._ask("prior", **given)
+        rows = [len(value) for name, value in given.items() if name != "lengths"]
+        return prior.draw(key, (num, rows[0]) if rows and not prior.batch_shape else (num,))
 
     def log_densities_of_draws(self, output: VAEOutput, **given: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `log_densities` at the draws of one pass."""
