@@ -36,7 +36,7 @@ def require_count(owner: str, fix: str = "", *, least: int = 1, **counts: Any) -
     for name, count in _given(counts):
         if not isinstance(count, numbers.Integral) or isinstance(count, bool):
             _refuse(owner, name, "be a whole number", repr(count), fix)
-        if not count >= least:
+        if int(count) < least:
             _refuse(owner, name, f"be at least {least}", count, fix)
 
 

@@ -31,13 +31,10 @@ class MultivariateNormal(Distribution, torch.distributions.MultivariateNormal):
         covariance: Tensor | None = None,
         precision: Tensor | None = None,
     ):
-        if precision is not None:
-            covariance = torch.linalg.inv(precision)
-        if scale_tril is None:
-            assert covariance is not None
-            scale_tril = torch.linalg.cholesky(covariance)
-        batch = torch.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
-        super().__init__(loc, scale_tril=scale_tril.expand(*batch, *scale_tril.shape[-2:]))
+        full = torch.linalg.inv(precision) if precision is not None else covariance
+        factor = torch.linalg.cholesky(full) if scale_tril is None else scale_tril
+        batch = torch.broadcast_shapes(loc.shape[:-1], factor.shape[:-2])
+        super().__init__(loc, scale_tril=factor.expand(*batch, *factor.shape[-2:]))
 
     def marginal(self) -> Normal:
         """Returns the D marginal normals."""

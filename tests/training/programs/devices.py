@@ -24,7 +24,7 @@ if int(PROCESSES) > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{PORT}", int(PROCESSES), int(PROCESS))
 
-from jaxprob import bayes, heads, training  # noqa: E402
+from jaxprob import bayes, heads, sharding, training  # noqa: E402
 from jaxprob.nn import MLP  # noqa: E402
 from jaxprob.objectives import negative_log_likelihood  # noqa: E402
 from jaxprob.training import loop  # noqa: E402
@@ -62,7 +62,7 @@ OPTIONS = {"optimizer": optax.adam(0.01), "batch_size": BATCH, "key": KEY, "epoc
 
 def whole(tree):
     """For the comparison alone: everything on every process."""
-    return jax.tree.map(training.sharding.to_host, tree)
+    return jax.tree.map(sharding.to_host, tree)
 
 
 def compare(found, expected, what):
@@ -114,7 +114,7 @@ def main() -> None:
 
 def no_gather() -> None:
     """Reads the compiled program: devices tell each other whether to go on, and nothing else."""
-    mesh = training.sharding.checked_mesh(jax.make_mesh((8,), ("member",)), "fit_ensemble")
+    mesh = sharding.require_mesh("fit_ensemble", jax.make_mesh((8,), ("member",)))
     plan = loop.Plan(noisy, optax.adam(0.01), BATCH, 6, None, None, True, mesh)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     data = training.data.as_device_data(DATA, "data", everywhere)
