@@ -122,6 +122,7 @@ def binomial():
     return _binomial(jax.random.key(5), jnp.asarray(PROBS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BINOMIAL_MUTATIONS)
 def test_the_binomial_mistake_is_noticed(name, binomial, monkeypatch):
     function, mutation = BINOMIAL_MUTATIONS[name]

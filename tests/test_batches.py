@@ -144,7 +144,9 @@ def test_a_variational_posterior_has_the_bound_of_its_draws():
     np.testing.assert_allclose(loss, metrics["nll"] + metrics["kl"] / 50, rtol=1e-12)
 
 
-@pytest.mark.parametrize("structure", ["diagonal", "last_layer"])
+@pytest.mark.parametrize(
+    "structure", [pytest.param("diagonal", marks=pytest.mark.slow), "last_layer"]
+)
 def test_a_laplace_approximation_has_the_curvature_of_its_rows(params, structure):
     laplace = bayes.Laplace(VOICE, BATCH, structure=structure, prior=objectives.GaussianPrior(3.0))
     with pytest.warns(UserWarning, match="not"):

@@ -118,7 +118,11 @@ BROKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BROKEN)
+QUICK = ("quantile is no inverse", "cached batch shape", "counts not normalised")
+LATER = [pytest.param(name, marks=pytest.mark.slow) for name in BROKEN if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *LATER])
 def test_a_broken_promise_is_found(name):
     make, check = BROKEN[name]
     with jax.numpy_rank_promotion("allow"):  # a user's class may be written in plain NumPy style

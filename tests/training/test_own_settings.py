@@ -78,6 +78,7 @@ def test_it_is_one_program():
     assert next(traces) == first + 1, "the second ensemble was traced again"
 
 
+@pytest.mark.slow
 def test_one_entry_of_the_data_may_be_own():
     """Weights of each member over rows that all share, and its own validation rows."""
     weight = np.random.default_rng(3).uniform(0.5, 2.0, (2, N))
@@ -137,6 +138,7 @@ def test_a_stream_has_rows_of_each_member():
         assert_equal(member(together.params, m), alone.params, 1e-12)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_keeps_what_members_have_of_their_own(tmp_path):
     options = {
         "optimizer": optax.inject_hyperparams(optax.sgd)(learning_rate=1.0), "batch_size": 5,
@@ -163,6 +165,7 @@ def test_a_failure_names_the_member_and_its_rows():
     assert 3 in caught.value.rows
 
 
+@pytest.mark.slow
 def test_a_loss_made_from_a_number_may_contract_in_a_short_float():
     scales = np.array([0.1, 3.0])
     options = {"optimizer": optax.sgd(0.05), "epochs": 1, "compute_dtype": "bfloat16"}
