@@ -128,6 +128,7 @@ FUNCTIONS = [
         lambda d, a: d.MultivariateNormal(a["loc"], precision=_square(a["tril"])),
         VECTORS,
         (*DENSITY, "mean", "variance", "covariance", "entropy"),
+        slow=True,
     ),
     distribution_row(
         "MultivariateNormalDiag",
