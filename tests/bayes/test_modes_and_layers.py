@@ -140,7 +140,9 @@ def test_a_vague_prior_starts_a_stream():
 
 
 class Product(nn.Module):
-    """A linear model with two inputs and known noise."""
+    """A linear model with two inputs, one of them by name, and known noise."""
+
+    takes = ("exposure",)
 
     @nn.compact
     def __call__(self, x, exposure):
@@ -150,10 +152,10 @@ class Product(nn.Module):
 
 def test_an_update_of_a_model_with_two_inputs():
     exposure = jnp.linspace(0.5, 2.0, 16)
-    q = bayes.GaussianPosterior(Product(), (X[:1], exposure[:1]), "full", GaussianPrior(2.0))
     data = {**BATCH, "exposure": exposure}
-    options = {"key": KEY, "num_steps": 1, "inputs": ("x", "exposure")}
-    params = bayes.update(q, bayes.prior_params(q, q.mean(q.init(KEY))), data, **options)
+    q = bayes.GaussianPosterior(Product(), data, "full", GaussianPrior(2.0))
+    start = bayes.prior_params(q, q.mean(q.init(KEY)))
+    params = bayes.update(q, start, data, key=KEY, num_steps=1)
     design = np.asarray(X * exposure[:, None])
     precision = design.T @ design / 0.25 + np.eye(2) / 4.0
     exact = np.linalg.solve(precision, design.T @ np.asarray(BATCH["y"])[:, 0] / 0.25)
