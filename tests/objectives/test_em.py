@@ -117,3 +117,7 @@ def test_refuses():
         em.fit_em(exact, m_step, STARTS, 0)
     with pytest.raises(ValueError, match="tolerance must not be negative; got -1.0"):
         em.fit_em(exact, m_step, STARTS, 3, -1.0)
+    with pytest.raises(ValueError, match="starts must be arrays with one leading axis"):
+        em.fit_em(exact, m_step, {"logits": jnp.zeros(()), "log_rate": jnp.zeros(())}, 3)
+    with pytest.raises(ValueError, match="starts must be arrays with one leading axis"):
+        em.fit_em(exact, m_step, {"logits": jnp.zeros((0, 2)), "log_rate": jnp.zeros((0, 2))}, 3)

@@ -80,6 +80,7 @@ def test_traversal_moves_one_latent():
     ("call", "message"),
     [
         (lambda: vae.sample(PCA, {}, KEY, 0), "num must be at least 1"),
+        (lambda: vae.traverse(PCA, {}, X, True), "latent must be a whole number; got True"),
         (lambda: vae.interpolate(PCA, {}, X, X, 1), "num must be at least 2"),
         (lambda: vae.interpolate(PCA, {}, X, X[:2]), "as many rows"),
         (lambda: vae.traverse(PCA, {}, X, 2), "latent must be from 0 to 1; got 2"),
