@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxprob.batches import Inputs, inputs_of
 from jaxprob.distributions import Predictive
 from jaxprob.distributions.constraints import finite
+from jaxprob.distributions.convert import convert_outputs
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_count
@@ -128,9 +129,11 @@ def _predict(
         variables = {"params": weights}
         if isinstance(weights, Mapping) and "params" in weights:
             variables = dict(weights)
-        return _in_chunks(
-            lambda part: model.apply(variables, *part.arrays, **part.extra), inputs, rows
-        )
+
+        def apply(part: Inputs) -> Any:
+            return convert_outputs(model.apply(variables, *part.arrays, **part.extra))
+
+        return _in_chunks(apply, inputs, rows)
 
     if at_once is None:
         return Predictive(jax.vmap(of_draw)(each))

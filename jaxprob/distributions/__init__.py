@@ -8,6 +8,7 @@ from jaxprob.distributions.binomial import Binomial, NegativeBinomial
 from jaxprob.distributions.categorical import Categorical, OneHotCategorical
 from jaxprob.distributions.check import check_distribution
 from jaxprob.distributions.constraints import to_constrained, to_unconstrained
+from jaxprob.distributions.convert import convert
 from jaxprob.distributions.counts import Geometric, Poisson
 from jaxprob.distributions.deterministic import Deterministic
 from jaxprob.distributions.dirichlet import Dirichlet
@@ -80,6 +81,7 @@ __all__ = [
     "check_distribution",
     "checked",
     "constraints",
+    "convert",
     "monte_carlo_kl",
     "to_constrained",
     "to_unconstrained",

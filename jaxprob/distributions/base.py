@@ -16,7 +16,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.validation import check_event, check_values, unchecked
+from jaxprob.distributions.validation import as_array, check_event, check_values, unchecked
 from jaxprob.types import Array, ArrayLike, Key, Numbers
 
 __all__ = ["Distribution"]
@@ -56,10 +56,7 @@ class Distribution(distrax.Distribution):
         """
         check_values(f"{self.name}.quantile", "q", q, constraints.probability)
         q = jnp.asarray(q, self._float_dtype())
-        tail = 1.0 - q
-        if self.support.discrete:  # so that quantile(cdf(k)) = k although 1 - cdf(k) is rounded
-            tail = jnp.where(q < 1.0, tail + 4.0 * jnp.finfo(q.dtype).eps, tail)
-        return self._invert(q, tail)
+        return self._invert(q, 1.0 - q)
 
     def inverse_survival_function(self, tail: ArrayLike) -> Array:
         """Returns the value that a draw exceeds with probability `tail`.
@@ -70,7 +67,10 @@ class Distribution(distrax.Distribution):
             f"{self.name}.inverse_survival_function", "tail", tail, constraints.probability
         )
         tail = jnp.asarray(tail, self._float_dtype())
-        return self._invert(1.0 - tail, tail)
+        lower = 1.0 - tail
+        if self.support.discrete:  # a rounded cdf must not count as having reached it
+            lower = jnp.where(lower > 0.5, lower + 2.0 * jnp.finfo(lower.dtype).eps, lower)
+        return self._invert(lower, tail)
 
     def interval(self, level: float | int) -> tuple[Array, Array]:
         """Returns the central interval that holds a draw with probability `level`.
@@ -107,10 +107,30 @@ class Distribution(distrax.Distribution):
             or [float]
         )
 
+    def survival_function(self, value: Numbers) -> Array:
+        """Returns P(X > value); 1 - cdf, where a class knows no better."""
+        self._require_numbers("survival function")
+        return 1.0 - self.cdf(value)
+
+    def log_cdf(self, value: Numbers) -> Array:
+        """Returns log P(X <= value), from the smaller of the two tails."""
+        self._require_numbers("cdf")
+        return _log_of_tail(self.cdf(value), self.survival_function(value))
+
+    def log_survival_function(self, value: Numbers) -> Array:
+        """Returns log P(X > value), from the smaller of the two tails."""
+        self._require_numbers("survival function")
+        return _log_of_tail(self.survival_function(value), self.cdf(value))
+
+    def _require_numbers(self, what: str) -> None:
+        if self.event_shape != ():
+            raise NotImplementedError(
+                f"{self.name} has no {what} for vectors; marginal() may have."
+            )
+
     def prob_above(self, threshold: ArrayLike) -> Array:
         """Returns P(X > threshold) of each marginal, shape `batch_shape + event_shape`."""
-        marginal = self.marginal()
-        return marginal.survival_function(jnp.asarray(threshold))
+        return self.marginal().survival_function(as_array(threshold))
 
     def from_standard_normal(self, z: ArrayLike) -> Array:
         """Returns the values with the same cdf as `z` has under N(0, 1): Q(Phi(z)).
@@ -143,13 +163,36 @@ class Distribution(distrax.Distribution):
         Raises:
           NotImplementedError: A pair without a closed form; the message names the estimator.
         """
+        from jaxprob.distributions.convert import convert
+
         try:
-            return super().kl_divergence(other_dist, **kwargs)
+            return super().kl_divergence(convert(other_dist), **kwargs)
         except NotImplementedError as error:
             raise NotImplementedError(
                 f"KL({self.name} || {getattr(other_dist, 'name', other_dist)}) has no closed form "
                 "here. Estimate it: jaxprob.distributions.monte_carlo_kl(p, q, key, num_samples)."
             ) from error
+
+    def sample(self, *, seed: Key, sample_shape: int | tuple[int, ...] = ()) -> Array:
+        """Draws events `[*sample_shape, *batch, *event]`.
+
+        Parameters in bfloat16 or float16 are drawn from in float32, whose uniform numbers are fine
+        enough for rare events and far tails, and rounded at the end.
+        """
+        wide = _widened(self)
+        if wide is self:
+            return super().sample(seed=seed, sample_shape=sample_shape)
+        return _rounded(wide.sample(seed=seed, sample_shape=sample_shape), self._float_dtype())
+
+    def sample_and_log_prob(
+        self, *, seed: Key, sample_shape: int | tuple[int, ...] = ()
+    ) -> tuple[Array, Array]:
+        """Draws as `sample` does, and returns the draws and their log-densities."""
+        wide = _widened(self)
+        if wide is self:
+            return super().sample_and_log_prob(seed=seed, sample_shape=sample_shape)
+        both = wide.sample_and_log_prob(seed=seed, sample_shape=sample_shape)
+        return _rounded(both[0], self._float_dtype()), _rounded(both[1], self._float_dtype())
 
     def _sample_n_and_log_prob(self, key: Key, n: int) -> tuple[Array, Array]:
         draws = self._sample_n(key, n)
@@ -178,6 +221,34 @@ class Distribution(distrax.Distribution):
     def __repr__(self) -> str:
         fields = ", ".join(f"{k}={_shown(v)}" for k, v in self._shown_fields().items())
         return f"{type(self).__name__}({fields})"
+
+
+def _widened(distribution: Distribution) -> Distribution:
+    """The distribution with float32 in place of shorter floats; itself where there are none."""
+
+    def short(leaf: Any) -> bool:
+        dtype = jnp.result_type(leaf)
+        return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+    if not any(short(leaf) for leaf in jax.tree.leaves(distribution)):
+        return distribution
+    return jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32) if short(leaf) else leaf, distribution
+    )
+
+
+def _rounded(draws: Array, dtype: Any) -> Array:
+    """Draws in the dtype of the parameters; counts and classes stay integers."""
+    return draws.astype(dtype) if jnp.issubdtype(draws.dtype, jnp.floating) else draws
+
+
+def _log_of_tail(probability: Array, rest: Array) -> Array:
+    """Returns log p for p and 1 - p, whichever is small holding all digits; -inf at p = 0."""
+    none, small = probability <= 0.0, probability < 0.5
+    near = jnp.log(jnp.where(small & ~none, probability, 0.5))
+    return jnp.where(
+        none, -jnp.inf, jnp.where(small, near, jnp.log1p(-jnp.where(small, 0.5, rest)))
+    )
 
 
 def _shown(value: Any) -> str:

@@ -47,6 +47,10 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
         zero_is_rare = log_zero < log_one
         return Tails(jnp.where(zero_is_rare, log_zero, log_one), zero_is_rare)
 
+    def _tail_probabilities(self, x: Array, odds: Array) -> tuple[Array, Array]:
+        success, failure, *_ = self._log_odds_terms(odds)
+        return jnp.broadcast_to(failure, x.shape), jnp.broadcast_to(success, x.shape)
+
     def _sample_n(self, key: Key, n: int) -> Array:
         draws = jax.random.bernoulli(key, self.probs[None], (n, *self.batch_shape))
         return draws.astype(jnp.int32)

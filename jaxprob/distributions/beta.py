@@ -108,13 +108,15 @@ class Beta(Univariate, distrax.Beta):
     def mode(self) -> Array:
         """Returns (a - 1) / (a + b - 2) where a or b exceeds 1 and none is below it.
 
-        Otherwise the end with the higher density, and 1/2 where both are alike.
+        Otherwise the end with the higher density: 0 where both are alike, and 1/2 where the density
+        is flat.
         """
         a, b = self._concentration1, self._concentration0
         above, below = jnp.maximum(a - 1.0, 0.0), jnp.maximum(b - 1.0, 0.0)
         total = above + below
         flat = total == 0.0
-        ends = jnp.where(a > b, 1.0, jnp.where(a < b, 0.0, 0.5))
+        alike = jnp.where(a < 1.0, 0.0, 0.5)
+        ends = jnp.where(a > b, 1.0, jnp.where(a < b, 0.0, alike))
         return jnp.where(flat, ends, above / jnp.where(flat, 1.0, total))
 
     def entropy(self) -> Array:

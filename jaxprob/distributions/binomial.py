@@ -97,6 +97,12 @@ class Binomial(LogitsOrProbs):
         """Returns the largest integer up to (n + 1) p, at most n."""
         return jnp.minimum(jnp.floor((self._total_count + 1.0) * self.probs), self._total_count)
 
+    def entropy(self) -> Array:
+        """Returns -sum_k p(k) log p(k) in nats, by summation."""
+        from jaxprob.distributions.summation import entropy_of_counts
+
+        return entropy_of_counts(self)
+
 
 class NegativeBinomial(LogitsOrProbs):
     """Negative binomial distribution: a Poisson whose rate is gamma distributed.
@@ -161,3 +167,9 @@ class NegativeBinomial(LogitsOrProbs):
     def mode(self) -> Array:
         """Returns the largest integer up to (n - 1) p / (1 - p), at least 0."""
         return jnp.floor(jnp.maximum(self._total_count - 1.0, 0.0) * jnp.exp(self.logits))
+
+    def entropy(self) -> Array:
+        """Returns -sum_k p(k) log p(k) in nats, by summation."""
+        from jaxprob.distributions.summation import entropy_of_counts
+
+        return entropy_of_counts(self)

@@ -14,7 +14,13 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.logits import require_one
-from jaxprob.distributions.special import class_variance, scale_by_log
+from jaxprob.distributions.special import (
+    class_variance,
+    log_softmax,
+    log_sum,
+    log_sum_weighted,
+    scale_by_log,
+)
 from jaxprob.distributions.validation import (
     align,
     as_parameters,
@@ -68,7 +74,7 @@ class ClassProbabilities(Distribution):
         name, value = ("probs", probs) if logits is None else ("logits", logits)
         (array,) = as_parameters(owner, self.arg_constraints, {name: 1}, **{name: value})  # pyright: ignore[reportArgumentType]
         check_classes(owner, name, array)
-        self._logits = None if logits is None else jax.nn.log_softmax(array, axis=-1)
+        self._logits = None if logits is None else log_softmax(array)
         self._probs = None if probs is None else array
 
     @property
@@ -186,11 +192,26 @@ class Categorical(ClassProbabilities, distrax.Categorical):
         return jnp.sum(jnp.where(below, probs, 0.0), axis=-1)
 
     def log_cdf(self, value: Numbers) -> Array:
-        """Returns log P(X <= value)."""
-        lower, upper = self.cdf(value), self.survival_function(value)
-        small = lower < 0.5
-        far = jnp.log1p(-jnp.where(small, 0.0, upper))
-        return jnp.where(small, jnp.log(jnp.where(small, lower, 1.0)), far)
+        """Returns log P(X <= value), accurate in both tails."""
+        return self._log_tail(self._up_to(value)[0])
+
+    def log_survival_function(self, value: Numbers) -> Array:
+        """Returns log P(X > value), accurate in both tails."""
+        return self._log_tail(~self._up_to(value)[0])
+
+    def _log_tail(self, chosen: Array) -> Array:
+        """Log-probability of the chosen classes `[..., K]`, by their sum or by that of the rest."""
+        if self._logits is not None:
+            logs = align(self._logits, chosen.ndim)
+            inner = log_sum(jnp.where(chosen, logs, -jnp.inf))
+            rest = log_sum(jnp.where(chosen, -jnp.inf, logs))
+        else:
+            inner, rest = (
+                log_sum_weighted(jnp.zeros_like(p), p)
+                for p in (jnp.where(c, align(self.probs, c.ndim), 0.0) for c in (chosen, ~chosen))
+            )
+        small = inner < rest
+        return jnp.where(small, inner, jnp.log1p(-jnp.exp(jnp.where(small, -1.0, rest))))
 
     def survival_function(self, value: Numbers) -> Array:
         """Returns P(X > value)."""
@@ -199,7 +220,8 @@ class Categorical(ClassProbabilities, distrax.Categorical):
 
     def _invert(self, lower: Array, upper: Array) -> Array:
         probs = self.probs
-        slack = 16 * jnp.finfo(probs.dtype).eps
+        eps = jnp.finfo(probs.dtype).eps
+        slack = 16 * eps
         cdf = jnp.cumsum(probs, axis=-1)
         after = jnp.flip(jnp.cumsum(jnp.flip(probs, -1), axis=-1), -1) - probs
         ndim = max(lower.ndim, len(self.batch_shape))
@@ -207,7 +229,7 @@ class Categorical(ClassProbabilities, distrax.Categorical):
         reached = jnp.where(
             low <= 0.5,
             align(cdf, ndim + 1) >= low * (1.0 - slack),
-            align(after, ndim + 1) <= high * (1.0 + slack),
+            (align(after, ndim + 1) <= high * (1.0 + slack)) | (align(cdf, ndim + 1) >= low - eps),
         )
         reached = reached.at[..., -1].set(True)
         return jnp.argmax(reached, axis=-1)
@@ -264,7 +286,7 @@ class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
         """Vectors have no order here; see `marginal`."""
         raise NotImplementedError("OneHotCategorical has no cdf; its marginal() has.")
 
-    log_cdf = survival_function = cdf
+    log_cdf = survival_function = log_survival_function = cdf
 
     def marginal(self) -> Distribution:
         """Returns the Bernoulli distribution of each entry."""

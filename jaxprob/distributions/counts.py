@@ -48,7 +48,7 @@ class Poisson(Univariate):
 
     def _tails(self, x: Array, rate: Array) -> Tails:
         x, rate = jnp.broadcast_arrays(x, rate)
-        tails = gamma_tails(x + 1.0, rate)  # P(X <= k) = P(Gamma(k + 1) > rate)
+        tails = gamma_tails(x + 1.0, rate, whole=True)  # P(X <= k) = P(Gamma(k + 1) > rate)
         return Tails(tails.log_tail, ~jnp.asarray(tails.is_lower))
 
     def _sample_n(self, key: Key, n: int) -> Array:
@@ -65,6 +65,12 @@ class Poisson(Univariate):
     def mode(self) -> Array:
         """Returns the largest integer up to rate."""
         return jnp.floor(self._rate)
+
+    def entropy(self) -> Array:
+        """Returns -sum_k p(k) log p(k) in nats, by summation."""
+        from jaxprob.distributions.summation import entropy_of_counts
+
+        return entropy_of_counts(self)
 
 
 class Geometric(LogitsOrProbs):
@@ -94,6 +100,14 @@ class Geometric(LogitsOrProbs):
 
     def _tails(self, x: Array, odds: Array) -> Tails:
         return Tails(self._times_log_failure(x + 1.0, odds), False)
+
+    def _tail_probabilities(self, x: Array, odds: Array) -> tuple[Array, Array]:
+        if self._probs is None:
+            return super()._tail_probabilities(x, odds)
+        certain = odds == 1.0  # where log(1 - p) is infinite
+        none = jnp.where(certain, (1.0 - odds) ** (x + 1.0), 0.0)
+        lower, upper = super()._tail_probabilities(x, jnp.where(certain, 0.5, odds))
+        return jnp.where(certain, 1.0 - none, lower), jnp.where(certain, none, upper)
 
     def _sample_n(self, key: Key, n: int) -> Array:
         (odds,) = self._parameters()

@@ -23,6 +23,7 @@ class Deterministic(Univariate, distrax.Deterministic):
 
     arg_constraints = {"loc": constraints.real}
     reparameterized = True
+    _may_be_infinite = ("loc",)
 
     def __init__(self, loc: Numbers):
         self._set(loc=loc)
@@ -33,6 +34,11 @@ class Deterministic(Univariate, distrax.Deterministic):
     def slack(self) -> Array:
         """Tolerance of the comparison with `loc`: 0."""
         return jnp.zeros_like(self._loc)
+
+    @property
+    def atoms(self) -> Array:
+        """The only possible value of each member of the batch."""
+        return self._loc
 
     def _bounds(self, *parameters: Array) -> tuple[Array, Array]:
         return parameters[0], parameters[0]

@@ -23,10 +23,12 @@ from jaxprob.distributions.bernoulli import Bernoulli
 from jaxprob.distributions.beta import Beta
 from jaxprob.distributions.binomial import Binomial, NegativeBinomial
 from jaxprob.distributions.categorical import Categorical, ClassProbabilities, OneHotCategorical
+from jaxprob.distributions.convert import convert
 from jaxprob.distributions.counts import Geometric, Poisson
 from jaxprob.distributions.deterministic import Deterministic
 from jaxprob.distributions.dirichlet import Dirichlet
 from jaxprob.distributions.gamma import Gamma, InverseGamma, gamma_kl
+from jaxprob.distributions.independent import Independent
 from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
 from jaxprob.distributions.logits import LogitsOrProbs
 from jaxprob.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
@@ -40,13 +42,15 @@ from jaxprob.distributions.special import (
     binet_derivative,
     deviance,
     digamma_minus_log,
-    log1p_minus,
     log1p_minus_near,
     log_gamma,
     log_i0e,
+    log_ratio,
+    log_ratio_minus,
     mean_resultant_gap,
 )
 from jaxprob.distributions.student_t import StudentT
+from jaxprob.distributions.summation import relative_entropy_of_counts
 from jaxprob.distributions.uniform import Uniform
 from jaxprob.distributions.validation import align
 from jaxprob.distributions.von_mises import VonMises
@@ -112,7 +116,7 @@ def _normal(p: Normal, q: Normal) -> Array:
     spread = jnp.where(
         near,
         -0.5 * log1p_minus_near(jnp.where(near, square, 0.0)),
-        0.5 * (far - 1.0) * (far + 1.0) - jnp.log(far),
+        0.5 * (far - 1.0) * (far + 1.0) - log_ratio(scale_p, scale_q),
     )
     return spread + 0.5 * ((loc_p - loc_q) / scale_q) ** 2
 
@@ -180,7 +184,7 @@ def _inverse_gamma(p: InverseGamma, q: InverseGamma) -> Array:
 @_register(Exponential, Exponential)
 def _exponential(p: Exponential, q: Exponential) -> Array:
     rate_p, rate_q = _aligned(p, q)
-    return -log1p_minus((rate_q - rate_p) / rate_p)
+    return -log_ratio_minus(rate_q, rate_p)
 
 
 @_register(Exponential, Gamma)
@@ -219,7 +223,7 @@ def _dirichlet_kl(a: Array, b: Array) -> Array:
     def smaller(from_, to):
         step = to - from_
         curve = binet(to) - binet(from_) - step * binet_derivative(from_)
-        return curve - 0.5 * log1p_minus(step / from_)
+        return curve - 0.5 * log_ratio_minus(to, from_)
 
     total_a, total_b = jnp.sum(a, -1), jnp.sum(b, -1)
     leading = jnp.sum(deviance(b, a * (total_b / total_a)[..., None]), axis=-1)
@@ -283,8 +287,10 @@ def _geometric(p: Geometric, q: Geometric) -> Array:
 @_register(Binomial, Binomial)
 def _binomial(p: Binomial, q: Binomial) -> Array:
     n_p, n_q = _pair(p.total_count, q.total_count)
-    # Other counts have no closed form, but for q without the outcomes of p.
-    return jnp.where(n_p == n_q, n_p * _binary(p, q), jnp.where(n_p > n_q, jnp.inf, jnp.nan))
+    others = _unless_equal(
+        n_p, n_q, lambda: jnp.where(n_p > n_q, jnp.inf, relative_entropy_of_counts(p, q))
+    )
+    return jnp.where(n_p == n_q, n_p * _binary(p, q), others)
 
 
 @_register(NegativeBinomial, NegativeBinomial)
@@ -293,7 +299,14 @@ def _negative_binomial(p: NegativeBinomial, q: NegativeBinomial) -> Array:
     binary = _binary(p, q)
     # The mean is n p / (1 - p); per outcome of the other kind one Bernoulli divergence over 1 - p.
     failure = _with_ndim(p._failure_probs, binary)
-    return jnp.where(n_p == n_q, n_p * binary / failure, jnp.nan)
+    others = _unless_equal(n_p, n_q, lambda: relative_entropy_of_counts(p, q))
+    return jnp.where(n_p == n_q, n_p * binary / failure, others)
+
+
+def _unless_equal(n_p: Array, n_q: Array, general: Callable[[], Array]) -> Array:
+    """Runs the sum over all counts only where some total counts differ."""
+    shape = jax.eval_shape(general)
+    return jax.lax.cond(jnp.all(n_p == n_q), lambda: jnp.zeros(shape.shape, shape.dtype), general)
 
 
 def _classes(p: ClassProbabilities, q: ClassProbabilities) -> Array:
@@ -377,6 +390,13 @@ def _diagonal(p: MultivariateNormalDiag, q: MultivariateNormalDiag) -> Array:
     return jnp.sum(_normal(p.marginal(), q.marginal()), axis=-1)
 
 
+def _as_normal(p: Independent) -> MultivariateNormalDiag:
+    inner = convert(p.distribution)
+    if not isinstance(inner, Normal) or p.reinterpreted_batch_ndims != 1:
+        raise NotImplementedError(f"{inner.name} with {p.event_shape} as event is no normal vector")
+    return MultivariateNormalDiag(inner.loc, inner.scale)
+
+
 _NORMALS = (MultivariateNormal, MultivariateNormalDiag, LowRankMultivariateNormal)
 for _p in _NORMALS:
     for _q in _NORMALS:
@@ -385,3 +405,5 @@ for _p in _NORMALS:
             (MultivariateNormalDiag, MultivariateNormalDiag),
         ):
             _register(_p, _q)(_any_normal)
+    _register(Independent, _p)(lambda p, q: _as_normal(p).kl_divergence(q))
+    _register(_p, Independent)(lambda p, q: p.kl_divergence(_as_normal(q)))

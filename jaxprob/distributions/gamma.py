@@ -24,8 +24,8 @@ from jaxprob.distributions.special import (
     binet_derivative,
     deviance,
     digamma_minus_log,
-    log1p_minus,
     log_ratio,
+    log_ratio_minus,
     minus_deviance,
     reused,
     times_power,
@@ -177,15 +177,17 @@ class InverseGamma(_GammaBase):
 
 def gamma_log_density(x: Array, a: Array, b: Array) -> Array:
     """Returns log Gamma(x; a, b) for x >= 0."""
-    scaled, log_a = b * x, reused(jnp.log(a))
-    saddle = minus_deviance(a, scaled - a, jnp.log(scaled) - log_a)
-    inner = saddle - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI - jnp.log(x)
+    product, log_a, log_x = b * x, reused(jnp.log(a)), reused(jnp.log(x))
+    gone = product == jnp.inf
+    scaled = jnp.where(gone, 1.0, product)
+    saddle = minus_deviance(a, scaled - a, reused(jnp.log(b)) + log_x - log_a)
+    inner = saddle - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI - log_x
     at_zero = jnp.where(a == 1.0, jnp.log(b), jnp.where(a > 1.0, -jnp.inf, jnp.inf))
-    return jnp.where(x == 0.0, at_zero, inner)
+    return jnp.where(x == 0.0, at_zero, jnp.where(gone, -jnp.inf, inner))
 
 
 def gamma_kl(a_p: Array, b_p: Array, a_q: Array, b_q: Array) -> Array:
     """Returns KL(Gamma(a_p, b_p) || Gamma(a_q, b_q))."""
     step = a_q - a_p
     smaller = binet(a_q) - binet(a_p) - step * binet_derivative(a_p)
-    return deviance(a_q, a_p * (b_q / b_p)) - 0.5 * log1p_minus(step / a_p) + smaller
+    return deviance(a_q, a_p * (b_q / b_p)) - 0.5 * log_ratio_minus(a_q, a_p) + smaller

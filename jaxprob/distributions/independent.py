@@ -36,6 +36,11 @@ class Independent(Distribution, distrax.Independent):
         return getattr(self.distribution, "reparameterized", False)
 
     @property
+    def periodic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the factors lie on a circle."""
+        return getattr(self.distribution, "periodic", False)
+
+    @property
     def support(self) -> constraints.Constraint:
         """The support of each factor."""
         return getattr(self.distribution, "support", super().support)

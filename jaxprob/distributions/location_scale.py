@@ -101,6 +101,9 @@ class Laplace(_LocationScale, distrax.Laplace):
     def _standard_tails(self, z: Array) -> Tails:
         return Tails(lower_half(z) - math.log(2), z <= 0.0)
 
+    def _kink(self, *parameters: Array) -> Array:
+        return parameters[0]
+
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         below = lower < 0.5
         tail = math.log(2) + jnp.log(jnp.where(below, lower, upper))
@@ -142,7 +145,11 @@ class Cauchy(_LocationScale):
         )
 
     def _standard_tails(self, z: Array) -> Tails:
-        return Tails(jnp.log(jnp.arctan2(1.0, -lower_half(z)) / math.pi), z <= 0.0)
+        size = -lower_half(z)
+        far = size > 1.0 / jnp.finfo(z.dtype).eps  # where arctan(1 / z) = 1 / z
+        near = jnp.log(jnp.arctan2(1.0, jnp.where(far, 1.0, size)) / math.pi)
+        log_tail = jnp.where(far, -math.log(math.pi) - jnp.log(jnp.where(far, size, 1.0)), near)
+        return Tails(log_tail, z <= 0.0)
 
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         below = lower < 0.5
@@ -224,7 +231,13 @@ class Gumbel(_LocationScale, distrax.Gumbel):
         return slope, 1.0 + z * slope
 
     def _standard_tails(self, z: Array) -> Tails:
-        return Tails(-jnp.exp(-z), True)
+        early = z < -math.log(float(jnp.finfo(z.dtype).max))
+        hazard = jnp.where(early, jnp.inf, jnp.exp(-jnp.where(early, 0.0, z)))
+        # Where it is small: log(1 - e^-h) = log h + log((1 - e^-h) / h).
+        small = hazard < 0.5
+        inside = jnp.where(small, jnp.maximum(hazard, jnp.finfo(z.dtype).eps), 0.5)
+        upper = -z + jnp.log(-jnp.expm1(-inside) / inside)
+        return Tails(jnp.where(small, upper, -hazard), ~small)
 
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         return -jnp.log(-probability_logs(lower, upper)[0])

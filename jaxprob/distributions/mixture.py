@@ -9,6 +9,7 @@ Twin: `torch_ref/distributions/mixture.py`. Source: McLachlan & Peel, "Finite Mi
 (2000), section 1.4.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.circular import between_directions, from_cut, mean_direction
 from jaxprob.distributions.constraints import Constraint
-from jaxprob.distributions.quantiles import monotone_quantile, smallest_integer
+from jaxprob.distributions.quantiles import ROUNDING, monotone_quantile, smallest_integer
 from jaxprob.distributions.special import log_sum, log_sum_weighted
 from jaxprob.distributions.validation import align, check_event, unchecked
 from jaxprob.types import Array, Key, Numbers
@@ -60,6 +62,11 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
     def reparameterized(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """False: the choice of a component has no pathwise gradient."""
         return False
+
+    @property
+    def periodic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the components lie on a circle."""
+        return getattr(self.components_distribution, "periodic", False)
 
     @property
     def support(self) -> Constraint:
@@ -113,6 +120,8 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
 
     def log_cdf(self, value: Numbers) -> Array:
         """Returns log P(X <= value) `[*batch]`, accurate in both tails."""
+        if self.periodic:
+            return super().log_cdf(value)
         value = self._shaped(value)
         lower = self._weigh(self.components_distribution.log_cdf(self._expand(value)))
         if self.event_shape != ():
@@ -123,6 +132,8 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
 
     def log_survival_function(self, value: Numbers) -> Array:
         """Returns log P(X > value) `[*batch]`, accurate in both tails."""
+        if self.periodic:
+            return super().log_survival_function(value)
         value = self._shaped(value)
         expanded = self._expand(value)
         upper = self._weigh(self.components_distribution.log_survival_function(expanded))
@@ -134,11 +145,29 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
 
     def cdf(self, value: Numbers) -> Array:
         """Returns P(X <= value) `[*batch]`."""
+        if self.periodic:
+            return self._average_arc(value)[0]
         return self._average(self.components_distribution.cdf, value)
 
     def survival_function(self, value: Numbers) -> Array:
         """Returns P(X > value) `[*batch]`, without the cancellation of 1 - cdf."""
+        if self.periodic:
+            return self._average_arc(value)[1]
         return self._average(self.components_distribution.survival_function, value)
+
+    def _average_arc(self, value: Numbers) -> tuple[Array, Array]:
+        """Both tails, counted from the point opposite to the mean direction."""
+        if self.event_shape != ():
+            raise NotImplementedError(
+                f"{self.name} has no cdf for vectors of angles; see marginal."
+            )
+        value = self._shaped(value)
+        cut = align(self.mean() - math.pi, value.ndim)
+        inside = jnp.clip(value, cut, cut + 2 * math.pi)[..., None]
+        both = from_cut(self.components_distribution, inside, cut[..., None])
+        weights = align(self._weights(), inside.ndim)
+        lower, upper = (jnp.sum(weights * part, axis=-1) for part in both)
+        return lower, upper
 
     def _invert(self, lower: Array, upper: Array) -> Array:
         """The search of `quantiles`; in a gap between components, the middle of the gap."""
@@ -150,12 +179,18 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         shape = jnp.broadcast_shapes(lower.shape, self.batch_shape)
         q, tail = (jnp.broadcast_to(align(p, len(shape)), shape) for p in (lower, upper))
         components = self.components_distribution
+        atoms = getattr(components, "atoms", None)
+        if atoms is not None:
+            return _quantile_of_atoms(q, tail, atoms, self._weights())
         if isinstance(components, Distribution):
             ends = components._invert(q[..., None], tail[..., None])
         else:
             ends = components.quantile(q[..., None])
         ends = ends.astype(q.dtype)
         bracket = (jnp.min(ends, axis=-1), jnp.max(ends, axis=-1))
+        if self.periodic:
+            cut = jnp.broadcast_to(align(self.mean() - math.pi, q.ndim), q.shape)
+            bracket = (cut, cut + 2 * math.pi)
 
         def tails(x: Array) -> tuple[Array, Array]:
             return self.cdf(x), self.survival_function(x)
@@ -182,20 +217,34 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         return probs / jnp.sum(probs, axis=-1, keepdims=True)
 
     def mean(self) -> Array:
-        """Returns sum_k w_k mean_k."""
-        return self._average_event(self.components_distribution.mean())
+        """Returns sum_k w_k mean_k; the mean direction of angles."""
+        means = self.components_distribution.mean()
+        if self.periodic:
+            variances = self.components_distribution.variance()
+            axis = -1 - len(self.event_shape)
+            return mean_direction(means, variances, self._event_weights(), axis)
+        return self._average_event(means)
 
     def variance(self) -> Array:
-        """Returns sum_k w_k (variance_k + (mean_k - mean)^2)."""
+        """Returns sum_k w_k (variance_k + (mean_k - mean)^2); the circular variance of angles."""
+        within, between = self._spread()
+        return self._average_event(within + between)
+
+    def _spread(self) -> tuple[Array, Array]:
+        """Variance of each component and that of its mean, `[*batch, K, *event]`."""
         means = self.components_distribution.mean()
-        axis = means.ndim - 1 - len(self.event_shape)
-        spread = (means - jnp.expand_dims(self.mean(), axis)) ** 2
-        return self._average_event(self.components_distribution.variance() + spread)
+        variances = self.components_distribution.variance()
+        mean = jnp.expand_dims(self.mean(), means.ndim - 1 - len(self.event_shape))
+        if self.periodic:
+            return variances, between_directions(means, variances, mean)
+        return variances, (means - mean) ** 2
+
+    def _event_weights(self) -> Array:
+        weights = self._weights()
+        return weights.reshape(weights.shape + (1,) * len(self.event_shape))
 
     def _average_event(self, values: Array) -> Array:
-        weights = self._weights()
-        weights = weights.reshape(weights.shape + (1,) * len(self.event_shape))
-        return jnp.sum(weights * values, axis=-1 - len(self.event_shape))
+        return jnp.sum(self._event_weights() * values, axis=-1 - len(self.event_shape))
 
     def _shaped(self, value: Numbers) -> Array:
         return check_event(self.name, value, self.batch_shape, self.event_shape)
@@ -221,6 +270,22 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
 def _compiled_quantile(mixture: MixtureSameFamily, lower: Array, upper: Array) -> Array:
     """Compiled once for each shape, so that calls outside of `jit` are quick as well."""
     return mixture._search(lower, upper)
+
+
+def _quantile_of_atoms(q: Array, tail: Array, atoms: Array, weights: Array) -> Array:
+    """Returns the smallest atom with a cdf of at least q; atoms and weights `[*batch, K]`."""
+    order = jnp.argsort(atoms, axis=-1)
+    atoms, weights = (jnp.take_along_axis(a, order, axis=-1) for a in (atoms, weights))
+    slack = ROUNDING * jnp.finfo(q.dtype).eps
+    below = align(jnp.cumsum(weights, axis=-1), q.ndim + 1)
+    above = align(jnp.cumsum(weights[..., ::-1], axis=-1)[..., ::-1] - weights, q.ndim + 1)
+    low, high = q[..., None], tail[..., None]
+    reached = jnp.where(low <= 0.5, below >= low * (1.0 - slack), above <= high + slack)
+    reached = (reached & (align(weights, q.ndim + 1) > 0.0)).at[..., -1].set(True)
+    first = jnp.argmax(reached, axis=-1)[..., None]
+    atoms = jnp.broadcast_to(align(atoms, q.ndim + 1), reached.shape)
+    chosen = jnp.take_along_axis(atoms, first, axis=-1)[..., 0]
+    return jnp.where(jnp.isnan(q), jnp.nan, chosen)
 
 
 def move_batch_axis(

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.binomial import Binomial
 from jaxprob.distributions.binomial_draws import binomial_draws
 from jaxprob.distributions.categorical import (
@@ -31,7 +30,9 @@ from jaxprob.distributions.special import (
     class_covariance,
     class_variance,
     deviance,
+    log_softmax,
 )
+from jaxprob.distributions.summation import expected_over_counts
 from jaxprob.distributions.validation import align, as_parameters
 from jaxprob.types import Array, Key, Numbers
 
@@ -59,7 +60,7 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
             total_count=total_count, **{name: value},  # pyright: ignore[reportArgumentType]
         )  # fmt: skip
         check_classes("Multinomial", name, array)
-        self._logits = None if logits is None else jax.nn.log_softmax(array, axis=-1)
+        self._logits = None if logits is None else log_softmax(array)
         self._probs = None if probs is None else array
 
     @property
@@ -126,7 +127,7 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
         """Returns p(value)."""
         return jnp.exp(self.log_prob(value))
 
-    def marginal(self) -> Distribution:
+    def marginal(self) -> Binomial:
         """Returns the binomial distribution of each count."""
         return Binomial(self._total_count[..., None], probs=jnp.minimum(self.probs, 1.0))
 
@@ -161,8 +162,26 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
         return self._total_count[..., None, None] * class_covariance(self.probs)
 
     def entropy(self) -> Array:
-        """Not in closed form."""
-        raise NotImplementedError("Multinomial has no entropy in closed form; average -log_prob.")
+        """Returns the entropy `[*batch]` in nats, by a sum over the counts of each class.
+
+        -E log p(X) in the form that the density has; each term needs the count of one class only.
+        """
+        n = self._total_count
+        counts = self.marginal()
+        means = n[..., None] * self.probs
+        log_means = jnp.log(jnp.where(n == 0.0, 1.0, n))[..., None] + self.logits
+
+        def term(x: Array) -> Array:
+            some = x > 0.0
+            safe = jnp.where(some, x, 1.0)
+            factorial = binet(safe) + 0.5 * jnp.log(safe) + HALF_LOG_TWO_PI
+            inner = deviance(safe, means, jnp.where(some, log_means, 0.0)) + factorial
+            return jnp.where(some, inner, means)
+
+        expected = jnp.sum(expected_over_counts(counts, term), axis=-1)
+        safe_n = jnp.where(n == 0.0, 1.0, n)
+        constant = binet(safe_n) + 0.5 * jnp.log(safe_n) + HALF_LOG_TWO_PI
+        return jnp.where(n == 0.0, 0.0, expected - constant)
 
     def _shown_fields(self) -> dict[str, Any]:
         return {"total_count": self._total_count, **super()._shown_fields()}

@@ -76,13 +76,21 @@ class MultivariateNormalDiag(Distribution):
         """Returns log p(value) `[*batch]` in nats."""
         return jnp.sum(self.marginal().log_prob(self._event(value)), axis=-1)
 
+    def cdf(self, value: Numbers) -> Array:
+        """Returns P(X_i <= value_i for all i) `[*batch]`."""
+        return jnp.exp(self.log_cdf(value))
+
     def log_cdf(self, value: Numbers) -> Array:
         """Returns log P(X_i <= value_i for all i) `[*batch]`."""
         return jnp.sum(self.marginal().log_cdf(self._event(value)), axis=-1)
 
     def survival_function(self, value: Numbers) -> Array:
         """Returns P(X_i > value_i for all i) `[*batch]`."""
-        return jnp.exp(jnp.sum(self.marginal().log_survival_function(self._event(value)), axis=-1))
+        return jnp.exp(self.log_survival_function(value))
+
+    def log_survival_function(self, value: Numbers) -> Array:
+        """Returns log P(X_i > value_i for all i) `[*batch]`."""
+        return jnp.sum(self.marginal().log_survival_function(self._event(value)), axis=-1)
 
     def _sample_n(self, key: Key, n: int) -> Array:
         eps = normal_noise(key, (n, *self._loc.shape), self._loc.dtype)

@@ -43,21 +43,17 @@ class Normal(Univariate, distrax.Normal):
         z = standardize(x, loc, scale)
         return -0.5 * z**2 - jnp.log(scale) - 0.5 * math.log(2 * math.pi)
 
+    def _slopes(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
+        z = standardize(x, loc, scale)
+        return -z / scale, z / scale, (z - 1.0) * (z + 1.0) / scale
+
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         z = standardize(x, loc, scale)
         return Tails(log_ndtr(lower_half(z)), z <= 0.0)
 
-    def cdf(self, value: Numbers) -> Array:
-        """Returns P(X <= value)."""
-        return ndtr(self._standardize(value))
-
-    def survival_function(self, value: Numbers) -> Array:
-        """Returns P(X > value)."""
-        return ndtr(-self._standardize(value))
-
-    def _standardize(self, value: Numbers) -> Array:
-        x, loc, scale = self._aligned(self._event(value))
-        return standardize(x, loc, scale)
+    def _tail_probabilities(self, x: Array, loc: Array, scale: Array) -> tuple[Array, Array]:
+        z = standardize(x, loc, scale)
+        return ndtr(z), ndtr(-z)
 
     def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
         small = lower < 0.5

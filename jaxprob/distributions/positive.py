@@ -20,6 +20,7 @@ from jax.scipy.special import erf, erfinv, ndtri
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.gradients import normal_noise
+from jaxprob.distributions.log_gamma import log_gamma_curvature
 from jaxprob.distributions.special import log_gamma, log_ndtr, log_ratio, reused, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
@@ -62,7 +63,13 @@ class Exponential(_Positive):
         return -rate, 1.0 / rate - x
 
     def _tails(self, x: Array, rate: Array) -> Tails:
-        return Tails(-rate * x, False)
+        hazard, zero = rate * x, x == 0.0
+        # Where it is small: log(1 - e^-h) = log h + log((1 - e^-h) / h).
+        small = hazard < 0.5
+        inside = jnp.where(small, jnp.maximum(hazard, jnp.finfo(x.dtype).eps), 0.5)
+        lower = jnp.log(rate) + jnp.log(jnp.where(zero, 1.0, x))
+        lower = lower + jnp.log(-jnp.expm1(-inside) / inside)
+        return Tails(jnp.where(small, jnp.where(zero, -jnp.inf, lower), -hazard), small)
 
     def _quantile(self, lower: Array, upper: Array, rate: Array) -> Array:
         return -probability_logs(lower, upper)[1] / rate
@@ -78,6 +85,10 @@ class Exponential(_Positive):
     def variance(self) -> Array:
         """Returns 1 / rate^2."""
         return self._rate**-2
+
+    def stddev(self) -> Array:
+        """Returns 1 / rate."""
+        return 1.0 / self._rate
 
     def mode(self) -> Array:
         """Returns 0."""
@@ -114,6 +125,15 @@ class Weibull(_Positive):
         )
         return constant + jnp.where(zero, at_zero, inner)
 
+    def _slopes(self, x: Array, scale: Array, concentration: Array) -> tuple[Array, ...]:
+        k, zero = concentration, x == 0.0
+        log_scaled = log_ratio(jnp.where(zero, scale, x), scale)
+        hazard = jnp.where(zero, 0.0, jnp.exp(k * log_scaled))
+        # at 0 the density is finite for k = 1 alone, where it falls at the rate 1 / scale
+        to_x = ((k - 1.0) - k * hazard) / jnp.where(zero, 1.0, x)
+        to_x = jnp.where(zero, jnp.where(k == 1.0, -1.0 / scale, -jnp.inf), to_x)
+        return to_x, k * (hazard - 1.0) / scale, 1.0 / k + log_scaled * (1.0 - hazard)
+
     def _tails(self, x: Array, scale: Array, concentration: Array) -> Tails:
         zero = x == 0.0
         log_hazard = concentration * log_ratio(jnp.where(zero, scale, x), scale)
@@ -142,7 +162,7 @@ class Weibull(_Positive):
         inverse = 1.0 / self._concentration
         log_square = 2.0 * log_gamma(1.0 + inverse)
         # exp(a) - exp(b), for large k a small difference
-        return self._scale**2 * jnp.exp(log_square) * jnp.expm1(_log_gamma_curvature(inverse))
+        return self._scale**2 * jnp.exp(log_square) * jnp.expm1(log_gamma_curvature(inverse))
 
     def mode(self) -> Array:
         """Returns scale ((k - 1) / k)^(1 / k), 0 for k <= 1."""
@@ -154,32 +174,6 @@ class Weibull(_Positive):
         """Returns gamma (1 - 1 / k) + log(scale / k) + 1."""
         k = self._concentration
         return np.euler_gamma * (1.0 - 1.0 / k) + jnp.log(self._scale) - jnp.log(k) + 1.0
-
-
-# zeta(j) - 1 for j = 2, 3, ...
-_ZETAS = (
-    0.644934066848226436, 0.202056903159594285, 0.0823232337111381915, 0.0369277551433699263,
-    0.0173430619844491397, 0.00834927738192282684, 0.00407735619794433938, 0.00200839282608221442,
-    0.000994575127818085337, 0.000494188604119464559, 0.000246086553308048299,
-    0.000122713347578489147, 0.0000612481350587048293, 0.0000305882363070204936,
-    0.0000152822594086518717, 7.63719763789976227e-6, 3.81729326499983986e-6,
-    1.90821271655393893e-6, 9.53962033872796113e-7, 4.76932986787806463e-7, 2.3845050272773299e-7,
-    1.19219925965311073e-7, 5.96081890512594796e-8, 2.98035035146522802e-8, 1.49015548283650412e-8,
-    7.45071178983542949e-9, 3.72533402478845705e-9, 1.86265972351304901e-9,
-)  # fmt: skip
-
-
-def _log_gamma_curvature(w: Array) -> Array:
-    """Returns log Gamma(1 + 2 w) - 2 log Gamma(1 + w), which is about zeta(2) w^2."""
-    near = w < 0.25
-    v = jnp.where(near, w, 0.0)
-    # log Gamma(1 + v) = -log(1 + v) + (1 - gamma) v + sum_(j>1) (-1)^j (zeta(j) - 1) v^j / j
-    series = jnp.zeros_like(v)
-    for j, zeta in reversed(list(enumerate(_ZETAS, start=2))):
-        series = series * v + (-1) ** j * zeta * (2.0**j - 2.0) / j
-    series = series * v**2 - jnp.log1p(-((v / (1.0 + v)) ** 2))
-    far = jnp.where(near, 1.0, w)
-    return jnp.where(near, series, log_gamma(1.0 + 2.0 * far) - 2.0 * log_gamma(1.0 + far))
 
 
 class LogNormal(_Positive):
@@ -204,6 +198,11 @@ class LogNormal(_Positive):
         z = standardize(log_x, loc, scale)
         log_density = -0.5 * z**2 - jnp.log(scale) - log_x - 0.5 * math.log(2 * math.pi)
         return jnp.where(zero, -jnp.inf, log_density)
+
+    def _slopes(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
+        safe = jnp.where(x == 0.0, 1.0, x)
+        z = standardize(jnp.log(safe), loc, scale)
+        return -(z / scale + 1.0) / safe, z / scale, (z - 1.0) * (z + 1.0) / scale
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         zero = x == 0.0
@@ -264,7 +263,10 @@ class HalfNormal(_Positive):
     def _tails(self, x: Array, scale: Array) -> Tails:
         z = standardize(x, jnp.zeros_like(scale), scale)
         small = z < 1.0
-        lower = jnp.log(erf(jnp.where(small, z, 1.0) / math.sqrt(2)))
+        tiny = z < jnp.finfo(z.dtype).eps  # where erf is linear, and z may have underflowed
+        lower = jnp.log(erf(jnp.where(small & ~tiny, z, 1.0) / math.sqrt(2)))
+        linear = 0.5 * math.log(2 / math.pi) + log_ratio(jnp.where(x > 0.0, x, scale), scale)
+        lower = jnp.where(tiny, jnp.where(x > 0.0, linear, -jnp.inf), lower)
         upper = math.log(2) + log_ndtr(-jnp.where(small, 1.0, z))
         return Tails(jnp.where(small, lower, upper), small)
 
@@ -289,6 +291,10 @@ class HalfNormal(_Positive):
     def variance(self) -> Array:
         """Returns scale^2 (1 - 2 / pi)."""
         return self._scale**2 * (1 - 2 / math.pi)
+
+    def stddev(self) -> Array:
+        """Returns scale sqrt(1 - 2 / pi)."""
+        return self._scale * math.sqrt(1 - 2 / math.pi)
 
     def entropy(self) -> Array:
         """Returns (1 + log(pi scale^2 / 2)) / 2."""

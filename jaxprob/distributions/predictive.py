@@ -165,11 +165,15 @@ class Predictive(MixtureSameFamily):
     def epistemic(self) -> Array:
         """Variance due to not knowing the weights, Var_s E[y | w_s]: `[*batch, *event]`.
 
+        Of angles the circular variance beyond the aleatoric one.
+
         Over classes that of each probability, `[*batch, K]`.
         """
         probs = self._class_probs()
         if probs is not None:
             return jnp.var(probs, axis=-2)
+        if self.periodic:
+            return self._average_event(self._spread()[1])
         return jnp.var(self.components_distribution.mean(), axis=len(self.batch_shape))
 
     @property

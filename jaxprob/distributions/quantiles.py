@@ -133,8 +133,9 @@ def smallest_integer(
 ) -> Array:
     """Returns the smallest integer k between `lower` and `upper` with cdf(k) >= q.
 
-    A cdf that rounds below q by no more than a few units in the last place counts as having
-    reached it, so that quantile(cdf(k)) = k. There is no gradient.
+    Up to the median a cdf that rounds below q by no more than a few units in the last place counts
+    as having reached it; above, the upper tail is judged, and a cdf that rounds to q or more has
+    reached it as well. So quantile(cdf(k)) = k. There is no gradient.
 
     Args:
       q: Probabilities, of the shape of the result.
@@ -148,7 +149,8 @@ def smallest_integer(
 
     def reached(k: Array) -> Array:
         below, above = tails(k)
-        return jnp.where(q <= 0.5, below >= q * (1.0 - slack), above <= tail * (1.0 + slack))
+        upper = (above <= tail * (1.0 + slack)) | (below >= q)
+        return jnp.where(q <= 0.5, below >= q * (1.0 - slack), upper)
 
     def halve(state):
         low, high = state

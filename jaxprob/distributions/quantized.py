@@ -2,7 +2,8 @@
 
     p(k) = F(k) - F(k - 1),   p(low) = F(low),   p(high) = 1 - F(high - 1)
 
-The difference is taken in the smaller of the two tails, so that it keeps its digits far out. The
+The difference is taken in the smaller of the two tails, so that it keeps its digits far out; where
+the bin is so narrow that both tails agree in most digits, the density is integrated over it. The
 moments are sums over the integers, E Y = low + sum_{k < high} P(Y > k), one at a time.
 
 Twin: `torch_ref/distributions/quantized.py`. Source: Salimans et al., "PixelCNN++" (2017), eq. 2.
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log1mexp
+from jaxprob.distributions.special import is_double, log1mexp, log_sum_weighted
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.univariate import Univariate
 from jaxprob.distributions.validation import align
@@ -115,10 +116,30 @@ class Quantized(Univariate, distrax.Quantized):
         left = lower < upper_before  # take the difference where the numbers are small
         large = jnp.where(left, lower, upper_before)
         small = jnp.where(left, lower_before, upper)
-        empty = (large == -jnp.inf) | (small >= large)
+        empty = (large == -jnp.inf) | (small > large)
         gap = jnp.where(empty | (small == -jnp.inf), -1.0, small - large)
-        share = jnp.where(small == -jnp.inf, 0.0, log1mexp(gap))
-        return jnp.where(empty, -jnp.inf, large + share)
+        share = jnp.where(small == -jnp.inf, 0.0, log1mexp(jnp.where(gap < 0.0, gap, -1.0)))
+        narrow = ~empty & (gap > (-2e-3 if is_double(x) else -0.03))
+        difference = jnp.where(empty, -jnp.inf, large + share)
+        return jnp.where(narrow, self._log_integral(narrow, x, base), difference)
+
+    def _log_integral(self, narrow: Array, x: Array, base: tuple[Array, ...]) -> Array:
+        """Log of the density's integral from x - 1 to x, by two nodes on either side of its kink.
+
+        Where both tails hardly change from x - 1 to x their difference has no digits left, and the
+        density is smooth enough for Gauss-Legendre's rule.
+        """
+        kink = self._distribution._kink(*base)
+        split = 1.0 if kink is None else jnp.clip(kink - (x - 1.0), 0.0, 1.0)
+        logs, weights = [], []
+        for start, width in ((0.0, split), (split, 1.0 - split))[: 1 if kink is None else 2]:
+            for node in (0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12)):
+                # from x down, since x - 1 is rounded where x is large
+                at = jnp.where(narrow, x - (1.0 - start - width * node), 0.0)
+                at = jnp.where(narrow, at, self._distribution._inner_point(*base))
+                logs.append(self._distribution._density_at(at, *base))
+                weights.append(jnp.broadcast_to(0.5 * width, x.shape).astype(x.dtype))
+        return log_sum_weighted(jnp.stack(logs, axis=-1), jnp.stack(weights, axis=-1))
 
     def _tails(self, x: Array, low: Array, high: Array, *base: Array) -> Tails:
         del low, high

@@ -46,7 +46,9 @@ __all__ = [
     "log_i0e",
     "log_ndtr",
     "log_ratio",
+    "log_ratio_minus",
     "log_sigmoid",
+    "log_softmax",
     "log_sum",
     "log_sum_weighted",
     "mean_resultant_gap",
@@ -244,9 +246,11 @@ def _log_sigmoid_jvp(primals, tangents):
 
 def log_ndtr(z: Array) -> Array:
     """Returns log P(Z <= z) for standard normal Z; 3 terms, as by default, leave 4e-9 at -20."""
-    return _log_ndtr(z, series_order=10)
+    gone = z < -0.5 * math.sqrt(float(jnp.finfo(z.dtype).max))  # whose square would overflow
+    return jnp.where(gone, -jnp.inf, _log_ndtr(jnp.where(gone, 0.0, z), series_order=10))
 
 
+@jax.custom_jvp
 def log_ratio(x: Array, scale: Array) -> Array:
     """Returns log(x / scale), also where the ratio is not representable."""
     ratio = x / scale
@@ -254,6 +258,12 @@ def log_ratio(x: Array, scale: Array) -> Array:
     usable = (ratio > limits.tiny) & (ratio < limits.max)
     apart = jnp.log(jnp.where(usable, 1.0, x)) - jnp.log(scale)
     return jnp.where(usable, jnp.log(jnp.where(usable, ratio, 1.0)), apart)
+
+
+@log_ratio.defjvp
+def _log_ratio_jvp(primals, tangents):
+    (x, scale), (dx, dscale) = primals, tangents
+    return log_ratio(x, scale), dx / x - dscale / scale
 
 
 def log1p_square(z: Array) -> Array:
@@ -277,6 +287,14 @@ def deviance(x: Array, m: Array, log_m: Array | None = None) -> Array:
     log_far = jnp.log(far) if log_m is None else jnp.where(near | zero, 0.0, log_m)
     apart = safe * (jnp.log(safe) - log_far) + (far - safe)
     return jnp.where(zero, m, jnp.where(near, close, apart))
+
+
+def log_ratio_minus(to: Array, start: Array) -> Array:
+    """Returns log(to / start) - (to - start) / start <= 0, without cancellation near equality."""
+    w = (to - start) / start
+    near = (w > -0.5) & (w < 1.0)
+    log = jnp.log(jnp.where(near, 1.0, to)) - jnp.log(jnp.where(near, 1.0, start))
+    return jnp.where(near, log1p_minus_near(jnp.where(near, w, 0.0)), log - w)
 
 
 def times_power(power: Array, x: Array) -> Array:
@@ -310,6 +328,16 @@ def scale_by_log(times: Array, value: Array) -> Array:
     log = jnp.log(jnp.where(value == 0.0, 1.0, value))
     # towards `times` the slope is log(value); at times = 0 the value below is 0 times it
     return jnp.where(none, times * log, times * jnp.log(finite))
+
+
+def log_softmax(logits: Array) -> Array:
+    """Returns log-probabilities `[..., K]`; that of a class near 1 keeps its digits."""
+    top = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
+    below = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    # log sum exp = b + log(1 + the others' share), b = 0 but for its gradient
+    first = jnp.sum(jnp.where(top, below, 0.0), axis=-1, keepdims=True)
+    others = jnp.sum(jnp.where(top, 0.0, jnp.exp(below)), axis=-1, keepdims=True)
+    return below - (first + jnp.log1p(others * jnp.exp(-first)))
 
 
 def log_sum(values: Array, axis: int = -1) -> Array:

@@ -87,7 +87,9 @@ class StudentT(Univariate):
 
     def _tails(self, x: Array, df: Array, loc: Array, scale: Array) -> Tails:
         z = standardize(x, loc, scale)
-        ratio = z / jnp.sqrt(df)
+        whole = z / jnp.sqrt(df)
+        far = jnp.abs(whole) > 1.0 / jnp.finfo(z.dtype).eps
+        ratio = jnp.where(far, 1.0, whole)
         flip = jnp.abs(ratio) > 1.0
         inverse = 1.0 / jnp.where(flip, ratio, 1.0) ** 2
         square = jnp.where(flip, 0.0, ratio) ** 2
@@ -97,7 +99,11 @@ class StudentT(Univariate):
         both = beta_tails(0.5 * df, half, y, rest).log_lower()
         # At the centre the beta variable is at its end, where it has no slope to give.
         centre = 2.0 * jnp.exp(_log_constant(df)) * z
-        return Tails(jnp.where(z == 0.0, centre, both) - math.log(2), z <= 0.0)
+        inner = jnp.where(z == 0.0, centre, both) - math.log(2)
+        # P(T > z) = p(0) sqrt(df) (z^2 / df)^(-df / 2) / df, where 1 + z^2 / df = z^2 / df
+        outer = _log_constant(df) - 0.5 * jnp.log(df)
+        outer = outer - df * jnp.log(jnp.where(far, jnp.abs(whole), 1.0))
+        return Tails(jnp.where(far, outer, inner), z <= 0.0)
 
     def _quantile(self, lower: Array, upper: Array, df: Array, loc: Array, scale: Array) -> Array:
         below = lower < 0.5

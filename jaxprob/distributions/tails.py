@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.distributions.log_gamma import log_gamma_one_plus
 from jaxprob.distributions.special import (
     binet,
     deviance,
@@ -66,11 +67,14 @@ class Tails(NamedTuple):
 
     def log_lower(self) -> Array:
         """Returns log P(X <= x)."""
-        return jnp.where(self.is_lower, self.log_tail, log1mexp(self.log_tail))
+        # the branch that is not taken has a slope too
+        other = jnp.where(self.is_lower, -1.0, self.log_tail)
+        return jnp.where(self.is_lower, self.log_tail, log1mexp(other))
 
     def log_upper(self) -> Array:
         """Returns log P(X > x)."""
-        return jnp.where(self.is_lower, log1mexp(self.log_tail), self.log_tail)
+        other = jnp.where(self.is_lower, self.log_tail, -1.0)
+        return jnp.where(self.is_lower, log1mexp(other), self.log_tail)
 
 
 def lower_half(z: Array) -> Array:
@@ -88,7 +92,7 @@ def integrate_tail(log_ratio: Callable[[Array], Array], rate: Array, curvature: 
     """
     rate, curvature = jax.lax.stop_gradient((rate, curvature))
     # Root of rate s + curvature s^2 / 2 = 1 to begin with, then Newton's method in log s.
-    length = 2.0 / (rate + jnp.sqrt(rate**2 + 2.0 * curvature))
+    length = 2.0 / (rate + jnp.hypot(rate, jnp.sqrt(2.0 * curvature)))
     longest = 60.0 if jnp.finfo(length.dtype).nmant < 30 else 600.0
     length = jnp.minimum(length, jnp.maximum(1.0 / jnp.maximum(rate, 1e-30), longest))
 
@@ -149,11 +153,52 @@ def _tail_rule(count: int, largest: float) -> tuple[list[float], list[float], fl
 _TAIL_RULES = {False: _tail_rule(14, 17.0), True: _tail_rule(36, 38.0)}
 
 
-def gamma_tails(a: Array, x: Array) -> Tails:
+def gamma_tails(a: Array, x: Array, whole: bool = False) -> Tails:
     """Returns the tails of the gamma distribution with concentration `a` and rate 1 at `x` >= 0.
 
-    In u = log x: log f(u +- s) - log f(u) = +-(a - x) s - x (exp(+-s) - 1 -+ s).
+    In u = log x: log f(u +- s) - log f(u) = +-(a - x) s - x (exp(+-s) - 1 -+ s). For a < 1 and
+    x <= 1, where the tail is long and bends within s of 1, two series take the integral's place.
+
+    Args:
+      a: Concentration.
+      x: Value, of the same shape.
+      whole: Whether `a` is at least 1 everywhere.
     """
+    if whole:
+        return _gamma_tails_by_quadrature(a, x)
+    short = (a < 1.0) & (x <= 1.0)
+    series = _gamma_tails_by_series(jnp.where(short, a, 0.5), jnp.where(short, x, 0.5))
+    area = _gamma_tails_by_quadrature(jnp.where(short, 1.0, a), jnp.where(short, 1.0, x))
+    return Tails(
+        jnp.where(short, series.log_tail, area.log_tail),
+        jnp.where(short, series.is_lower, area.is_lower),
+    )
+
+
+def _gamma_tails_by_series(a: Array, x: Array) -> Tails:
+    """The same for 0 < a < 1 and 0 <= x <= 1.
+
+    P = x^a e^-x / Gamma(a + 1) sum_n x^n / ((a + 1) ... (a + n))
+    Q = 1 - x^a / Gamma(a + 1) - x^a / Gamma(a + 1) sum_(n>0) a (-x)^n / (n! (a + n))
+
+    Source: DLMF 8.7.1 and 8.7.3.
+    """
+    zero = x <= 0.0
+    x = jnp.where(zero, 1.0, x)
+    terms = 20 if is_double(x) else 11
+    rising, falling = jnp.ones_like(x), jnp.zeros_like(x)
+    for n in range(terms, 0, -1):
+        rising = 1.0 + rising * x / (a + n)
+        falling = -(x / n) * (1.0 / (a + n) + falling)
+    log_power = a * jnp.log(x) - log_gamma_one_plus(a)
+    log_lower = log_power - x + jnp.log(rising)
+    upper = -jnp.expm1(log_power) - jnp.exp(log_power) * a * falling
+    is_lower = (upper > 0.5) | zero
+    log_upper = jnp.log(jnp.where(is_lower, 0.5, upper))
+    return Tails(jnp.where(zero, -jnp.inf, jnp.where(is_lower, log_lower, log_upper)), is_lower)
+
+
+def _gamma_tails_by_quadrature(a: Array, x: Array) -> Tails:
     inside = (x > 0.0) & (x < jnp.inf)
     x_in = jnp.where(inside, x, a)
     is_lower = x_in <= a
@@ -196,7 +241,12 @@ def beta_tails(a: Array, b: Array, x: Array, y: Array | None = None) -> Tails:
         t_in, t_out = jnp.where(small, t, 0.0), jnp.where(small, 1.0, t)
         w = p[..., None]
         near = log1p_minus(w * jnp.expm1(t_in)) + w * expm1_minus(t_in)
-        bend = jnp.where(small, near, jnp.log1p(w * jnp.expm1(t_out)) - w * t)
+        # log(1 + w (e^t - 1)) = t + log(w + (1 - w) e^-t), the smaller exponential of the two
+        rising = t_out > 0.0
+        decay = jnp.exp(-jnp.abs(t_out))
+        inner = jnp.where(rising, w + other[..., None] * decay, 1.0 - w + w * decay)
+        far = jnp.log(inner) + jnp.where(rising, t_out, 0.0)
+        bend = jnp.where(small, near, far - w * t)
         return gap[..., None] * t - total[..., None] * bend
 
     area = integrate_tail(log_ratio, -sign * gap, total * p * other)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.special import log_ratio
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.univariate import Univariate, parameter
 from jaxprob.distributions.validation import check_values
@@ -57,9 +58,10 @@ class Uniform(Univariate, distrax.Uniform):
 
     def _tails(self, x: Array, low: Array, high: Array) -> Tails:
         below = x - low <= high - x
-        tail = jnp.where(below, x - low, high - x) / (high - low)
-        safe = jnp.where(tail > 0.0, tail, 1.0)
-        return Tails(jnp.where(tail > 0.0, jnp.log(safe), -jnp.inf), below)
+        size, distance = high - low, jnp.where(below, x - low, high - x)
+        inside = distance > 0.0
+        log_tail = log_ratio(jnp.where(inside, distance, size), size)
+        return Tails(jnp.where(inside, log_tail, -jnp.inf), below)
 
     def _quantile(self, lower: Array, upper: Array, low: Array, high: Array) -> Array:
         size = high - low

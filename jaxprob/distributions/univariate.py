@@ -9,7 +9,8 @@ A family states its formulas, for arrays that are aligned and inside the support
     _sample_n(key, n), mean(), ...
 
 and gets `log_prob`, `cdf`, `log_cdf`, `survival_function`, `quantile`, `interval`, ... from this
-class. Outside of the support `log_prob` is -inf, its gradient 0; NaN stays NaN.
+class. Where a logarithm is -inf, outside of the support for one, its gradient is 0; NaN stays NaN.
+The derivative of a cdf towards the value is the density, at an end of the support the one inside.
 
 Twin: `torch_ref/distributions/univariate.py`.
 """
@@ -41,12 +42,14 @@ def parameter(name: str, doc: str) -> Any:
 class Univariate(Distribution):
     """A family of distributions over numbers; see the module's docstring for what it must state."""
 
+    _may_be_infinite: tuple[str, ...] = ("logits",)
     _inside: float = 0.0  # a point of the support, which stands in for values outside
     _ends: tuple[float, float] = (-float("inf"), float("inf"))  # of the support
 
     def _set(self, **parameters: Numbers) -> None:
         """Checks, broadcasts and stores the parameters."""
-        arrays = as_parameters(type(self).__name__, self.arg_constraints, **parameters)
+        owner, infinite = type(self).__name__, self._may_be_infinite
+        arrays = as_parameters(owner, self.arg_constraints, may_be_infinite=infinite, **parameters)
         for name, array in zip(parameters, arrays, strict=True):
             setattr(self, f"_{name}", array)
 
@@ -97,8 +100,42 @@ class Univariate(Distribution):
             return self._log_density(x, *parameters)
         return with_slopes(self._log_density, self._slopes)(x, *parameters)
 
+    def _allowed(self, x: Array) -> Array:
+        """Where x is a finite point of the support."""
+        return self.support.check(x) & (jnp.abs(x) < jnp.inf)
+
+    def _masked_density(self, allowed: Array, x: Array, *parameters: Array) -> Array:
+        """The same for any x: -inf where it is not allowed, and a gradient of 0 with it."""
+
+        def value(allowed: Array, x: Array, *parameters: Array) -> Array:
+            inside = jnp.where(allowed, x, self._inner_point(*parameters))
+            outside = jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf)
+            density = self._log_density if states else self._density_at
+            return jnp.where(allowed, density(inside, *parameters), outside)
+
+        def slopes(allowed: Array, x: Array, *parameters: Array) -> tuple[Array, ...]:
+            inside = jnp.where(allowed, x, self._inner_point(*parameters))
+            impossible = value(allowed, x, *parameters) == -jnp.inf
+            inner = self._slopes(inside, *parameters)  # pyright: ignore[reportOptionalCall]
+            return (allowed, *(jnp.where(impossible, 0.0, slope) for slope in inner))
+
+        states = self._slopes is not None and _states_both(type(self))
+        function = with_slopes(value, slopes) if states else value
+        return function(allowed, x, *parameters)
+
     def _tails(self, x: Array, *parameters: Array) -> Tails:
         raise NotImplementedError(f"{self.name} has no cdf.")
+
+    def _tail_probabilities(self, x: Array, *parameters: Array) -> tuple[Array, Array]:
+        """P(X <= x) and P(X > x)."""
+        tails = self._tails(x, *parameters)
+        return tails.lower(), tails.upper()
+
+    def _tail(self, name: str, x: Array, *parameters: Array) -> Array:
+        """One of the four: "lower", "upper" and their logarithms."""
+        if name.startswith("log"):
+            return getattr(self._tails(x, *parameters), name)()
+        return self._tail_probabilities(x, *parameters)[name == "upper"]
 
     def _bounds(self, *parameters: Array) -> tuple[Any, Any]:
         """Ends of the support."""
@@ -109,8 +146,7 @@ class Univariate(Distribution):
         """The inverse by search, unless the family has it in closed form."""
 
         def tails(x: Array) -> tuple[Array, Array]:
-            either = self._tails(x, *parameters)
-            return either.lower(), either.upper()
+            return self._tail_probabilities(x, *parameters)
 
         ends = [jnp.broadcast_to(jnp.asarray(e, lower.dtype), lower.shape)
                 for e in self._bounds(*parameters)]  # fmt: skip
@@ -150,6 +186,11 @@ class Univariate(Distribution):
         value = check_event(self.name, value, self.batch_shape, (), anything)
         return _tail_function(self, value, name, below, above)
 
+    def _kink(self, *parameters: Array) -> Array | None:
+        """Where the density has a corner; None for smooth ones."""
+        del parameters
+        return None
+
     def _inner_point(self, *parameters: Array) -> Any:
         """A point inside the support, for any parameters."""
         del parameters
@@ -171,10 +212,7 @@ def _states_both(cls: type) -> bool:
 @jax.jit
 def _log_prob(family: Univariate, value: Array) -> Array:
     x, *parameters = family._aligned(value)
-    allowed = family.support.check(x) & (jnp.abs(x) < jnp.inf)
-    inside = jnp.where(allowed, x, family._inner_point(*parameters))
-    outside = jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf)
-    return jnp.where(allowed, family._density_at(inside, *parameters), outside)
+    return family._masked_density(family._allowed(x), x, *parameters)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
@@ -182,15 +220,53 @@ def _tail_function(
     family: Univariate, value: Array, name: str, below: float, above: float
 ) -> Array:
     x, *parameters = family._aligned(value)
-    x = jnp.floor(x) if family.support.discrete else x
-    low, high = family._bounds(*parameters)
-    is_below = (x < low) | (x == -jnp.inf)
-    is_above = (x >= high) | (x == jnp.inf)
-    outside = is_below | is_above | jnp.isnan(x)
-    inner = jnp.where(outside, family._inner_point(*parameters), x)
-    probability = getattr(family._tails(inner, *parameters), name)()
-    probability = jnp.where(is_below, below, jnp.where(is_above, above, probability))
-    return jnp.where(jnp.isnan(x), jnp.nan, probability)
+    discrete = family.support.discrete
+    x = jnp.floor(x) if discrete else x
+
+    def regions(x: Array, *parameters: Array) -> tuple[Array, Array, Array]:
+        low, high = family._bounds(*parameters)
+        is_below = (x < low) | (x == -jnp.inf)
+        is_above = (x >= high) | (x == jnp.inf)
+        outside = is_below | is_above | jnp.isnan(x)
+        return is_below, is_above, jnp.where(outside, family._inner_point(*parameters), x)
+
+    @jax.custom_jvp
+    def tail(allowed: Array, x: Array, *parameters: Array) -> Array:
+        is_below, is_above, inside = regions(x, *parameters)
+        probability = family._tail(name, inside, *parameters)
+        probability = jnp.where(is_below, below, jnp.where(is_above, above, probability))
+        return jnp.where(jnp.isnan(x), jnp.nan, probability)
+
+    @tail.defjvp
+    def rule(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+        allowed, x, *parameters = primals
+        probability = tail(*primals)
+        is_below, is_above, inside = regions(x, *parameters)
+        # A tail that has underflowed has no slope left to compute.
+        gone = family._tails(inside, *parameters).log_tail == -jnp.inf
+        gone = gone | (probability == -jnp.inf)
+        inside = jnp.where(gone, family._inner_point(*parameters), inside)
+        inside = jax.lax.stop_gradient(inside)
+        flat = gone | is_below | is_above | jnp.isnan(x)
+        dots = [jnp.where(flat, 0.0, jnp.broadcast_to(d, flat.shape)) for d in tangents[2:]]
+        wide = [jnp.broadcast_to(p, flat.shape) for p in parameters]
+        change = jax.jvp(lambda *p: family._tail(name, inside, *p), tuple(wide), tuple(dots))[1]
+        if not discrete:
+            log_density = family._masked_density(allowed, x, *parameters)
+            log_density = jnp.where(jnp.isnan(x), -jnp.inf, log_density)
+            change = change + _slope_of_tail(log_density, probability, name) * tangents[1]
+        return probability, change
+
+    return tail(family._allowed(x), x, *parameters)
+
+
+def _slope_of_tail(log_density: Array, probability: Array, name: str) -> Array:
+    """Derivative of a tail, or of its logarithm, towards the value."""
+    if name.startswith("log"):
+        gone = probability == -jnp.inf
+        log_density = jnp.where(gone, -jnp.inf, log_density - jnp.where(gone, 0.0, probability))
+    slope = jnp.exp(log_density)
+    return slope if name.endswith("lower") else -slope
 
 
 @jax.jit

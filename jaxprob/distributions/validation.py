@@ -9,7 +9,7 @@ checks off.
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -18,11 +18,12 @@ import numpy as np
 from jax.experimental import checkify
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from jaxprob.distributions.constraints import Constraint
+from jaxprob.distributions.constraints import Constraint, finite
 from jaxprob.types import Array, ArrayLike, Numbers
 
 __all__ = [
     "align",
+    "as_array",
     "as_parameters",
     "check_event",
     "check_values",
@@ -137,6 +138,7 @@ def as_parameters(
     owner: str,
     constraints: dict[str, Constraint],
     event_ndims: dict[str, int] | None = None,
+    may_be_infinite: Collection[str] = ("logits",),
     **parameters: Numbers,
 ) -> tuple[Array, ...]:
     """Turns parameters into arrays of one float dtype and one batch shape, and checks them.
@@ -148,6 +150,7 @@ def as_parameters(
       owner: Class name, for messages.
       constraints: Constraint of each parameter.
       event_ndims: Trailing axes of each parameter that do not broadcast (default 0).
+      may_be_infinite: Parameters for which an infinite value has a meaning.
       **parameters: The values, in the order in which they are returned.
 
     Returns:
@@ -186,6 +189,8 @@ def as_parameters(
         ) from None
     for name, array in arrays.items():
         check_values(owner, name, array, constraints[name])
+        if name not in may_be_infinite:
+            check_values(owner, name, array, finite)
     return tuple(
         jnp.broadcast_to(a, shape + a.shape[a.ndim - event_ndims.get(name, 0) :])
         for name, a in arrays.items()
@@ -214,8 +219,7 @@ def check_event(
     Raises:
       ValueError: Naming both shapes and the likely fix.
     """
-    value = _from_list(owner, "value", value)
-    array = jnp.asarray(value)
+    array = as_array(_from_list(owner, "value", value))
     real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
     if not real and not (array.dtype == bool and support is not None and support.discrete):
         raise ValueError(
@@ -240,12 +244,28 @@ def check_event(
     return array
 
 
+def as_array(value: Any) -> Array:
+    """Returns `jnp.asarray(value)`; integers too large for JAX's become floats instead of wrapping.
+
+    Without float64 JAX keeps 32 bits of an integer: NumPy's 5e9 would turn into 705032704.
+    """
+    if isinstance(value, int | np.ndarray | np.integer) and not isinstance(value, bool):
+        array = np.asarray(value)
+        if array.size and (array.dtype == object or np.issubdtype(array.dtype, np.integer)):
+            dtype = np.int64 if array.dtype == object else array.dtype
+            limits = np.iinfo(jax.dtypes.canonicalize_dtype(dtype))
+            if array.max() > limits.max or array.min() < limits.min:
+                return jnp.asarray(array.astype(np.float64), jnp.result_type(float))
+    return jnp.asarray(value)
+
+
 def _from_list(owner: str, name: str, value: Any) -> ArrayLike:
     """Lists and tuples of numbers become arrays; what cannot is named."""
     if not isinstance(value, list | tuple):
         return value
     try:
-        return jnp.asarray(value)
+        plain = not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value))
+        return as_array(np.asarray(value)) if plain and value else jnp.asarray(value)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{owner}: {name} must be an array or a list of numbers of equal lengths; got "

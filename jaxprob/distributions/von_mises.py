@@ -57,6 +57,11 @@ class VonMises(Univariate, distrax.VonMises):
         half = jnp.sin(0.5 * (x - loc))
         return -2.0 * concentration * half**2 - math.log(2 * math.pi) - log_i0e(concentration)
 
+    def _slopes(self, x: Array, loc: Array, concentration: Array) -> tuple[Array, ...]:
+        half = jnp.sin(0.5 * (x - loc))
+        to_x = -concentration * jnp.sin(x - loc)
+        return to_x, -to_x, mean_resultant_gap(concentration) - 2.0 * half**2
+
     def _tails(self, x: Array, loc: Array, concentration: Array) -> Tails:
         x, loc, concentration = jnp.broadcast_arrays(x, loc, concentration)
         z = jnp.minimum(-lower_half(x - loc), math.pi)

@@ -102,5 +102,11 @@ class ZeroInflated(Univariate):
         at_zero = self._log_density(jnp.zeros_like(mode), *self._parameters())
         return jnp.where(self._log_density(mode, *self._parameters()) > at_zero, mode, 0.0)
 
+    def entropy(self) -> Array:
+        """Returns -sum_k p(k) log p(k) in nats, by summation."""
+        from jaxprob.distributions.summation import entropy_of_counts
+
+        return entropy_of_counts(self)
+
     def _shown_fields(self) -> dict[str, Any]:
         return {"base": self._base, "logits": self._logits}

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.batches import Inputs, accepted, inputs_of
+from jaxprob.distributions.convert import convert_outputs
 from jaxprob.types import Key, Params
 
 __all__ = [
@@ -90,8 +91,8 @@ def call(
       method: Which of its methods is called.
 
     Returns:
-      What the module returns, and the new value of its collections other than "params" (empty in
-      prediction, or where there are none).
+      What the module returns, distributions as those of this package, and the new value of its
+      collections other than "params" (empty in prediction, or where there are none).
     """
     inputs = inputs_of(model, inputs)
     function = getattr(type(model), method)
@@ -100,13 +101,16 @@ def call(
         options["key"] = key if train else None
     options["method"] = method
     if not train:
-        return model.apply(variables, *inputs.arrays, **options), {}
+        return convert_outputs(model.apply(variables, *inputs.arrays, **options)), {}
     mutable = [name for name in variables if name != "params"]
     rngs = None if key is None else {"dropout": key}
     if not mutable:
-        return model.apply(variables, *inputs.arrays, rngs=rngs, **options), {}
-    output, state = model.apply(variables, *inputs.arrays, rngs=rngs, mutable=mutable, **options)
-    return output, dict(state)
+        output, state = model.apply(variables, *inputs.arrays, rngs=rngs, **options), {}
+    else:
+        output, state = model.apply(
+            variables, *inputs.arrays, rngs=rngs, mutable=mutable, **options
+        )
+    return convert_outputs(output), dict(state)
 
 
 def mode_options(model: nn.Module, train: bool, method: str = "__call__") -> dict[str, Any]:

@@ -47,7 +47,11 @@ class Distribution(torch.distributions.Distribution):
     def inverse_survival_function(self, tail: Tensor | float) -> Tensor:
         """Returns the value that a draw exceeds with probability `tail`."""
         tail = torch.as_tensor(tail, dtype=self.float_dtype())
-        return self.invert(1.0 - tail, tail)
+        lower = 1.0 - tail
+        if getattr(self.marginal(), "_discrete", False):
+            # a rounded cdf must not count as having reached it
+            lower = torch.where(lower > 0.5, lower + 2.0 * torch.finfo(lower.dtype).eps, lower)
+        return self.invert(lower, tail)
 
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
         """Returns the ends of the central interval that holds a draw with probability `level`."""
@@ -65,6 +69,13 @@ class Distribution(torch.distributions.Distribution):
         near = torch.log1p(-torch.where(small, 0.0, upper))
         return torch.where(small, torch.where(small, lower, 1.0).log(), near)
 
+    def log_survival_function(self, value: Tensor) -> Tensor:
+        """Returns log P(X > value), accurate in both tails."""
+        lower, upper = self.cdf(value), self.survival_function(value)
+        small = upper < 0.5
+        near = torch.log1p(-torch.where(small, 0.0, lower))
+        return torch.where(small, torch.where(small, upper, 1.0).log(), near)
+
     def prob_above(self, threshold: Tensor | float) -> Tensor:
         """Returns P(X > threshold) of each marginal."""
         return self.marginal().survival_function(torch.as_tensor(threshold))
@@ -76,6 +87,8 @@ class Distribution(torch.distributions.Distribution):
     def median(self) -> Tensor:
         """Returns the median of each marginal."""
         return self.quantile(0.5)
+
+    periodic = False  # over a circle
 
     def draw(self, key: Tensor, sample_shape: Sequence[int] = ()) -> Tensor:
         """Returns the draws that `jaxprob` makes of the same key.

@@ -27,6 +27,15 @@ class Beta(Univariate, torch.distributions.Beta):
         """The float dtype of the parameters."""
         return self.concentration1.dtype
 
+    @property
+    def mode(self) -> Tensor:
+        """(a - 1) / (a + b - 2) inside; else the likelier end: 0 of equals, 1/2 where all are."""
+        a, b = self.concentration1, self.concentration0
+        above, below = (a - 1.0).clamp(min=0.0), (b - 1.0).clamp(min=0.0)
+        flat = above + below == 0.0
+        end = torch.where(a > b, 1.0, torch.where((a == b) & (a == 1.0), 0.5, 0.0)).to(a.dtype)
+        return torch.where(flat, end, above / torch.where(flat, 1.0, above + below))
+
     def _log_beta_remainder(self) -> Tensor:
         a, b = self.concentration1, self.concentration0
         return binet(a) + binet(b) - binet(a + b)

@@ -16,6 +16,7 @@ from torch_ref.distributions.binomial_draws import binomial_draws
 from torch_ref.distributions.gamma_draws import gamma_draws
 from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
 from torch_ref.distributions.poisson_draws import poisson_draws
+from torch_ref.distributions.summation import entropy_of_counts
 from torch_ref.distributions.tails import beta_tails
 
 __all__ = ["Binomial", "NegativeBinomial"]
@@ -80,6 +81,10 @@ class Binomial(LogitsOrProbs):
         """The largest integer up to (n + 1) p, at most n."""
         return torch.minimum(((self.total_count + 1.0) * self.probs).floor(), self.total_count)
 
+    def entropy(self) -> Tensor:
+        """Returns -sum_k p(k) log p(k) in nats, by summation."""
+        return entropy_of_counts(self)
+
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
         return binomial_draws(key, self.total_count, self.probs, self.failure_probs, shape)
 
@@ -127,6 +132,10 @@ class NegativeBinomial(LogitsOrProbs):
     def mode(self) -> Tensor:
         """The largest integer up to (n - 1) p / (1 - p), at least 0."""
         return ((self.total_count - 1.0).clamp(min=0.0) * self.logits.exp()).floor()
+
+    def entropy(self) -> Tensor:
+        """Returns -sum_k p(k) log p(k) in nats, by summation."""
+        return entropy_of_counts(self)
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
         gamma_key, poisson_key = random.split(key).unbind(-2)

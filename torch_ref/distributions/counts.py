@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
 from torch_ref.distributions.poisson_draws import poisson_draws
 from torch_ref.distributions.special import HALF_LOG_TWO_PI, binet, deviance
+from torch_ref.distributions.summation import entropy_of_counts
 from torch_ref.distributions.tails import gamma_tails
 from torch_ref.distributions.univariate import Univariate, draw_uniform
 
@@ -38,6 +39,10 @@ class Poisson(Univariate, torch.distributions.Poisson):
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = gamma_tails(x + 1.0, self.rate)
         return upper, lower
+
+    def entropy(self) -> Tensor:
+        """Returns -sum_k p(k) log p(k) in nats, by summation."""
+        return entropy_of_counts(self)
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
         return poisson_draws(key, self.rate, shape)

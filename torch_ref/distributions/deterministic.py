@@ -28,6 +28,11 @@ class Deterministic(Univariate):
         self.loc = loc
         super().__init__(loc.shape)
 
+    @property
+    def atoms(self) -> Tensor:
+        """The only possible value."""
+        return self.loc
+
     def _bounds(self) -> tuple[Tensor, Tensor]:
         return self.loc, self.loc
 

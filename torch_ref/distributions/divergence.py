@@ -16,10 +16,11 @@ from torch_ref.distributions.bernoulli import Bernoulli
 from torch_ref.distributions.beta import Beta
 from torch_ref.distributions.binomial import Binomial, NegativeBinomial
 from torch_ref.distributions.categorical import Categorical, ClassProbabilities, OneHotCategorical
-from torch_ref.distributions.counts import Geometric
+from torch_ref.distributions.counts import Geometric, Poisson
 from torch_ref.distributions.deterministic import Deterministic
 from torch_ref.distributions.dirichlet import Dirichlet
 from torch_ref.distributions.gamma import Gamma, InverseGamma
+from torch_ref.distributions.independent import Independent
 from torch_ref.distributions.location_scale import Cauchy, Gumbel, Logistic
 from torch_ref.distributions.logits import LogitsOrProbs
 from torch_ref.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
@@ -28,8 +29,9 @@ from torch_ref.distributions.multivariate_normal import MultivariateNormal
 from torch_ref.distributions.multivariate_normal_diag import MultivariateNormalDiag
 from torch_ref.distributions.normal import Normal
 from torch_ref.distributions.positive import Exponential, HalfNormal, LogNormal, Weibull
-from torch_ref.distributions.special import digamma_minus_log, log_i0e, resultant
+from torch_ref.distributions.special import deviance, digamma_minus_log, log_i0e, resultant
 from torch_ref.distributions.student_t import StudentT
+from torch_ref.distributions.summation import relative_entropy_of_counts
 from torch_ref.distributions.von_mises import VonMises
 
 __all__ = ["monte_carlo_kl"]
@@ -126,14 +128,22 @@ def _geometric(p: Geometric, q: Geometric) -> Tensor:
 
 @register_kl(Binomial, Binomial)
 def _binomial(p: Binomial, q: Binomial) -> Tensor:
-    other = torch.where(p.total_count > q.total_count, math.inf, math.nan)
-    return torch.where(p.total_count == q.total_count, p.total_count * _binary(p, q), other)
+    same = p.total_count == q.total_count
+    other = torch.zeros_like(p.probs) if bool(same.all()) else relative_entropy_of_counts(p, q)
+    other = torch.where(p.total_count > q.total_count, math.inf, other)
+    return torch.where(same, p.total_count * _binary(p, q), other)
 
 
 @register_kl(NegativeBinomial, NegativeBinomial)
 def _negative_binomial(p: NegativeBinomial, q: NegativeBinomial) -> Tensor:
     same = p.total_count == q.total_count
-    return torch.where(same, p.total_count * _binary(p, q) / p.failure_probs, math.nan)
+    other = torch.zeros_like(p.probs) if bool(same.all()) else relative_entropy_of_counts(p, q)
+    return torch.where(same, p.total_count * _binary(p, q) / p.failure_probs, other)
+
+
+@register_kl(Poisson, Poisson)
+def _poisson(p: Poisson, q: Poisson) -> Tensor:
+    return deviance(p.rate, q.rate)
 
 
 def _classes(p: ClassProbabilities, q: ClassProbabilities) -> Tensor:
@@ -205,6 +215,22 @@ for _family in (LogNormal, InverseGamma, HalfNormal, Weibull, Beta):
     register_kl(_family, Exponential)(_to_exponential)
     register_kl(_family, Gamma)(_to_gamma)
 
+
+def _as_normal(p: Independent) -> MultivariateNormalDiag:
+    inner = p.base_dist
+    if not isinstance(inner, Normal) or p.reinterpreted_batch_ndims != 1:
+        raise NotImplementedError(
+            f"KL of an Independent({type(inner).__name__}) has no closed form."
+        )
+    return MultivariateNormalDiag(inner.loc, inner.scale)
+
+
+@register_kl(Independent, Independent)
+def _independent(p: Independent, q: Independent) -> Tensor:
+    inner = torch.distributions.kl_divergence(p.base_dist, q.base_dist)
+    return inner.flatten(-p.reinterpreted_batch_ndims).sum(-1)
+
+
 _NORMALS = (MultivariateNormal, MultivariateNormalDiag, LowRankMultivariateNormal)
 
 
@@ -221,3 +247,6 @@ for _p in _NORMALS:
     for _q in _NORMALS:
         if _p is not _q or _p is MultivariateNormalDiag:
             register_kl(_p, _q)(_any_normal)
+for _p in _NORMALS:
+    register_kl(Independent, _p)(lambda p, q: _any_normal(_as_normal(p), q))
+    register_kl(_p, Independent)(lambda p, q: _any_normal(p, _as_normal(q)))

@@ -14,6 +14,11 @@ __all__ = ["Independent"]
 class Independent(Distribution, torch.distributions.Independent):
     """torch's Independent, with marginals and joint tails."""
 
+    @property
+    def periodic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the factors lie on a circle."""
+        return self.base_dist.periodic
+
     def marginal(self) -> Distribution:
         """Returns the factors."""
         return self.base_dist.marginal()

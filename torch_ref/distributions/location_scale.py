@@ -20,6 +20,9 @@ __all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic"]
 class Laplace(Univariate, torch.distributions.Laplace):
     """torch's Laplace; its density and moments serve."""
 
+    def _kink(self) -> Tensor:
+        return self.loc
+
     @property
     def mode(self) -> Tensor:
         """Location."""

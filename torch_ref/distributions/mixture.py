@@ -4,12 +4,14 @@ Twin of `jaxprob/distributions/mixture.py`.
 """
 
 import copy
+import math
 
 import torch
 from torch import Tensor
 
 from torch_ref import random
 from torch_ref.distributions.base import Distribution, log_sum_exp
+from torch_ref.distributions.circular import between_directions, from_cut, mean_direction
 from torch_ref.distributions.independent import Independent
 from torch_ref.distributions.quantiles import implicit_root, monotone_quantile, smallest_integer
 from torch_ref.distributions.special import log_sum_exp_weighted
@@ -35,6 +37,11 @@ class MixtureSameFamily(Distribution):
         self.component_distribution = component_distribution
         batch, event = component_distribution.batch_shape[:-1], component_distribution.event_shape
         super().__init__(batch, event, validate_args=False)
+
+    @property
+    def periodic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the components lie on a circle."""
+        return self.component_distribution.periodic
 
     @property
     def support(self):
@@ -84,15 +91,33 @@ class MixtureSameFamily(Distribution):
         return self._weigh(self.component_distribution.log_prob(self._pad(value)))
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Returns P(X <= value)."""
+        """Returns P(X <= value); of angles from the point opposite to the mean direction."""
+        if self.periodic:
+            return self._arc(value)[0]
         return self._average(self.component_distribution.cdf(self._pad(value)))
 
     def survival_function(self, value: Tensor) -> Tensor:
         """Returns P(X > value)."""
+        if self.periodic:
+            return self._arc(value)[1]
         return self._average(self.component_distribution.survival_function(self._pad(value)))
+
+    def _arc(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        cut = self.mean - math.pi
+        value = torch.maximum(torch.minimum(value, cut + 2 * math.pi), cut)
+        both = from_cut(self.component_distribution, self._pad(value), self._pad(cut))
+        inside, outside = (self._average(part) for part in both)
+        # at the ends rounding may put the angle on either side of the cut
+        inside = torch.where(
+            value <= cut, 0.0, torch.where(value >= cut + 2 * math.pi, 1.0, inside)
+        )
+        ends = (value <= cut) | (value >= cut + 2 * math.pi)
+        return inside, torch.where(ends, 1.0 - inside, outside)
 
     def log_cdf(self, value: Tensor) -> Tensor:
         """Returns log P(X <= value), accurate in both tails."""
+        if self.periodic:
+            return super().log_cdf(value)
         lower = self._weigh(self.component_distribution.log_cdf(self._pad(value)))
         if self.event_shape:
             return lower
@@ -106,9 +131,15 @@ class MixtureSameFamily(Distribution):
             return self.marginal().invert(lower, upper)
         shape = torch.broadcast_shapes(lower.shape, self.batch_shape)
         q, tail = lower.expand(shape), upper.expand(shape)
+        atoms = getattr(self.component_distribution, "atoms", None)
+        if atoms is not None:
+            return _quantile_of_atoms(q, atoms, self._weights().expand(atoms.shape))
         with torch.no_grad():
             ends = self.component_distribution.invert(q.unsqueeze(-1), tail.unsqueeze(-1))
             bracket = ends.amin(-1).to(q.dtype), ends.amax(-1).to(q.dtype)
+            if self.periodic:
+                cut = (self.mean - math.pi).expand(shape)
+                bracket = cut, cut + 2 * math.pi
         if getattr(self.component_distribution, "_discrete", False):
             return smallest_integer(q, tail, self.cdf, self.survival_function, *bracket)
         x = monotone_quantile(q, self.cdf, self.survival_function, *bracket, tail, gaps=True)
@@ -116,14 +147,23 @@ class MixtureSameFamily(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """sum_k w_k mean_k."""
-        return self._average_event(self.component_distribution.mean)
+        """sum_k w_k mean_k; the mean direction of angles."""
+        inner = self.component_distribution
+        if self.periodic:
+            weights = self._weights().reshape(self._weights().shape + (1,) * len(self.event_shape))
+            return mean_direction(inner.mean, inner.variance, weights, -1 - len(self.event_shape))
+        return self._average_event(inner.mean)
 
     @property
     def variance(self) -> Tensor:
-        """sum_k w_k (variance_k + (mean_k - mean)^2)."""
-        spread = (self.component_distribution.mean - self._pad(self.mean)).square()
-        return self._average_event(self.component_distribution.variance + spread)
+        """sum_k w_k (variance_k + (mean_k - mean)^2); the circular variance of angles."""
+        return self._average_event(self.component_distribution.variance + self._between())
+
+    def _between(self) -> Tensor:
+        inner, mean = self.component_distribution, self._pad(self.mean)
+        if self.periodic:
+            return between_directions(inner.mean, inner.variance, mean)
+        return (inner.mean - mean).square()
 
     def sample(self, sample_shape=torch.Size()) -> Tensor:  # noqa: B008
         """Returns draws."""
@@ -146,6 +186,17 @@ class MixtureSameFamily(Distribution):
         at = choice.reshape(*choice.shape, *[1] * (event + 1))
         at = at.expand(*choice.shape, 1, *self.event_shape)
         return draws.gather(-1 - event, at).squeeze(-1 - event)
+
+
+def _quantile_of_atoms(q: Tensor, atoms: Tensor, weights: Tensor) -> Tensor:
+    """Returns the smallest of the atoms `[*batch, K]` whose cdf reaches q."""
+    at = atoms.unsqueeze(-2) <= atoms.unsqueeze(-1)  # [*batch, K, K]: j at or below k
+    cdf = (weights.unsqueeze(-2) * at).sum(-1)
+    slack = 16 * torch.finfo(q.dtype).eps
+    reached = (cdf >= q.unsqueeze(-1) - slack) & (weights > 0.0)
+    highest = atoms.masked_fill(weights <= 0.0, -math.inf).amax(-1)
+    found = atoms.expand(reached.shape).masked_fill(~reached, math.inf).amin(-1)
+    return torch.minimum(found, highest)
 
 
 def move_batch_axis(distribution: Distribution, source: int, destination: int) -> Distribution:

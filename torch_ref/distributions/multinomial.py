@@ -19,6 +19,7 @@ from torch_ref.distributions.special import (
     class_variance,
     deviance,
 )
+from torch_ref.distributions.summation import expected_over_counts
 
 __all__ = ["Multinomial"]
 
@@ -71,6 +72,16 @@ class Multinomial(ClassProbabilities):
     def covariance(self) -> Tensor:
         """Returns n (diag(p) - p p^T)."""
         return self.total_count[..., None, None] * class_covariance(self.probs)
+
+    def entropy(self) -> Tensor:
+        """Returns -E log p(X) in nats, from the binomial law of each count.
+
+        log p(x) = log n! - sum_k log x_k! + sum_k x_k log p_k
+        """
+        n = self.total_count
+        of_classes = n * self.expected_log_prob(self.probs)
+        factorials = expected_over_counts(self.marginal(), lambda x: torch.lgamma(x + 1.0))
+        return factorials.sum(-1) - torch.lgamma(n + 1.0) - of_classes
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
         # class by class: each takes a binomial share of what the classes before it have left

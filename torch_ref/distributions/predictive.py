@@ -99,6 +99,8 @@ class Predictive(MixtureSameFamily):
         inner, axis = self.component_distribution, len(self.batch_shape)
         if isinstance(inner, Categorical | OneHotCategorical):
             return inner.probs.var(dim=axis, unbiased=False)
+        if self.periodic:
+            return self._average_event(self._between())
         return inner.mean.var(dim=axis, unbiased=False)
 
     @property

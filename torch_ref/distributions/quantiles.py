@@ -111,8 +111,9 @@ def smallest_integer(
     slack = 16 * torch.finfo(q.dtype).eps
 
     def reached(k: Tensor) -> Tensor:
-        low = cdf(k) >= q * (1.0 - slack)
-        return torch.where(q <= 0.5, low, survival_function(k) <= tail * (1.0 + slack))
+        below = cdf(k)
+        upper = (survival_function(k) <= tail * (1.0 + slack)) | (below >= q)
+        return torch.where(q <= 0.5, below >= q * (1.0 - slack), upper)
 
     with torch.no_grad():
         low = torch.where(lower.isfinite(), lower, torch.zeros_like(q)) - 1.0

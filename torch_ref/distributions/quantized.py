@@ -50,7 +50,25 @@ class Quantized(Univariate):
         lower_before = torch.where(low, 0.0, self.distribution.cdf(before))
         upper_before = torch.where(low, 1.0, self.distribution.survival_function(before))
         left = lower < upper_before
-        return torch.where(left, lower - lower_before, upper_before - upper).log()
+        difference = torch.where(left, lower - lower_before, upper_before - upper)
+        larger = torch.where(left, lower, upper_before)
+        limit = 2e-3 if x.dtype == torch.float64 else 0.03
+        inner = (lower_before > 0.0) & (upper > 0.0)
+        narrow = inner & (difference.detach() < limit * larger.detach())
+        safe = torch.where(narrow, 1.0, difference)
+        return torch.where(narrow, self._log_integral(narrow, x), safe.log())
+
+    def _log_integral(self, narrow: Tensor, x: Tensor) -> Tensor:
+        """Log of the density's integral from x - 1 to x, split at its corner if it has one."""
+        kink = self.distribution._kink()
+        split = torch.ones_like(x) if kink is None else (kink - (x - 1.0)).clamp(0.0, 1.0)
+        terms = []
+        for start, width in ((torch.zeros_like(x), split), (split, 1.0 - split)):
+            for side in (-1.0, 1.0):
+                node = start + width * (0.5 + side / math.sqrt(12))
+                at = torch.where(narrow, x - (1.0 - node), self.distribution._bounded_inside())
+                terms.append((0.5 * width).log() + self.distribution._log_density(at))
+        return torch.stack(terms[: 2 if kink is None else 4]).logsumexp(0)
 
     def _levels(self) -> tuple[Tensor, Tensor]:
         """All integers and their probabilities, in front of the batch."""

@@ -3,6 +3,8 @@
 Twin of `jaxprob/distributions/transformed.py`.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,18 @@ class Transformed(Distribution, torch.distributions.TransformedDistribution):
     def float_dtype(self) -> torch.dtype:
         """The float dtype of the base."""
         return self.distribution.float_dtype()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Returns log p(value); -inf with a gradient of 0 where f^-1 does not exist."""
+        base, event = self.distribution, len(self.distribution.event_shape)
+        with torch.no_grad():
+            x = self.bijector.inv(value)
+            known = x.isfinite()
+            known = known.flatten(-event).all(-1) if event else known
+            middle = self.bijector(torch.zeros(base.batch_shape + base.event_shape, dtype=x.dtype))
+        inside = known[(...,) + (None,) * len(self.event_shape)]
+        log_prob = super().log_prob(torch.where(inside, value, middle))
+        return torch.where(known, log_prob, -math.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Returns P(Y <= value)."""

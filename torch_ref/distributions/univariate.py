@@ -40,6 +40,10 @@ class Univariate(Distribution):
         like = torch.zeros(self.batch_shape, dtype=self.float_dtype())
         return like + self._ends[0], like + self._ends[1]
 
+    def _kink(self) -> Tensor | None:
+        """Where the density has a corner."""
+        return None
+
     def _invalid(self, x: Tensor) -> Tensor:
         """Where x is no event."""
         low, high = self._bounds()

@@ -35,6 +35,8 @@ class VonMises(Univariate):
         self.loc, self.concentration = broadcast_all(loc, concentration)
         super().__init__(self.loc.shape, validate_args=validate_args)
 
+    periodic = True
+
     def _bounds(self) -> tuple[Tensor, Tensor]:
         return self.loc - math.pi, self.loc + math.pi
 

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from torch_ref import random
 from torch_ref.distributions.special import softplus
+from torch_ref.distributions.summation import entropy_of_counts
 from torch_ref.distributions.univariate import Univariate
 
 __all__ = ["ZeroInflated"]
@@ -58,6 +59,10 @@ class ZeroInflated(Univariate):
         mode = self.base.mode
         likelier = self._log_density(mode) > self._log_density(torch.zeros_like(mode))
         return torch.where(likelier, mode, 0.0)
+
+    def entropy(self) -> Tensor:
+        """Returns -sum_k p(k) log p(k) in nats, by summation."""
+        return entropy_of_counts(self)
 
     def _draw(self, key: Tensor, shape: torch.Size) -> Tensor:
         zero_key, base_key = random.split(key).unbind(-2)
