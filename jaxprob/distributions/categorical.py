@@ -13,10 +13,9 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.classes import class_variance, log_softmax
 from jaxprob.distributions.logits import require_one
 from jaxprob.distributions.special import (
-    class_variance,
-    log_softmax,
     log_sum,
     log_sum_weighted,
     scale_by_log,

@@ -16,6 +16,7 @@ import math
 import jax.numpy as jnp
 
 from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.validation import align
 from jaxprob.types import Array
 
 __all__ = ["between_directions", "from_cut", "mean_direction", "nearest_turn"]
@@ -56,7 +57,7 @@ def from_cut(components: Distribution, value: Array, cut: Array) -> tuple[Array,
       cut: Where counting starts, `[..., K]`.
     """
     turn = 2 * math.pi
-    middle = components.mean()
+    middle = align(components.mean(), value.ndim)
 
     def wound(x: Array) -> tuple[Array, Array, Array]:
         # whole turns from the middle, and the two tails within the turn

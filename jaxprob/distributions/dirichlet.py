@@ -16,13 +16,12 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.beta import Beta
+from jaxprob.distributions.classes import class_covariance, class_variance
 from jaxprob.distributions.gamma_draws import log_gamma_draws
 from jaxprob.distributions.gradients import by_column, with_slopes
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
-    class_covariance,
-    class_variance,
     digamma_minus_log,
     log_ratio,
     minus_deviance,

@@ -15,11 +15,13 @@ import math
 from collections.abc import Callable
 
 import distrax
+import jax
 import jax.numpy as jnp
 import numpy as np
 from tensorflow_probability.substrates.jax.distributions import RegisterKL
 
 from jaxprob.distributions.bernoulli import Bernoulli
+from jaxprob.distributions.bessel import log_i0e, mean_resultant_gap
 from jaxprob.distributions.beta import Beta
 from jaxprob.distributions.binomial import Binomial, NegativeBinomial
 from jaxprob.distributions.categorical import Categorical, ClassProbabilities, OneHotCategorical
@@ -44,10 +46,8 @@ from jaxprob.distributions.special import (
     digamma_minus_log,
     log1p_minus_near,
     log_gamma,
-    log_i0e,
     log_ratio,
     log_ratio_minus,
-    mean_resultant_gap,
 )
 from jaxprob.distributions.student_t import StudentT
 from jaxprob.distributions.summation import relative_entropy_of_counts

@@ -23,14 +23,12 @@ from jaxprob.distributions.categorical import (
     ClassProbabilities,
     check_classes,
 )
+from jaxprob.distributions.classes import class_covariance, class_variance, log_softmax
 from jaxprob.distributions.logits import require_one
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
-    class_covariance,
-    class_variance,
     deviance,
-    log_softmax,
 )
 from jaxprob.distributions.summation import expected_over_counts
 from jaxprob.distributions.validation import align, as_parameters

@@ -52,7 +52,7 @@ class Normal(Univariate, distrax.Normal):
         return Tails(log_ndtr(lower_half(z)), z <= 0.0)
 
     def _tail_probabilities(self, x: Array, loc: Array, scale: Array) -> tuple[Array, Array]:
-        z = standardize(x, loc, scale)
+        z = jnp.clip(standardize(x, loc, scale), -50.0, 50.0)  # beyond, nothing is left of a tail
         return ndtr(z), ndtr(-z)
 
     def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:

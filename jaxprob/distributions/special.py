@@ -22,7 +22,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import i0e, i1e
 from jax.scipy.special import log_ndtr as _log_ndtr
 
 from jaxprob.types import Array
@@ -31,11 +30,10 @@ __all__ = [
     "binet",
     "binet_above_one",
     "binet_derivative",
-    "class_covariance",
-    "class_variance",
     "deviance",
     "digamma",
     "digamma_minus_log",
+    "expm1",
     "expm1_minus",
     "log1mexp",
     "log1p",
@@ -43,15 +41,12 @@ __all__ = [
     "log1p_minus_near",
     "log1p_square",
     "log_gamma",
-    "log_i0e",
     "log_ndtr",
     "log_ratio",
     "log_ratio_minus",
     "log_sigmoid",
-    "log_softmax",
     "log_sum",
     "log_sum_weighted",
-    "mean_resultant_gap",
     "minus_deviance",
     "poisson_log_density",
     "reused",
@@ -244,10 +239,37 @@ def _log_sigmoid_jvp(primals, tangents):
     return log_sigmoid(x), dot * jax.nn.sigmoid(-x)
 
 
+@jax.custom_jvp
 def log_ndtr(z: Array) -> Array:
     """Returns log P(Z <= z) for standard normal Z; 3 terms, as by default, leave 4e-9 at -20."""
     gone = z < -0.5 * math.sqrt(float(jnp.finfo(z.dtype).max))  # whose square would overflow
     return jnp.where(gone, -jnp.inf, _log_ndtr(jnp.where(gone, 0.0, z), series_order=10))
+
+
+@log_ndtr.defjvp
+def _log_ndtr_jvp(primals, tangents):
+    (z,), (dot,) = primals, tangents
+    value = log_ndtr(z)
+    # phi(z) / Phi(z): far out by Laplace's continued fraction, where the logarithms would cancel
+    far = z < -5.0
+    size = jnp.where(far, -z, 5.0)
+    fraction = size
+    for k in range(40 if is_double(z) else 16, 0, -1):
+        fraction = size + k / fraction
+    near = jnp.exp(-0.5 * z * z - HALF_LOG_TWO_PI - jnp.where(far, 0.0, value))
+    return value, dot * jnp.where(value == -jnp.inf, 0.0, jnp.where(far, fraction, near))
+
+
+@jax.custom_jvp
+def expm1(x: Array) -> Array:
+    """Returns exp(x) - 1; the slope of jnp's, value + 1, has no digits left at large -x."""
+    return jnp.expm1(x)
+
+
+@expm1.defjvp
+def _expm1_jvp(primals, tangents):
+    (x,), (dot,) = primals, tangents
+    return expm1(x), dot * jnp.exp(x)
 
 
 @jax.custom_jvp
@@ -330,16 +352,6 @@ def scale_by_log(times: Array, value: Array) -> Array:
     return jnp.where(none, times * log, times * jnp.log(finite))
 
 
-def log_softmax(logits: Array) -> Array:
-    """Returns log-probabilities `[..., K]`; that of a class near 1 keeps its digits."""
-    top = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
-    below = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    # log sum exp = b + log(1 + the others' share), b = 0 but for its gradient
-    first = jnp.sum(jnp.where(top, below, 0.0), axis=-1, keepdims=True)
-    others = jnp.sum(jnp.where(top, 0.0, jnp.exp(below)), axis=-1, keepdims=True)
-    return below - (first + jnp.log1p(others * jnp.exp(-first)))
-
-
 def log_sum(values: Array, axis: int = -1) -> Array:
     """Returns log sum exp over one axis; where all are -inf the gradient is 0, not NaN."""
     peak = jax.lax.stop_gradient(jnp.max(values, axis=axis, keepdims=True))
@@ -358,52 +370,3 @@ def log_sum_weighted(values: Array, weights: Array, axis: int = -1) -> Array:
     empty = total == 0.0
     log = jnp.log(jnp.where(empty, 1.0, total))
     return jnp.where(empty, -jnp.inf, log) + jnp.squeeze(peak, axis)
-
-
-@jax.custom_jvp
-def log_i0e(k: Array) -> Array:
-    """Returns log(I0(k) exp(-k)) for k >= 0; its slope at 0 is -1 (XLA's is 0 there)."""
-    return jnp.log(i0e(k))
-
-
-@log_i0e.defjvp
-def _log_i0e_jvp(primals, tangents):
-    (k,), (dot,) = primals, tangents
-    return log_i0e(k), -dot * mean_resultant_gap(k)
-
-
-def mean_resultant_gap(k: Array) -> Array:
-    """Returns 1 - I1(k) / I0(k), without cancellation for large k."""
-    large = k > 40.0
-    w = 1.0 / jnp.where(large, k, 40.0)
-    series = jnp.zeros_like(w)
-    for c in reversed(_gap_coefficients(16)):
-        series = (series + c) * w
-    small = jnp.where(large, 1.0, k)
-    return jnp.where(large, series, 1.0 - i1e(small) / i0e(small))
-
-
-def _gap_coefficients(count: int) -> list[float]:
-    """Coefficients of 1 / k, 1 / k^2, ... from A' = 1 - A / k - A^2 with A = 1 - gap."""
-    c = [0.5]
-    for j in range(2, count + 1):
-        square = sum(c[i] * c[j - 2 - i] for i in range(j - 1))
-        c.append(0.5 * (square + (j - 2) * c[-1]))
-    return c
-
-
-def class_variance(p: Array) -> Array:
-    """Returns p_k (1 - p_k) for probabilities `[..., K]` that sum to one.
-
-    1 - p loses what is small for the likeliest class; the others' sum does not.
-    """
-    top = jax.nn.one_hot(jnp.argmax(p, axis=-1), p.shape[-1], dtype=bool)
-    others = jnp.sum(jnp.where(top, 0.0, p), axis=-1, keepdims=True)
-    return p * jnp.where(top, others, 1.0 - p)
-
-
-def class_covariance(p: Array) -> Array:
-    """Returns diag(p) - p p^T `[..., K, K]` for probabilities `[..., K]` that sum to one."""
-    diagonal = jnp.eye(p.shape[-1], dtype=bool).reshape((1,) * (p.ndim - 1) + (p.shape[-1],) * 2)
-    products = p[..., :, None] * p[..., None, :]
-    return jnp.where(diagonal, class_variance(p)[..., None], -products)

@@ -10,6 +10,7 @@ Twin: `torch_ref/distributions/summation.py`. Source: DLMF 2.10.1 (Euler-Maclaur
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,15 +37,18 @@ def expected_over_counts(family: Univariate, values: Callable[[Array], Array]) -
     """
     parameters = family._parameters()
 
-    def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
+    def add(totals: tuple[Array, Array], node: tuple[Array, Array]) -> tuple[Any, None]:
         k, weight = node
         used = weight != 0.0
-        term = jnp.exp(family._density_at(k, *parameters)) * values(k)
-        return total + jnp.where(used, weight * jnp.where(used, term, 0.0), 0.0), None
+        mass = jnp.where(used, weight * jnp.exp(family._density_at(k, *parameters)), 0.0)
+        return (totals[0] + mass, totals[1] + mass * jnp.where(used, values(k), 0.0)), None
 
     with unchecked():
         nodes = jax.lax.stop_gradient(_nodes(family))
-        return jax.lax.scan(add, jnp.zeros_like(nodes[0][0]), nodes)[0]
+        zero = jnp.zeros_like(nodes[0][0])
+        # Of counts that are rounded the masses sum to nearly one; the quotient is an average still.
+        mass, total = jax.lax.scan(add, (zero, zero), nodes)[0]
+        return total / mass
 
 
 def entropy_of_counts(family: Univariate) -> Array:
@@ -68,8 +72,8 @@ def _nodes(family: Univariate) -> tuple[Array, Array]:
     """Points and weights `[N, *batch]` of the sum."""
     dtype, shape = family._float_dtype(), family.batch_shape
     rare = jnp.full(shape, 1e-30 if is_double(jnp.zeros((), dtype)) else 1e-12, dtype)
-    first = family._invert(rare, 1.0 - rare).astype(dtype)
-    last = family._invert(1.0 - rare, rare).astype(dtype)
+    first = family._invert(rare, 1.0 - rare).astype(dtype)[None]
+    last = family._invert(1.0 - rare, rare).astype(dtype)[None]
     column = (-1,) + (1,) * len(shape)
 
     steps = jnp.arange(SINGLE, dtype=dtype).reshape(column)
@@ -89,8 +93,8 @@ def _nodes(family: Univariate) -> tuple[Array, Array]:
     weights = [half * float(weight) for weight in WEIGHTS]
 
     # f'(a - 1/2) = f(a) - f(a - 1)
-    correction = jnp.where(many, 1.0 / 24.0, 0.0).astype(dtype)[None]
-    points = [single, *points, first[None] + SINGLE, first[None] + (SINGLE - 1)]
+    correction = jnp.where(many, 1.0 / 24.0, 0.0).astype(dtype)
+    points = [single, *points, first + SINGLE, first + (SINGLE - 1)]
     weights = [ones, *weights, correction, -correction]
     inside = jnp.clip(jnp.concatenate(points), first, last)
     return inside, jnp.concatenate(weights)

@@ -28,6 +28,7 @@ from jaxprob.distributions.log_gamma import log_gamma_one_plus
 from jaxprob.distributions.special import (
     binet,
     deviance,
+    expm1,
     expm1_minus,
     is_double,
     log1mexp,
@@ -59,11 +60,11 @@ class Tails(NamedTuple):
 
     def lower(self) -> Array:
         """Returns P(X <= x)."""
-        return jnp.where(self.is_lower, jnp.exp(self.log_tail), -jnp.expm1(self.log_tail))
+        return jnp.where(self.is_lower, jnp.exp(self.log_tail), -expm1(self.log_tail))
 
     def upper(self) -> Array:
         """Returns P(X > x)."""
-        return jnp.where(self.is_lower, -jnp.expm1(self.log_tail), jnp.exp(self.log_tail))
+        return jnp.where(self.is_lower, -expm1(self.log_tail), jnp.exp(self.log_tail))
 
     def log_lower(self) -> Array:
         """Returns log P(X <= x)."""

@@ -131,6 +131,9 @@ class Univariate(Distribution):
         tails = self._tails(x, *parameters)
         return tails.lower(), tails.upper()
 
+    def _states_probabilities(self) -> bool:
+        return type(self)._tail_probabilities is not Univariate._tail_probabilities
+
     def _tail(self, name: str, x: Array, *parameters: Array) -> Array:
         """One of the four: "lower", "upper" and their logarithms."""
         if name.startswith("log"):
@@ -243,18 +246,29 @@ def _tail_function(
         probability = tail(*primals)
         is_below, is_above, inside = regions(x, *parameters)
         # A tail that has underflowed has no slope left to compute.
-        gone = family._tails(inside, *parameters).log_tail == -jnp.inf
-        gone = gone | (probability == -jnp.inf)
+        gone = probability == -jnp.inf
+        if name.startswith("log") or not family._states_probabilities():
+            gone = gone | (family._tails(inside, *parameters).log_tail == -jnp.inf)
         inside = jnp.where(gone, family._inner_point(*parameters), inside)
         inside = jax.lax.stop_gradient(inside)
         flat = gone | is_below | is_above | jnp.isnan(x)
+        if discrete:
+            by_density = jnp.ones_like(flat)
+        else:
+            # At an end the tail has no slope of its own to follow; the logarithm of a small tail
+            # has, and the difference of two large logarithms would cancel.
+            low, high = family._bounds(*parameters)
+            by_density = flat | (x <= low) | (x >= high)
+            by_density = by_density | (not name.startswith("log")) | (probability > -1.0)
         dots = [jnp.where(flat, 0.0, jnp.broadcast_to(d, flat.shape)) for d in tangents[2:]]
-        wide = [jnp.broadcast_to(p, flat.shape) for p in parameters]
-        change = jax.jvp(lambda *p: family._tail(name, inside, *p), tuple(wide), tuple(dots))[1]
+        dots = [jnp.where(by_density, 0.0, jnp.broadcast_to(tangents[1], flat.shape)), *dots]
+        wide = [inside, *(jnp.broadcast_to(p, flat.shape) for p in parameters)]
+        change = jax.jvp(lambda *a: family._tail(name, *a), tuple(wide), tuple(dots))[1]
         if not discrete:
             log_density = family._masked_density(allowed, x, *parameters)
             log_density = jnp.where(jnp.isnan(x), -jnp.inf, log_density)
-            change = change + _slope_of_tail(log_density, probability, name) * tangents[1]
+            slope = _slope_of_tail(log_density, probability, name)
+            change = change + jnp.where(by_density, slope, 0.0) * tangents[1]
         return probability, change
 
     return tail(family._allowed(x), x, *parameters)

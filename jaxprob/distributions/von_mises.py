@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log_i0e, mean_resultant_gap
+from jaxprob.distributions.bessel import log_i0e, mean_resultant_gap
 from jaxprob.distributions.tails import Tails, lower_half, panels
 from jaxprob.distributions.univariate import Univariate, parameter
 from jaxprob.distributions.von_mises_draws import von_mises_draws

@@ -22,8 +22,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxprob.distributions.bessel import mean_resultant_gap
 from jaxprob.distributions.rejection import first_accepted
-from jaxprob.distributions.special import mean_resultant_gap, reused
+from jaxprob.distributions.special import reused
 from jaxprob.distributions.tails import tail_rule
 from jaxprob.types import Array, Key
 

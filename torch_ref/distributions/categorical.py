@@ -13,8 +13,9 @@ from torch.distributions import constraints
 from torch_ref import random
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.bernoulli import Bernoulli
+from torch_ref.distributions.classes import class_variance, log_softmax
 from torch_ref.distributions.logits import require_one
-from torch_ref.distributions.special import class_variance, xlogy
+from torch_ref.distributions.special import xlogy
 
 __all__ = ["Categorical", "ClassProbabilities", "OneHotCategorical"]
 
@@ -28,7 +29,7 @@ class ClassProbabilities(Distribution):
 
     def _set_classes(self, logits: Tensor | None, probs: Tensor | None) -> Tensor:
         require_one(type(self).__name__, logits, probs)
-        self._logits = None if logits is None else torch.log_softmax(logits, dim=-1)
+        self._logits = None if logits is None else log_softmax(logits)
         self._weights: Any = probs  # None where logits were given
         return self._logits if probs is None else probs
 

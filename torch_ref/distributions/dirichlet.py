@@ -8,12 +8,11 @@ from torch import Tensor
 
 from torch_ref.distributions.base import Distribution
 from torch_ref.distributions.beta import Beta
+from torch_ref.distributions.classes import class_covariance, class_variance
 from torch_ref.distributions.gamma_draws import log_gamma_draws
 from torch_ref.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
-    class_covariance,
-    class_variance,
     deviance,
     digamma_minus_log,
     power_log,

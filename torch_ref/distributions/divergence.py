@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions.kl import register_kl
 
 from torch_ref.distributions.bernoulli import Bernoulli
+from torch_ref.distributions.bessel import log_i0e, resultant
 from torch_ref.distributions.beta import Beta
 from torch_ref.distributions.binomial import Binomial, NegativeBinomial
 from torch_ref.distributions.categorical import Categorical, ClassProbabilities, OneHotCategorical
@@ -29,7 +30,7 @@ from torch_ref.distributions.multivariate_normal import MultivariateNormal
 from torch_ref.distributions.multivariate_normal_diag import MultivariateNormalDiag
 from torch_ref.distributions.normal import Normal
 from torch_ref.distributions.positive import Exponential, HalfNormal, LogNormal, Weibull
-from torch_ref.distributions.special import deviance, digamma_minus_log, log_i0e, resultant
+from torch_ref.distributions.special import deviance, digamma_minus_log
 from torch_ref.distributions.student_t import StudentT
 from torch_ref.distributions.summation import relative_entropy_of_counts
 from torch_ref.distributions.von_mises import VonMises

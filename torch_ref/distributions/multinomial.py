@@ -12,11 +12,10 @@ from torch_ref import random
 from torch_ref.distributions.binomial import Binomial
 from torch_ref.distributions.binomial_draws import binomial_draws
 from torch_ref.distributions.categorical import CLASS_CONSTRAINTS, ClassProbabilities
+from torch_ref.distributions.classes import class_covariance, class_variance
 from torch_ref.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
-    class_covariance,
-    class_variance,
     deviance,
 )
 from torch_ref.distributions.summation import expected_over_counts

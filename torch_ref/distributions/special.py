@@ -15,17 +15,13 @@ from torch import Tensor
 
 __all__ = [
     "binet",
-    "class_covariance",
-    "class_variance",
     "deviance",
     "digamma_minus_log",
     "gamma_log_density",
     "log1p_square",
-    "log_i0e",
     "log_probabilities",
     "log_sum_exp_weighted",
     "power_log",
-    "resultant",
     "softplus",
     "xlogy",
 ]
@@ -140,33 +136,6 @@ def log_sum_exp_weighted(values: Tensor, weights: Tensor, dim: int = -1) -> Tens
     peak = values.detach().amax(dim=dim, keepdim=True)
     peak = torch.where(peak.isfinite(), peak, torch.zeros_like(peak))
     return (weights * (values - peak).exp()).sum(dim=dim).log() + peak.squeeze(dim)
-
-
-def log_i0e(k: Tensor) -> Tensor:
-    """Returns log(I0(k) e^-k)."""
-    return torch.special.i0e(k).log()
-
-
-def resultant(k: Tensor) -> Tensor:
-    """Returns I1(k) / I0(k), the mean of cos(x - loc)."""
-    wide = k.double()  # one minus this is wanted
-    return torch.special.i1e(wide) / torch.special.i0e(wide)
-
-
-def class_variance(p: Tensor) -> Tensor:
-    """Returns p (1 - p) for probabilities `[..., K]` whose sum is one.
-
-    For classes likelier than a half, 1 - p is summed from the other classes.
-    """
-    others = (p.unsqueeze(-2) * (1.0 - torch.eye(p.shape[-1], dtype=p.dtype))).sum(-1)
-    return p * torch.where(p > 0.5, others, 1.0 - p)
-
-
-def class_covariance(p: Tensor) -> Tensor:
-    """Returns diag(p) - p p^T for probabilities `[..., K]` whose sum is one."""
-    products = p.unsqueeze(-1) * p.unsqueeze(-2)
-    apart = 1.0 - torch.eye(p.shape[-1], dtype=p.dtype)
-    return torch.diag_embed(class_variance(p)) - apart * products
 
 
 def gamma_log_density(x: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 
-from torch_ref.distributions.special import log_i0e, resultant
+from torch_ref.distributions.bessel import log_i0e, resultant
 from torch_ref.distributions.univariate import Univariate
 from torch_ref.distributions.von_mises_draws import von_mises_draws
 

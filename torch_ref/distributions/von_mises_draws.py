@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from torch_ref import random
+from torch_ref.distributions.bessel import resultant
 from torch_ref.distributions.rejection import first_accepted
-from torch_ref.distributions.special import resultant
 
 __all__ = ["von_mises_draws"]
 
