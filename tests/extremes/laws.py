@@ -48,7 +48,7 @@ class Law(NamedTuple):
     discrete: bool = False
     values: int = 1
     kink: Callable[..., bool] = lambda *columns: False
-    inside: Callable[..., bool] | None = None
+    sums: bool = False  # whether terms of all sizes are added in it
 
 
 REAL = ("real", "real", "log")

@@ -45,7 +45,7 @@ class Odds:
                 mp.log(p) if p > 0 else -INF, mp.log1p(-p) if p < 1 else -INF
             ),
         }[form]  # fmt: skip
-        self.kind = {"logits": "real", "probs": "unit"}[form]
+        self.kind = {"logits": "logit", "probs": "unit"}[form]
 
     def of(self, fn):
         return lambda *columns: fn(*columns[:-1], *self.logs(columns[-1]))
@@ -143,7 +143,7 @@ def quantized(law, low=-INF, high=INF):
 
         facts = {"mean": lambda *p: moment(1, p), "variance": lambda *p: moment(2, p, moment(1, p))}
     return Law(
-        law.columns, law.kinds, density, lambda k, *p: law.tail(k, *p), unit=law.unit,
+        law.columns, law.kinds, density, lambda k, *p: law.tail(k, *p), unit=law.unit, sums=True,
         discrete=True, ends=lambda *p: (mpf(low), mpf(high)), facts=facts,
     )  # fmt: skip
 
@@ -181,12 +181,11 @@ def classes(form):
         pairs = zip(logs(columns[:3]), logs(columns[3:]), strict=True)
         return mp.fsum(exp(p) * (p - q) for p, q in pairs if p > -INF)
 
-    kind = ("real" if form == "logits" else "log",) * 3
+    kind = ("logit" if form == "logits" else "log",) * 3
     names = tuple(f"{form}[{i}]" for i in range(3))
-    unit = lambda k, *columns: max(mpf(1), *map(abs, columns))  # noqa: E731
     one = Law(
         ("value", *names), ("fixed", *kind), lambda k, *c: logs(c)[int(k)], tail, discrete=True,
-        ends=lambda *p: (mpf(0), mpf(2)), facts={"entropy": entropy}, kl=kl, unit=unit,
+        ends=lambda *p: (mpf(0), mpf(2)), facts={"entropy": entropy}, kl=kl, sums=True,
     )  # fmt: skip
 
     def hot(*columns):
@@ -198,16 +197,16 @@ def classes(form):
         return front + mp.fsum(times(k, p) for k, p in zip(x, ps, strict=True))
 
     values = tuple(f"value[{i}]" for i in range(3))
-    vector = {"discrete": True, "values": 3}
+    vector = {"discrete": True, "values": 3, "sums": True}
     return {
         f"Categorical({form})": one,
         f"OneHotCategorical({form})": Law(
             (*values, *names), ("fixed",) * 3 + kind, hot, facts={"entropy": entropy}, kl=kl,
-            unit=lambda *c: max(mpf(1), *map(abs, c[3:])), **vector,
+            **vector,
         ),
         f"Multinomial({form})": Law(
             (*values, "total_count", *names), ("real",) * 4 + kind, counts,
-            unit=lambda *c: max(mpf(1), *map(abs, c[4:])), **vector,
+            **vector,
         ),
     }  # fmt: skip
 
@@ -302,26 +301,25 @@ def all_laws():
         facts={"mean": lambda r: r, "variance": lambda r: r}, **FROM_ZERO,
     )  # fmt: skip
     laws["ZeroInflated(Poisson)"] = Law(
-        ("value", "logits", "rate"), ("real", "real", "log"), zero_inflated_density,
-        zero_inflated_tail, unit=lambda k, g, r: max(mpf(1), abs(g)),
+        ("value", "logits", "rate"), ("real", "logit", "log"), zero_inflated_density,
+        zero_inflated_tail, sums=True,
         facts={"mean": lambda g, r: exp(log_sigmoid(-g)) * r, "variance": zero_inflated_variance},
         **FROM_ZERO,
     )  # fmt: skip
     for form in ("logits", "probs"):
         odds = Odds(form)
-        unit = lambda *columns: max(mpf(1), abs(columns[-1]))  # noqa: E731
         laws[f"Bernoulli({form})"] = Law(
             ("value", form), ("fixed", odds.kind),
             odds.of(lambda k, p, q: p if k == 1 else q),
             odds.of(lambda k, p, q: (q, True) if q < p else (p, False)),
-            discrete=True, ends=lambda g: (mpf(0), mpf(1)), unit=unit, kl=odds.kl(bernoulli_kl),
+            discrete=True, ends=lambda g: (mpf(0), mpf(1)), kl=odds.kl(bernoulli_kl),
             facts={"mean": odds.of(lambda p, q: exp(p)), "entropy": odds.of(bernoulli_entropy),
                    "variance": odds.of(lambda p, q: exp(p) * exp(q))},
         )  # fmt: skip
         laws[f"Geometric({form})"] = Law(
             ("value", form), ("real", odds.kind),
             odds.of(lambda k, p, q: outcome(mpf(1), k, p, q)),
-            odds.of(lambda k, p, q: ((k + 1) * q, False)), unit=unit,
+            odds.of(lambda k, p, q: ((k + 1) * q, False)), 
             kl=odds.kl(lambda p, q, r, s: bernoulli_kl(p, q, r, s) / exp(p)),
             facts={"mean": odds.of(lambda p, q: exp(q - p)),
                    "variance": odds.of(lambda p, q: exp(q - 2 * p)),
@@ -331,7 +329,7 @@ def all_laws():
             ("value", "total_count", form), ("real", "real", odds.kind),
             odds.of(binomial_density),
             odds.of(lambda k, n, p, q: count_beta_tail(n - k, k + 1, p, q)),
-            discrete=True, ends=lambda n, g: (mpf(0), n), unit=unit,
+            discrete=True, ends=lambda n, g: (mpf(0), n), 
             facts={"mean": odds.of(lambda n, p, q: n * exp(p)),
                    "variance": odds.of(lambda n, p, q: n * exp(p) * exp(q))},
             kl=odds.kl(lambda n, p, q, m, r, s: n * bernoulli_kl(p, q, r, s)),
@@ -339,7 +337,7 @@ def all_laws():
         laws[f"NegativeBinomial({form})"] = Law(
             ("value", "total_count", form), ("real", "log", odds.kind),
             odds.of(negative_binomial_density),
-            odds.of(lambda k, n, p, q: count_beta_tail(n, k + 1, p, q)), unit=unit,
+            odds.of(lambda k, n, p, q: count_beta_tail(n, k + 1, p, q)), 
             facts={"mean": odds.of(lambda n, p, q: n * exp(p - q)),
                    "variance": odds.of(lambda n, p, q: n * exp(p - 2 * q))},
             kl=odds.kl(lambda n, p, q, m, r, s: n * bernoulli_kl(p, q, r, s) / exp(q)),
@@ -364,9 +362,9 @@ def all_laws():
     )  # fmt: skip
     laws["MixtureSameFamily(Normal)"] = Law(
         ("value", "logits[0]", "logits[1]", "loc[0]", "loc[1]", "scale[0]", "scale[1]"),
-        ("real", "real", "real", "real", "real", "log", "log"), mixture_density, mixture_tail,
+        ("real", "logit", "logit", "real", "real", "log", "log"), mixture_density, mixture_tail,
         facts={"mean": lambda *p: mixture_moments(*p)[0],
                "variance": lambda *p: mixture_moments(*p)[1]},
-        unit=lambda x, g, h, m, n, s, t: min(s, t),
+        sums=True, unit=lambda x, g, h, m, n, s, t: min(max(s, abs(x - m)), max(t, abs(x - n))),
     )  # fmt: skip
     return laws

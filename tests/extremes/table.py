@@ -16,8 +16,9 @@ import jax
 import numpy as np
 
 from tests.extremes.families import MAKERS
+from tests.extremes.summary import method_of
 
-__all__ = ["LAWS", "Row", "rows_of_law"]
+__all__ = ["LAWS", "Row", "number_of_rows", "rows_of_law"]
 
 FOLDER = pathlib.Path(__file__).parent / "digits"
 ULPS = 32
@@ -78,6 +79,18 @@ def rows_of_law(law: str, dtype: str) -> Iterator[Row]:
                     if twin is not None and values[twin] is not None:
                         right = _judge(got, values[twin], spreads[twin], dtype)[2]
                 yield Row(law, method, dtype, label, arguments, got, value, bound, right)
+
+
+def number_of_rows() -> dict[tuple[str, str], int]:
+    """(law, method) -> how many rows there are; the gradients of one method are one."""
+    counts: dict[tuple[str, str], int] = {}
+    for law in LAWS:
+        for dtype in ("float32", "float64"):
+            for table in _stored()[law][dtype].values():
+                for method, (values, _) in table["methods"].items():
+                    key = law, method_of(method)
+                    counts[key] = counts.get(key, 0) + sum(v is not None for v in values)
+    return counts
 
 
 def _at_zero(table: dict, i: int) -> int | None:
