@@ -46,9 +46,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 MAKERS |= {
     "RelaxedBernoulli": lambda t, g: jd.RelaxedBernoulli(t, logits=g),
-    "Transformed(Normal, Exp)": lambda m, s: jd.Transformed(
-        jd.Normal(m, s), jd.bijections.Exp()
-    ),
+    "Transformed(Normal, Exp)": lambda m, s: jd.Transformed(jd.Normal(m, s), jd.bijections.Exp()),
     "Transformed(Normal, Sigmoid)": lambda m, s: jd.Transformed(
         jd.Normal(m, s), jd.bijections.Sigmoid(jnp.zeros((), m.dtype), jnp.ones((), m.dtype))
     ),

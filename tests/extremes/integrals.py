@@ -83,9 +83,7 @@ def gamma_tail(a, x):
     """(log of a tail, whether it is P(X <= x)) of the gamma law with rate 1, for x > 0."""
     log_front = a * mp.log(x) - x - mp.loggamma(a)
     if x > max(a, 1):
-        area = from_here(
-            lambda s: a * s - x * mp.expm1(s), falling_length(x - a, x)
-        )
+        area = from_here(lambda s: a * s - x * mp.expm1(s), falling_length(x - a, x))
         return log_front + mp.log(area), False
     if x > MOST_TERMS:
         area = from_here(lambda s: -a * s - x * mp.expm1(-s), falling_length(a - x, x))
@@ -106,9 +104,7 @@ def beta_tail(a, b, x, y=None):
         log_tail, is_lower = beta_tail(b, a, y, x)
         return log_tail, not is_lower
     log_y = mp.log1p(-x)
-    log_front = (
-        a * mp.log(x) + b * log_y - (mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b))
-    )
+    log_front = a * mp.log(x) + b * log_y - (mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b))
     gap = a * y - b * x  # (a + b) (mean - x)
     if gap < 0 and b * x > 30:
         area = from_here(
@@ -135,7 +131,5 @@ def log_i0e(k):
     """log(I0(k) exp(-k))."""
     if k < 20:
         return mp.log(mp.besseli(0, k)) - k
-    area = from_here(
-        lambda s: -2 * k * mp.sin(s / 2) ** 2, mp.sqrt(2 / k), room=mp.pi
-    )
+    area = from_here(lambda s: -2 * k * mp.sin(s / 2) ** 2, mp.sqrt(2 / k), room=mp.pi)
     return mp.log(area / mp.pi)

@@ -71,7 +71,7 @@ def log_ndtr(z):
     """log Phi(z)."""
     if z > 0:
         return log1mexp(log_ndtr(-z))
-    if z < -mpf(10) ** 6:  # Mills' ratio
+    if z < -(mpf(10) ** 6):  # Mills' ratio
         w = 1 / z**2
         series = 1 - w + 3 * w**2 - 15 * w**3 + 105 * w**4 - 945 * w**5 + 10395 * w**6
         return -z * z / 2 - mp.log(2 * mp.pi) / 2 - mp.log(-z) + mp.log(series)
@@ -101,9 +101,7 @@ def gumbel_tail(x, m, s):
 
 def gumbel_kl(m, s, n, t):
     r = s / t
-    return (
-        -mp.log(r) + mp.euler * (r - 1) + (m - n) / t + mp.gamma(1 + r) * exp(-(m - n) / t) - 1
-    )
+    return -mp.log(r) + mp.euler * (r - 1) + (m - n) / t + mp.gamma(1 + r) * exp(-(m - n) / t) - 1
 
 
 def logistic_density(x, m, s):
@@ -241,9 +239,7 @@ def von_mises_tail(x, m, k):
     z = abs(x - m)
     rate, curve = k * abs(mp.sin(z)), k * abs(mp.cos(z))
     length = falling_length(rate, curve + 1)
-    area = from_here(
-        lambda s: -2 * k * mp.sin(s / 2) * mp.sin(z + s / 2), length, room=mp.pi - z
-    )
+    area = from_here(lambda s: -2 * k * mp.sin(s / 2) * mp.sin(z + s / 2), length, room=mp.pi - z)
     return von_mises_density(x, m, k) + mp.log(area), x <= m
 
 
@@ -354,14 +350,16 @@ def continuous_laws():
         ),
         "HalfNormal": Law(
             ("value", "scale"), ("log",) * 2, lambda x, s: mp.log(2) + normal_density(x, 0, s),
-            half_normal_tail, **positive, unit=lambda x, s: s, kl=lambda s, t: normal_kl(0, s, 0, t),
+            half_normal_tail, **positive, unit=lambda x, s: s,
+            kl=lambda s, t: normal_kl(0, s, 0, t),
             facts={"mean": lambda s: s * mp.sqrt(2 / mp.pi),
                    "variance": lambda s: s * s * (1 - 2 / mp.pi),
                    "entropy": lambda s: half + mp.log(mp.pi * s * s / 2) / 2},
         ),
         "Weibull": Law(
             ("value", "scale", "concentration"), ("log",) * 3, weibull_density,
-            lambda x, s, k: (-((x / s) ** k), False), **positive, unit=lambda x, s, k: s, kl=weibull_kl,
+            lambda x, s, k: (-((x / s) ** k), False), **positive, kl=weibull_kl,
+            unit=lambda x, s, k: s,
             facts={"mean": lambda s, k: s * mp.gamma(1 + 1 / k), "variance": weibull_variance,
                    "entropy": lambda s, k: mp.euler * (1 - 1 / k) + mp.log(s / k) + 1},
         ),
@@ -380,7 +378,7 @@ def continuous_laws():
         ),
         "VonMises": Law(
             ("value", "loc", "concentration"), ("real", "real", "log"), von_mises_density,
-            von_mises_tail, kl=von_mises_kl,
+            von_mises_tail, kl=von_mises_kl, ends=lambda m, k: (m - mp.pi, m + mp.pi),
             unit=lambda x, m, k: 1 / (1 + mp.sqrt(k)),
             facts={"mean": lambda m, k: m, "variance": lambda m, k: 1 - resultant(k),
                    "entropy": lambda m, k: mp.log(2 * mp.pi) + log_i0e(k) + k - k * resultant(k)},

@@ -3,7 +3,7 @@
 import mpmath as mp
 
 from tests.extremes.integrals import beta_tail, exp, gamma_tail, log1mexp
-from tests.extremes.laws import REAL, Law, both, continuous_laws, log_beta, log_ndtr, xlog
+from tests.extremes.laws import Law, both, continuous_laws, log_beta, log_ndtr, xlog
 
 __all__ = ["all_laws"]
 
@@ -138,7 +138,7 @@ def quantized(law, low=-INF, high=INF):
     if low > -INF:
         ks = range(int(low), int(high) + 1)
 
-        def moment(power, parameters, about=mpf(0)):
+        def moment(power, parameters, about=0):
             return mp.fsum((k - about) ** power * exp(density(mpf(k), *parameters)) for k in ks)
 
         facts = {"mean": lambda *p: moment(1, p), "variance": lambda *p: moment(2, p, moment(1, p))}
@@ -238,7 +238,9 @@ def normal_pair(x, m, cov):
     """log N(x; m, cov) of two numbers; cov = (c00, c01, c11, its determinant)."""
     u, v = x[0] - m[0], x[1] - m[1]
     a, b, c, det = cov
-    return -(c * u * u - 2 * b * u * v + a * v * v) / (2 * det) - mp.log(2 * mp.pi) - mp.log(det) / 2
+    return (
+        -(c * u * u - 2 * b * u * v + a * v * v) / (2 * det) - mp.log(2 * mp.pi) - mp.log(det) / 2
+    )
 
 
 def tril_covariance(a, b, c):

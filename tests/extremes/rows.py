@@ -93,7 +93,8 @@ def gamma(inverse=False):
 
     def near(a, b):
         spread = [("bulk", a / b), ("+2 sd", (a + 2 * a**0.5) / b),
-                  ("far above", (a + 30 * a**0.5) / b), ("below", a / b / (1 + 2 / a**0.5))]  # fmt: skip
+                  ("far above", (a + 30 * a**0.5) / b),
+                  ("below", a / b / (1 + 2 / a**0.5))]  # fmt: skip
         values = [*spread, ("value 1e-30 of the mean", 1e-30 * a / b), ("1000 means", 1e3 * a / b)]
         return [(name, 1 / v if inverse else v) for name, v in values]
 

@@ -64,8 +64,12 @@ def zero_inflated():
     sets = [("logits 0, rate 3", 0.0, 3.0)]
     sets += [(f"logits {g:g}, rate 3", g, 3.0) for g in (-20.0, 20.0, -1e4, 1e4)]
     sets += [(f"rate {r:g}", -1.0, r) for r in (1e-30, 1e-3, 100.0, 1e6)]
-    points = grid(sets, lambda g, r: [(f"value {k:g}", k) for k in
-                                      (0.0, 1.0, 5.0, 1e3, float(math.floor(r + 2 * r**0.5)))])  # fmt: skip
+
+    def counts(g, r):
+        ks = (0.0, 1.0, 5.0, 1e3, float(math.floor(r + 2 * r**0.5)))
+        return [(f"value {k:g}", k) for k in ks]
+
+    points = grid(sets, counts)
     points += grid(sets[:1], lambda *p: OUTSIDE)
     return Rows(points, quantiles(sets[:1] + sets[5:]), sets, [])
 
@@ -117,7 +121,8 @@ def rounded(law, ends=False):
     sets = [(f"scale {s:g}", 0.0, s) for s in scales] + [("loc 1000.4, scale 2", 1000.4, 2.0)]
     if ends:
         sets = [("scale 10", 127.0, 10.0), ("scale 1e-30", 127.0, 1e-30), ("scale 1e4", 90.0, 1e4),
-                ("scale 1e7", 90.0, 1e7), ("loc 1e6", 1e6, 30.0), ("loc -300", -300.0, 0.5)]  # fmt: skip
+                ("scale 1e7", 90.0, 1e7), ("loc 1e6", 1e6, 30.0),
+                ("loc -300", -300.0, 0.5)]  # fmt: skip
 
     def values(m, s):
         if ends:
@@ -126,8 +131,8 @@ def rounded(law, ends=False):
         ks = sorted({float(math.floor(m + s * z)) for z in zs if abs(s * z) < 1e8} | {0.0, 1.0})
         return [(f"value {k:g}", k) for k in ks]
 
-    points = grid(sets, values) + grid(sets[:2], lambda *p: [("value 2.5", 2.5), ("value -1e30", -1e30),
-                                                             ("value 1e30", 1e30)])  # fmt: skip
+    outside = [("value 2.5", 2.5), ("value -1e30", -1e30), ("value 1e30", 1e30)]
+    points = grid(sets, values) + grid(sets[:2], lambda *p: outside)
     return Rows(points, quantiles(sets), sets if ends else [], [])
 
 
@@ -138,7 +143,8 @@ def class_sets(form):
                 ("logits -1e4", -1e4, -1e4, 0.0), ("logits 20", 20.0, 0.0, 1.0),
                 ("class excluded", 0.0, -math.inf, 1.0)]  # fmt: skip
     return [("even", 1.0, 1.0, 1.0), ("usual", 0.2, 0.3, 0.5), ("probs 1e-30", 1e-30, 0.4, 0.6),
-            ("probs 0", 0.0, 0.4, 0.6), ("one left", 0.0, 0.0, 1.0), ("probs 1e-9", 1.0, 1e-9, 1e-9),
+            ("probs 0", 0.0, 0.4, 0.6), ("one left", 0.0, 0.0, 1.0),
+            ("probs 1e-9", 1.0, 1e-9, 1e-9),
             ("unnormalised 1e30", 1e30, 2e30, 1e29)]  # fmt: skip
 
 
@@ -177,7 +183,8 @@ def dirichlet():
               (1e4, 2e4, 3e4), (1e8, 1e8, 2e8), (1e8, 1.5, 1e-3), (1e-6, 1.0, 1e4)]  # fmt: skip
     sets = [(f"concentrations {a:g}, {b:g}, {c:g}", a, b, c) for a, b, c in shapes]
     values = [(0.25, 0.25, 0.5), (1e-30, 0.5, 0.5), (0.0, 0.5, 0.5), (0.0, 0.0, 1.0),
-              (2.0**-20, 2.0**-20, 1 - 2.0**-19), (0.125, 0.375, 0.5), (1e-40, 0.25, 0.75), (0.0, 0.25, 0.75)]  # fmt: skip
+              (2.0**-20, 2.0**-20, 1 - 2.0**-19), (0.125, 0.375, 0.5),
+              (1e-40, 0.25, 0.75), (0.0, 0.25, 0.75)]  # fmt: skip
     points = [
         (f"{label}; value {x[0]:g}, {x[1]:g}, {x[2]:g}" + ("; subnormal value" * (x[0] == 1e-40)),
          *x, *p) for label, *p in sets for x in values

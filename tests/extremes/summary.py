@@ -1,4 +1,4 @@
-"""The closing table: the share of rows right, by family and method; printed, and stored if asked."""
+"""The closing table: the share of rows right by family and method; stored where asked."""
 
 import json
 import pathlib

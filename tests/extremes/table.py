@@ -18,7 +18,7 @@ import numpy as np
 from tests.extremes.families import MAKERS
 from tests.extremes.summary import method_of
 
-__all__ = ["LAWS", "Row", "number_of_rows", "rows_of_law"]
+__all__ = ["LAWS", "Row", "number_of_rows", "rows_of_law", "stored"]
 
 FOLDER = pathlib.Path(__file__).parent / "digits"
 ULPS = 32
@@ -57,12 +57,17 @@ def _stored() -> dict[str, Any]:
     return {content["law"]: content for content in files}
 
 
+def stored(law: str) -> dict[str, Any]:
+    """The digits of a law: dtype -> part -> labels, columns and methods."""
+    return _stored()[law]
+
+
 LAWS = [name for name in MAKERS if name in _stored()]
 
 
 def rows_of_law(law: str, dtype: str) -> Iterator[Row]:
     """Yields every comparison of one law in one dtype."""
-    for part, table in _stored()[law][dtype].items():
+    for part, table in stored(law)[dtype].items():
         columns = {name: np.asarray(c, dtype) for name, c in table["columns"].items()}
         computed = _computed(law, part, tuple(table["methods"]), columns)
         for method, (values, spreads) in table["methods"].items():
@@ -86,7 +91,7 @@ def number_of_rows() -> dict[tuple[str, str], int]:
     counts: dict[tuple[str, str], int] = {}
     for law in LAWS:
         for dtype in ("float32", "float64"):
-            for table in _stored()[law][dtype].values():
+            for table in stored(law)[dtype].values():
                 for method, (values, _) in table["methods"].items():
                     key = law, method_of(method)
                     counts[key] = counts.get(key, 0) + sum(v is not None for v in values)
@@ -136,9 +141,7 @@ def _computed(
         out = _points(law, tuple(m for m in methods if " " not in m), count)(arrays)
         values, gradients = jax.device_get(out)
         for method, slopes in gradients.items():
-            values.update(
-                {f"d {method} / d {n}": g for n, g in zip(names, slopes, strict=True)}
-            )
+            values.update({f"d {method} / d {n}": g for n, g in zip(names, slopes, strict=True)})
         return values
 
     @jax.jit

@@ -9,9 +9,10 @@ import collections
 import numpy as np
 import pytest
 
+from tests.extremes.compute import compute
 from tests.extremes.known import KNOWN
 from tests.extremes.summary import method_of, record_shares
-from tests.extremes.table import LAWS, number_of_rows, rows_of_law
+from tests.extremes.table import LAWS, number_of_rows, rows_of_law, stored
 
 LARGEST_SHARE = 0.01
 # These compile longest; float64 has the same formulas and other constants.
@@ -37,6 +38,11 @@ def test_right_at_the_extremes(law, dtype, record_property):
     assert not nan, f"{len(nan)} NaN:\n{_lines(nan)}"
     assert not new, f"{len(new)} of {len(rows)} rows out of bounds:\n{_lines(new)}"
     assert known <= wrong, f"listed in known.py, but right or gone: {sorted(known - wrong)}"
+
+
+@pytest.mark.parametrize("law", ["Normal", "Exponential", "Geometric(probs)", "Uniform"])
+def test_stored_digits_are_those_that_are_computed(law):
+    assert stored(law)["float32"] == compute(law, "float32")
 
 
 def test_few_rows_are_known_to_be_out_of_bounds():
