@@ -14,11 +14,13 @@ import functools
 
 import mpmath as mp
 
-__all__ = ["DIGITS", "exp", "beta_tail", "from_here", "gamma_tail", "log1mexp", "log_i0e"]
+__all__ = ["DIGITS", "exp", "rule", "beta_tail", "from_here", "gamma_tail", "log1mexp", "log_i0e"]
 
 DIGITS = 80
 mp.mp.dps = DIGITS
 MOST_TERMS = 2000
+# A step for a derivative, from a row right at a mean, must not end in another formula.
+PAST = 1 + mp.mpf(10) ** -10
 HUGE = mp.mpf(10) ** 40  # exp(-HUGE) is 0 in every dtype
 EDGES = (0, 1, 2, 4, 8, 16, 32, 72, 150, 300)
 
@@ -82,7 +84,7 @@ def falling_length(rate, curvature):
 def gamma_tail(a, x):
     """(log of a tail, whether it is P(X <= x)) of the gamma law with rate 1, for x > 0."""
     log_front = a * mp.log(x) - x - mp.loggamma(a)
-    if x > max(a, 1):
+    if x > PAST * max(a, 1):
         area = from_here(lambda s: a * s - x * mp.expm1(s), falling_length(x - a, x))
         return log_front + mp.log(area), False
     if x > MOST_TERMS:
@@ -100,13 +102,13 @@ def gamma_tail(a, x):
 def beta_tail(a, b, x, y=None):
     """(log of a tail, whether it is P(X <= x)) of the beta law for 0 < x < 1, y = 1 - x."""
     y = 1 - x if y is None else y
-    if x > y:
+    if x > PAST * y:
         log_tail, is_lower = beta_tail(b, a, y, x)
         return log_tail, not is_lower
     log_y = mp.log1p(-x)
     log_front = a * mp.log(x) + b * log_y - (mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b))
     gap = a * y - b * x  # (a + b) (mean - x)
-    if gap < 0 and b * x > 30:
+    if b * x > PAST * a * y and b * x > 30:
         area = from_here(
             lambda s: a * s - (a + b) * mp.log1p(x * mp.expm1(s)),
             falling_length(-gap, (a + b) * x * y),

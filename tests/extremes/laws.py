@@ -25,6 +25,7 @@ from tests.extremes.integrals import (
     gamma_tail,
     log1mexp,
     log_i0e,
+    rule,
 )
 
 __all__ = ["Law", "REAL", "both", "continuous_laws", "log_ndtr", "xlog"]
@@ -149,15 +150,6 @@ def student_variance(df, m, s):
     return s**2 * df / (df - 2) if df > 2 else (INF if df > 1 else mp.nan)
 
 
-def log_normal(law):
-    """A function of log x in place of x."""
-
-    def of_log(x, m, s):
-        return law(mp.log(x), m, s) if x > 0 else -INF
-
-    return of_log
-
-
 def gamma_density(x, a, b):
     return a * mp.log(b) - mp.loggamma(a) + xlog(a - 1, x) - b * x
 
@@ -237,6 +229,10 @@ def von_mises_density(x, m, k):
 
 def von_mises_tail(x, m, k):
     z = abs(x - m)
+    if z * mp.sqrt(k + 1) < mpf("0.7"):  # from the centre, which has 1/2 on either side
+        nodes = zip(*rule(), strict=True)
+        area = z * mp.fsum(w * exp(-2 * k * mp.sin(z * t / 2) ** 2) for t, w in nodes)
+        return mp.log(half - area * exp(von_mises_density(m, m, k))), x <= m
     rate, curve = k * abs(mp.sin(z)), k * abs(mp.cos(z))
     length = falling_length(rate, curve + 1)
     area = from_here(lambda s: -2 * k * mp.sin(s / 2) * mp.sin(z + s / 2), length, room=mp.pi - z)

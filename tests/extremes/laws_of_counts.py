@@ -139,7 +139,8 @@ def quantized(law, low=-INF, high=INF):
         ks = range(int(low), int(high) + 1)
 
         def moment(power, parameters, about=0):
-            return mp.fsum((k - about) ** power * exp(density(mpf(k), *parameters)) for k in ks)
+            with mp.workdps(80):  # the terms are of one size
+                return mp.fsum((k - about) ** power * exp(density(mpf(k), *parameters)) for k in ks)
 
         facts = {"mean": lambda *p: moment(1, p), "variance": lambda *p: moment(2, p, moment(1, p))}
     return Law(

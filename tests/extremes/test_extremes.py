@@ -11,12 +11,15 @@ import pytest
 
 from tests.extremes.compute import compute
 from tests.extremes.known import KNOWN
+from tests.extremes.laws_of_counts import all_laws
 from tests.extremes.summary import method_of, record_shares
-from tests.extremes.table import LAWS, number_of_rows, rows_of_law, stored
+from tests.extremes.table import LAWS, methods_of, number_of_rows, rows_of_law, stored
 
 LARGEST_SHARE = 0.01
 # These compile longest; float64 has the same formulas and other constants.
-LONG = ("StudentT", "Binomial(logits)", "NegativeBinomial(logits)", "Quantized(Logistic, 0, 255)")
+LONG = ("StudentT", "Gamma", "InverseGamma", "Beta", "Poisson", "ZeroInflated(Poisson)",
+        "Binomial(logits)", "Binomial(probs)", "NegativeBinomial(logits)",
+        "NegativeBinomial(probs)", "Quantized(Logistic, 0, 255)")  # fmt: skip
 CASES = [
     pytest.param(
         law, dtype, id=f"{law}-{dtype}",
@@ -40,9 +43,29 @@ def test_right_at_the_extremes(law, dtype, record_property):
     assert known <= wrong, f"listed in known.py, but right or gone: {sorted(known - wrong)}"
 
 
+def test_every_law_has_digits():
+    assert set(LAWS) == set(all_laws())
+    assert all(set(stored(law)) == {"law", "float32", "float64"} for law in LAWS)
+
+
 @pytest.mark.parametrize("law", ["Normal", "Exponential", "Geometric(probs)", "Uniform"])
 def test_stored_digits_are_those_that_are_computed(law):
     assert stored(law)["float32"] == compute(law, "float32")
+
+
+@pytest.mark.parametrize("law", [law for law in LAWS if "d cdf / d value" in methods_of(law)])
+def test_stored_slope_of_the_cdf_is_the_density(law):
+    points = stored(law)["float64"]["points"]["methods"]
+    columns = (points[method][0] for method in ("d cdf / d value", "log_prob", "cdf"))
+    pairs = [
+        (float(slope), float(density))
+        for slope, density, cdf in zip(*columns, strict=True)
+        if slope != "any" and abs(float(density)) < 600 and cdf not in ("0.0", "1.0")
+    ]
+    assert pairs
+    for slope, density in pairs:
+        error = abs(slope - np.exp(density))
+        assert error <= 1e-15 * (10 + abs(density)) * np.exp(density), (slope, density)
 
 
 def test_few_rows_are_known_to_be_out_of_bounds():
