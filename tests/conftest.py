@@ -6,6 +6,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.extremes import summary
 from tests.support.compilation import compile_for_tests
 from tests.support.session import (  # noqa: F401  (pytest finds them here)
     _forget_programs,
@@ -27,8 +28,14 @@ def _no_silent_rank_promotion():
         yield
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Prints the worst errors of each class against mpmath; it sees the reports of all workers."""
+def pytest_addoption(parser):
+    """Adds --extremes-report."""
+    summary.add_option(parser)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Prints the errors against mpmath by class and method; it sees the reports of all workers."""
+    summary.print_shares(terminalreporter, config)
     rows = [
         json.loads(value)
         for reports in terminalreporter.stats.values()
