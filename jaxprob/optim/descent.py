@@ -99,7 +99,9 @@ def sgd(
         gradient = objective_gradient(updates, params, decay, maximize)
         step = advance(state.step)
         if not has_momentum:
-            return combine(lambda g: -like(rate, g) * g, gradient), SGDState(step, None)
+            # in the dtype of what came in, which the gradient may have left for float32
+            step_down = combine(lambda g, _: -like(rate, g) * g, gradient, updates)
+            return step_down, SGDState(step, None)
         share = jnp.where(state.step == 0, 1.0, 1 - value_at(dampening, state.step))
 
         def leaf(g, buffer):

@@ -6,10 +6,10 @@ Source: Beck & Teboulle, "A fast iterative shrinkage-thresholding algorithm" (SI
 Sciences 2009), eq. 1.5.
 """
 
-import jax
 import jax.numpy as jnp
 import optax
 
+from jaxprob.optim.arithmetic import combine
 from jaxprob.types import Array
 
 __all__ = ["proximal_l1"]
@@ -59,6 +59,6 @@ def proximal_l1(
             kept = jnp.where(size > 0, jnp.sign(target) * size, 0)
             return kept - weight  # weight + (0 - weight) is 0 to the bit
 
-        return jax.tree.map(moved, params, updates), (inner, count + 1)
+        return combine(moved, params, updates), (inner, count + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)
