@@ -226,6 +226,7 @@ def valid_steps(owner: str, lengths: AnyArray, batch: int, time: int, least: int
     Raises:
       ValueError: Lengths of another shape, that are no integers, or not from `least` to T.
     """
+    lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)  # lists too
     if jnp.shape(lengths) != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
             f"{owner}: lengths must be integers [B] with B = {batch}; got shape {lengths.shape} "

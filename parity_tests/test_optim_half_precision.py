@@ -1,4 +1,4 @@
-"""`jaxprob.optim` in bfloat16 and float16: torch's float32 step from the state at hand, rounded once.
+"""`jaxprob.optim` in bfloat16 and float16: torch's float32 step from where it is, rounded once.
 
 torch's own steps in these dtypes round after every operation and are no oracle: its Adam, AdamW,
 NAdam and RAdam divide 0 by 0 in float16, where eps = 1e-8 is 0.

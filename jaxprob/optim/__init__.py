@@ -11,8 +11,8 @@ from the state at hand, rounded once, and norms are taken in float32. torch roun
 operation there, and ends up elsewhere: after 100 steps on a parabola its NAdam in bfloat16 is .81
 from the float64 run (this one .08), and its Adam, AdamW, NAdam and RAdam in float16 give NaN, since
 eps = 1e-8 is 0 (torch 2.13). Moments are kept in the dtype of the parameters, as torch keeps them;
-in float16 the square of a gradient below 2e-4 is 0. Train float32 parameters, and let `fit` contract
-in a short float by `compute_dtype`.
+in float16 the square of a gradient below 2e-4 is 0. Train float32 parameters, and let `fit`
+contract in a short float by `compute_dtype`.
 """
 
 from jaxprob.optim import schedules
