@@ -6,9 +6,12 @@ Source: Beck & Teboulle, "A fast iterative shrinkage-thresholding algorithm" (SI
 Sciences 2009), eq. 1.5.
 """
 
+import numbers
+
 import jax.numpy as jnp
 import optax
 
+from jaxprob.optim.arguments import check_non_negative
 from jaxprob.optim.arithmetic import combine
 from jaxprob.types import Array
 
@@ -36,8 +39,14 @@ def proximal_l1(
     Raises:
       ValueError: A negative coefficient, or (from `update`) no `params`.
     """
-    if not coefficient >= 0:
-        raise ValueError(f"proximal_l1: coefficient must be >= 0; got {coefficient}.")
+    if not hasattr(optimizer, "init") or not hasattr(optimizer, "update"):
+        raise ValueError(
+            f"proximal_l1: optimizer must be an optax transformation such as optim.sgd(lr); got "
+            f"{optimizer!r}."
+        )
+    check_non_negative(lr=lr)
+    if not isinstance(coefficient, numbers.Real) or not coefficient >= 0:
+        raise ValueError(f"proximal_l1: coefficient must be >= 0; got {coefficient!r}.")
 
     def init(params):
         return optimizer.init(params), jnp.zeros((), jnp.int32)

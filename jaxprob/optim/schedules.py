@@ -80,6 +80,8 @@ def step_lr(lr: ArrayLike, step_size: int, gamma: Number = 0.1) -> Schedule:
 def multi_step_lr(lr: ArrayLike, milestones: Sequence[int], gamma: Number = 0.1) -> Schedule:
     """`MultiStepLR`: multiplied by `gamma` at each milestone, twice at one that is listed twice."""
     base = _base(lr)
+    if isinstance(milestones, str) or not hasattr(milestones, "__len__"):
+        raise ValueError(f"milestones: expected update numbers, got {milestones!r}; try [30, 60]")
     milestones = tuple(milestones)
     check_non_negative(gamma=gamma)
 

@@ -299,7 +299,7 @@ MORE = [
         twins.LayerNorm(6, elementwise_affine=False),
         torch.nn.LayerNorm(6, elementwise_affine=False),
     ),
-    _norm("RMS, eps", nn.RMSNorm(0.1), twins.RMSNorm(6, 0.1), torch.nn.RMSNorm(6, 0.1)),
+    _norm("RMS, eps", nn.RMSNorm(eps=0.1), twins.RMSNorm(6, eps=0.1), torch.nn.RMSNorm(6, eps=0.1)),
     _attention("masked pairs", _crossed(4, 5)),
     _attention("masked keys", _crossed(BATCH, 1, 1, 5)),
     _flatten(),
