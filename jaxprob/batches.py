@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.validation import check_values

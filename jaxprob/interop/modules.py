@@ -135,7 +135,7 @@ def _require_counterparts(module: "torch.nn.Module") -> None:
         problems += [
             f"{name} ({kind}) has {option}={getattr(part, option)!r}, {why}"
             for option, (plain, why) in WITHOUT_COUNTERPART.items()
-            if getattr(part, option, plain) not in plain
+            if getattr(part, option, plain[0]) not in plain
         ]
         if kind.startswith("BatchNorm") and part.momentum is None:
             problems.append(
