@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.validation import check_values
@@ -226,6 +227,7 @@ def valid_steps(owner: str, lengths: AnyArray, batch: int, time: int, least: int
     Raises:
       ValueError: Lengths of another shape, that are no integers, or not from `least` to T.
     """
+    lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)  # lists too
     if jnp.shape(lengths) != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
             f"{owner}: lengths must be integers [B] with B = {batch}; got shape {lengths.shape} "

@@ -10,14 +10,17 @@ of `jit` or `vmap`: they have no value yet.
 Twin: none; PyTorch checks its own arguments.
 """
 
+import dataclasses
+import functools
 import numbers
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 __all__ = [
+    "by_name",
     "require_choice",
     "require_count",
     "require_in",
@@ -25,6 +28,39 @@ __all__ = [
     "require_positive",
     "require_rows",
 ]
+
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def by_name(fix: str = "") -> Any:
+    """Makes the decorator of a dataclass that explains its `dataclasses.KW_ONLY`.
+
+    What Python would call 3 positional arguments given for 2 is a `ValueError` with the fix.
+
+    Args:
+      fix: What to write instead, where that is not plain from the names.
+    """
+
+    def decorate(cls: _Class) -> _Class:
+        made = cls.__init__
+        fields = [f.name for f in dataclasses.fields(cls) if f.init]
+        free = [f.name for f in dataclasses.fields(cls) if f.init and not f.kw_only]
+        named = [name for name in fields if name not in (*free, "parent", "name")]
+
+        @functools.wraps(made)
+        def __init__(self, *args: Any, **options: Any) -> None:
+            if len(args) > len(free):
+                raise ValueError(
+                    f"{cls.__name__}: {', '.join(named)} must be given by name; got "
+                    f"{len(args)} arguments by position, {args!r}. {fix}".rstrip()
+                )
+            made(self, *args, **options)
+
+        cls.__init__ = __init__
+        return cls
+
+    return decorate
 
 
 def require_count(owner: str, fix: str = "", *, least: int = 1, **counts: Any) -> None:

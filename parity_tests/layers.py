@@ -62,7 +62,10 @@ class Layer:
         stats = {name: jax.lax.stop_gradient(tree.pop(name)) for name in BUFFERS if name in tree}
         variables = {"params": unflatten_dict(tree, sep="."), "batch_stats": stats}
         out, updated = self.ours.apply(
-            variables, *self.call_arguments(values), **self.options, mutable=["batch_stats"]
+            variables,
+            *self.call_arguments(values),
+            **self.call_options(values),
+            mutable=["batch_stats"],
         )
         stats = {**stats, **updated.get("batch_stats", {})}
         return [*jax.tree.leaves(out), *(stats[name] for name in BUFFERS if name in stats)]
@@ -74,7 +77,7 @@ class Layer:
         arguments = self.call_arguments(values)
         with _without_padding_advice():
             out = torch.func.functional_call(
-                self.twin, {**weights, **buffers}, arguments, dict(self.options)
+                self.twin, {**weights, **buffers}, arguments, self.call_options(values)
             )
         return [*leaves(out), *buffers.values()]
 
@@ -83,7 +86,7 @@ class Layer:
         plain = self.plain.double()
         plain.load_state_dict({name: values[name] for name in self.weights}, strict=True)
         with torch.no_grad(), _without_padding_advice():
-            out = self.call_plain(plain, *self.call_arguments(values), **self.options)
+            out = self.call_plain(plain, *self.call_arguments(values), **self.call_options(values))
         buffers = dict(plain.named_buffers())
         return [*leaves(out), *(buffers[name] for name in BUFFERS if name in buffers)]
 
@@ -114,11 +117,15 @@ class Layer:
         )
 
     def call_arguments(self, values: Values) -> tuple:
-        """The arguments of the call, by position; the states of an LSTM are a pair."""
-        found = {name: values[name] for name in self.arguments}
+        """The arguments of the call but a mask; the states of an LSTM are a pair."""
+        found = {name: values[name] for name in self.arguments if name != "mask"}
         if "cells" in found:
             found["initial"] = (found["initial"], found.pop("cells"))
         return tuple(found.values())
+
+    def call_options(self, values: Values) -> dict[str, Any]:
+        """What the call takes by name: its options, and a mask."""
+        return dict(self.options) | {n: values[n] for n in self.arguments if n == "mask"}
 
 
 def leaves(out: Any) -> list[torch.Tensor]:

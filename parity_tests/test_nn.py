@@ -64,7 +64,8 @@ def test_names_and_layouts_are_torchs(name):
     layer = ROWS[name]
     arguments = layer.call_arguments(layer.arguments)
     variables = jax.eval_shape(
-        lambda key: layer.ours.init(key, *arguments, **layer.options), jax.random.key(0)
+        lambda key: layer.ours.init(key, *arguments, **layer.call_options(layer.arguments)),
+        jax.random.key(0),
     )
     flat = flatten_dict(variables.get("params", {}) | variables.get("batch_stats", {}))
     found = {".".join(path): leaf.shape for path, leaf in flat.items()}
@@ -213,7 +214,7 @@ TWIN_MUTATIONS = {
     # what XLA and Flax call "SAME": (0, 1) where torch's padding=1 is (1, 1)
     "one shifted pad": ("conv 2d, stride 2 on an even size", _padded(SAME, 0, 1, 0, 1)),
     "same with the extra zero in front": ("conv 1d same, even kernel", _padded(EVEN, 5, 4)),
-    "Linen's eps": ("norm layer", twins.LayerNorm(6, 1e-6)),
+    "Linen's eps": ("norm layer", twins.LayerNorm(6, eps=1e-6)),
     "Linen's momentum": ("norm batch train, rows", twins.BatchNorm(4, momentum=0.9)),
     "channel fastest": ("flatten 2 axes", torch.nn.Flatten()),
 }

@@ -303,6 +303,10 @@ INVALID = [
     (optim.rmsprop, O.RMSprop, dict(alpha=-0.1), "alpha"),
     (optim.rprop, O.Rprop, dict(etas=(1.5, 2.0)), "etas"),
     (optim.rprop, None, dict(step_sizes=(1.0, 0.1)), "step_sizes"),
+    (optim.rprop, None, dict(etas=0.5), "etas"),
+    (optim.adam, None, dict(lr={"w": 1.0}), "lr"),
+    (optim.sgd, None, dict(lr=[np.ones(2)]), "lr"),
+    (schedules.multi_step_lr, None, dict(lr=0.1, milestones=30), "milestones"),
     (optim.clip_grad_norm, None, dict(max_norm=-1.0), "max_norm"),
 ]
 

@@ -198,7 +198,7 @@ RATES = [
             lambda o, strategy=strategy, pct=pct, phases=phases: T.OneCycleLR(
                 o, 0.3, 97, pct_start=pct, anneal_strategy=strategy, three_phase=phases == 3
             ),
-            97,
+            96,  # the last of 97 updates
         )
         for strategy, pct, phases in itertools.product(["cos", "linear"], [0.0, 0.25, 0.4], [2, 3])
         if not (phases == 3 and pct == 0.0)  # torch's phases then run backwards
@@ -250,14 +250,27 @@ def test_rates_are_torchs(ours, scheduler, steps, request, record_property):
 
 @pytest.mark.parametrize("phases", [2, 3])
 def test_one_cycle_momentum_is_torchs(phases):
-    ours = schedules.one_cycle_momentum(97, three_phase=phases == 3)(np.arange(98))
-    theirs = _rates(lambda o: T.OneCycleLR(o, 0.3, 97, three_phase=phases == 3), 97, "momentum")
+    ours = schedules.one_cycle_momentum(97, three_phase=phases == 3)(np.arange(97))
+    theirs = _rates(lambda o: T.OneCycleLR(o, 0.3, 97, three_phase=phases == 3), 96, "momentum")
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=OPTIM["schedule"]["float64"])
 
 
-def test_one_cycle_keeps_the_last_rate():
-    schedule = schedules.one_cycle_lr(0.3, 50)
-    assert schedule(1000) == schedule(49)
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("phases", [2, 3])
+def test_one_cycle_keeps_the_last_rate(strategy, phases):
+    """max_lr / 25 / 1e4 and the highest momentum; torch evaluates update 50 beyond the end."""
+    options = {"anneal_strategy": strategy, "three_phase": phases == 3}
+    after = np.array([49, 50, 51, 1000])
+    rates = schedules.one_cycle_lr(0.3, 50, **options)(after)
+    np.testing.assert_allclose(rates, 0.3 / 25 / 1e4, rtol=1e-9)
+    np.testing.assert_allclose(schedules.one_cycle_momentum(50, **options)(after), 0.95, rtol=1e-15)
+
+
+def test_no_schedule_is_negative_or_infinite_at_any_step():
+    for name, schedule, _, steps in RATES:
+        rates = np.asarray(schedule(np.array([0, 1, steps, steps + 1, 10**6, 2**31 - 1])))
+        assert (rates >= 0).all(), name
+        assert np.isfinite(rates).all() or name == "exponential up", name
 
 
 def test_schedules_do_not_promote_float32_parameters():
@@ -373,6 +386,9 @@ INVALID: list[tuple[Callable[[], Any], Callable[[Any], Any] | None, str]] = [
     # torch fails later, with a division by zero, or not at all:
     (lambda: S.step_lr(0.1, 0), None, "step_size"),
     (lambda: S.polynomial_lr(0.1, 0), None, "total_iters"),
+    (lambda: S.polynomial_lr(0.1, 9, -1.0), None, "power"),
+    (lambda: S.one_cycle_lr(0.1, 9, div_factor=0.0), None, "div_factor"),
+    (lambda: S.one_cycle_lr(0.1, 9, final_div_factor=-1.0), None, "final_div_factor"),
     (lambda: S.cosine_annealing_lr(0.1, 2.5), None, "T_max"),
     (lambda: S.step_lr(-0.1, 5), None, "lr"),
     (lambda: S.step_lr(S.constant_lr(0.1), 5), None, "lr"),

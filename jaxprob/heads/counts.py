@@ -15,6 +15,7 @@ from jaxtyping import Float, Num
 
 from jaxprob.distributions import Distribution, Independent, NegativeBinomial, Poisson, ZeroInflated
 from jaxprob.heads.links import concentration, in_units, rate, raw_outputs
+from jaxprob.requirements import require_positive
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["NegativeBinomialHead", "PoissonHead"]
@@ -74,6 +75,7 @@ class NegativeBinomialHead(nn.Module):
 
 
 def _mean(log_rate: Array, unit: float | Sequence[float], exposure: AnyArray | None) -> Array:
+    require_positive("head of counts", target_mean=unit)
     mean = in_units(unit, log_rate) * rate(log_rate)
     if exposure is None:
         return mean

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from jaxprob.distributions import Independent, Laplace, StudentT
 from jaxprob.heads.links import in_units, positive, raw_outputs
+from jaxprob.requirements import require_positive
 from jaxprob.types import AnyArray
 
 __all__ = ["LaplaceHead", "StudentTHead"]
@@ -42,7 +43,9 @@ class StudentTHead(nn.Module):
             raw_df = self.param("raw_df", nn.initializers.constant(2.0), (self.features,))
             df = jnp.broadcast_to(2.0 + positive(raw_df), loc.shape)
         else:
+            require_positive("StudentTHead", df=self.df)
             df = jnp.full_like(loc, self.df)
+        require_positive("StudentTHead", target_std=self.target_std)
         unit = in_units(self.target_std, loc)
         loc = in_units(self.target_mean, loc) + unit * loc
         return Independent(StudentT(df, loc, unit * positive(raw)), 1)
@@ -65,6 +68,7 @@ class LaplaceHead(nn.Module):
     def __call__(self, h: Float[AnyArray, "*B H"]) -> Independent:
         """Maps features `[*B, H]` to a distribution over targets `[*B, D]`."""
         loc, raw = raw_outputs(h, self.features, 2)
+        require_positive("LaplaceHead", target_std=self.target_std)
         unit = in_units(self.target_std, loc)
         loc = in_units(self.target_mean, loc) + unit * loc
         return Independent(Laplace(loc, unit * positive(raw)), 1)

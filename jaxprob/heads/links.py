@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprob.distributions.validation import align
+from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array
 
 __all__ = [
@@ -61,10 +63,23 @@ def in_units(value: float | Sequence[float], like: Array) -> Array:
     """Returns `target_mean` or `target_std` (a number, or one for each target) to go with `like`.
 
     `like` is `[*B, D]`; the result has as many axes.
+
+    Raises:
+      ValueError: Another number of targets.
     """
+    if np.shape(value) not in ((), like.shape[-1:]):
+        raise ValueError(
+            f"target_mean and target_std must be one number, or one for each of the "
+            f"{like.shape[-1]} targets (features); got shape {np.shape(value)}."
+        )
     return align(jnp.asarray(value, like.dtype), like.ndim)
 
 
 def raw_outputs(h: AnyArray, features: int, number: int) -> list[Array]:
-    """Returns `number` arrays `[*B, features]` of one dense layer `out`; call in `nn.compact`."""
+    """Returns `number` arrays `[*B, features]` of one dense layer `out`; call in `nn.compact`.
+
+    Raises:
+      ValueError: A number of targets that is no count.
+    """
+    require_count("head", features=features)
     return jnp.split(nn.Dense(number * features, name="out")(h), number, axis=-1)

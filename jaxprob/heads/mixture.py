@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from jaxprob.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from jaxprob.heads.links import SCALE_FLOOR, in_units, positive
+from jaxprob.requirements import require_count, require_positive
 from jaxprob.types import AnyArray, Array, Key
 
 __all__ = ["MixtureHead", "centres"]
@@ -45,6 +46,7 @@ class MixtureHead(nn.Module):
     @nn.compact
     def __call__(self, h: Float[AnyArray, "*B H"]) -> MixtureSameFamily:
         """Maps features `[*B, H]` to a distribution over targets `[*B, D]`."""
+        require_count("MixtureHead", components=self.components, features=self.features)
         shape = (*h.shape[:-1], self.components, self.features)
         logits = nn.Dense(self.components, kernel_init=SMALL, name="logits")(h)
         loc = nn.Dense(
@@ -61,6 +63,7 @@ class MixtureHead(nn.Module):
             bias_init=nn.initializers.constant(math.log(math.expm1(start))),
             name="scale",
         )(h).reshape(shape)
+        require_positive("MixtureHead", target_std=self.target_std)
         unit = in_units(self.target_std, loc)
         loc = in_units(self.target_mean, loc) + unit * loc
         components = Independent(Normal(loc, unit * positive(raw)), 1)

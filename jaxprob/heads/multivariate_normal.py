@@ -16,6 +16,7 @@ from jaxtyping import Float
 from jaxprob.distributions import MultivariateNormal
 from jaxprob.distributions.validation import align
 from jaxprob.heads.links import in_units, positive
+from jaxprob.requirements import require_count, require_positive
 from jaxprob.types import AnyArray
 
 __all__ = ["MultivariateNormalHead"]
@@ -38,8 +39,10 @@ class MultivariateNormalHead(nn.Module):
     def __call__(self, h: Float[AnyArray, "*B H"]) -> MultivariateNormal:
         """Maps features `[*B, H]` to a distribution over vectors `[*B, D]`."""
         size = self.features
+        require_count("MultivariateNormalHead", features=size)
         out = nn.Dense(size * (size + 3) // 2, name="out")(h)
         loc, raw, below = jnp.split(out, (size, 2 * size), axis=-1)
+        require_positive("MultivariateNormalHead", target_std=self.target_std)
         unit = jnp.broadcast_to(in_units(self.target_std, loc), loc.shape)
         factor = positive(raw)[..., None] * align(jnp.eye(size, dtype=out.dtype), raw.ndim + 1)
         factor = factor.at[(..., *np.tril_indices(size, -1))].set(below)

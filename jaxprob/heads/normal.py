@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from jaxprob.distributions import Independent, Normal
 from jaxprob.heads.links import SCALE_FLOOR, in_units, positive, raw_outputs
+from jaxprob.requirements import require_positive
 from jaxprob.types import AnyArray
 
 __all__ = ["SCALE_FLOOR", "NormalHead"]
@@ -44,6 +45,7 @@ class NormalHead(nn.Module):
             raw = jnp.broadcast_to(raw, loc.shape)  # one scale for all rows
         else:
             loc, raw = raw_outputs(h, self.features, 2)
+        require_positive("NormalHead", target_std=self.target_std)
         unit = in_units(self.target_std, loc)
         loc = in_units(self.target_mean, loc) + unit * loc
         return Independent(Normal(loc, unit * positive(raw)), 1)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from jaxprob.distributions import Gamma, Independent, LogNormal
 from jaxprob.heads.links import concentration, in_units, positive, rate, raw_outputs
+from jaxprob.requirements import require_positive
 from jaxprob.types import AnyArray
 
 __all__ = ["GammaHead", "LogNormalHead"]
@@ -36,6 +37,7 @@ class LogNormalHead(nn.Module):
     def __call__(self, h: Float[AnyArray, "*B H"]) -> Independent:
         """Maps features `[*B, H]` to a distribution over targets `[*B, D]`, all > 0."""
         loc, raw = raw_outputs(h, self.features, 2)
+        require_positive("LogNormalHead", target_std=self.target_std)
         unit = in_units(self.target_std, loc)
         loc = in_units(self.target_mean, loc) + unit * loc
         return Independent(LogNormal(loc, unit * positive(raw)), 1)
@@ -57,5 +59,6 @@ class GammaHead(nn.Module):
         """Maps features `[*B, H]` to a distribution over targets `[*B, D]`, all > 0."""
         log_mean, raw = raw_outputs(h, self.features, 2)
         shape = concentration(raw)
+        require_positive("GammaHead", target_mean=self.target_mean)
         mean = in_units(self.target_mean, raw) * rate(log_mean)
         return Independent(Gamma(shape, shape / mean), 1)

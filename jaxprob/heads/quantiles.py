@@ -18,6 +18,7 @@ from jaxtyping import Float
 from jaxprob.distributions import Independent, InterpolatedQuantiles
 from jaxprob.distributions.validation import align
 from jaxprob.heads.links import in_units, positive
+from jaxprob.requirements import require_count, require_positive
 from jaxprob.types import AnyArray
 
 __all__ = ["QuantileHead"]
@@ -46,6 +47,7 @@ class QuantileHead(nn.Module):
         """Maps features `[*B, H]` to a distribution over targets `[*B, D]`."""
         levels = check_levels(self.levels)
         count = len(levels)
+        require_count("QuantileHead", features=self.features)
         raw = nn.Dense(self.features * count, name="out")(h)
         raw = raw.reshape(*h.shape[:-1], self.features, count)
         # a zero layer gives the quantiles of a standard normal
@@ -55,6 +57,7 @@ class QuantileHead(nn.Module):
         rises = jnp.concatenate([jnp.zeros_like(raw[..., :1]), jnp.cumsum(steps, -1)], -1)
         middle = count // 2
         start = raw[..., :1] + points[middle] - rises[..., middle : middle + 1]
+        require_positive("QuantileHead", target_std=self.target_std)
         unit = in_units(self.target_std, raw[..., 0])[..., None]
         values = in_units(self.target_mean, raw[..., 0])[..., None] + unit * (start + rises)
         return Independent(InterpolatedQuantiles(jnp.asarray(levels, values.dtype), values), 1)
@@ -62,6 +65,11 @@ class QuantileHead(nn.Module):
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     """Returns the levels, or raises a ValueError that says what is wrong with them."""
+    if np.ndim(levels) != 1:
+        raise ValueError(
+            f"QuantileHead: levels must be at least two rising probabilities in (0, 1); got "
+            f"{levels!r}. Write (0.1, 0.5, 0.9)."
+        )
     levels = tuple(float(level) for level in levels)
     rising = all(a < b for a, b in zip(levels, levels[1:], strict=False))
     if len(levels) < 2 or not rising or not all(math.isfinite(q) and 0 < q < 1 for q in levels):

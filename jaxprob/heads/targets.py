@@ -47,8 +47,13 @@ def for_target(kind: str, **options: Any) -> nn.Module:
     Raises:
       ValueError: An unknown kind, or an option that the head does not have.
     """
+    kinds = ", ".join(TARGETS)
+    if not isinstance(kind, str):
+        raise ValueError(
+            f"for_target: kind must be a word for the targets, one of {kinds}; got "
+            f"{type(kind).__name__}. The data are not looked at: only you know what they mean."
+        )
     if kind not in TARGETS:
-        kinds = ", ".join(TARGETS)
         raise ValueError(f"for_target: no kind of target {kind!r}; choose one of {kinds}.")
     head = TARGETS[kind]
     try:

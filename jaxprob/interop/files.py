@@ -2,26 +2,26 @@
 
 A file holds the tensors of one side in that side's layout. Its metadata holds a manifest: which
 side wrote it, the path of every tensor, and, where a PyTorch module wrote it, the kind of every
-layer, so that JAX can read it without PyTorch.
+layer, so that JAX can read it without PyTorch (`payload` has the file itself).
+
+Any pytree of arrays can be kept as well, such as the state of a posterior or of an optimiser: named
+tuples, dataclasses, tuples, lists and None. The file holds arrays and no code, so that whoever
+loads one passes an example of the structure.
 """
 
-import json
 import os
-import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
-from safetensors import safe_open
-from safetensors.numpy import save as serialise
+from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 
 from jaxprob.interop.correspondence import Tree, correspond
 from jaxprob.interop.layouts import rules_for
 from jaxprob.interop.modules import Description, Spec, describe
+from jaxprob.interop.payload import DTYPES, VERSION, add, read, write
 from jaxprob.interop.transfer import as_array, as_tensor, convert_to_flax, convert_to_torch
 from jaxprob.types import Params
 
@@ -30,39 +30,32 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "load_for_torch", "save"]
 
-FORMAT = "jaxprob"
-VERSION = 1
+WIDE = ("float64", "int64", "uint64")
 
 
 def save(path: str | os.PathLike, params: "Params | torch.nn.Module") -> None:
-    """Writes params, or a PyTorch module's state, to one file.
+    """Writes params, a PyTorch module's state, or any pytree of arrays to one file.
 
-    The file appears whole or not at all, also when the process is killed while writing.
+    The file appears whole or not at all, also when the process is killed while writing. It gets the
+    mode of the file that it replaces, or that of any new file.
 
     Args:
       path: Where to; an existing file is replaced.
-      params: Nested dict of arrays, variables `{"params": ..., "batch_stats": ...}`, or a
-        `torch.nn.Module`.
+      params: Nested dict of arrays, variables `{"params": ..., "batch_stats": ...}`, a
+        `torch.nn.Module`, or another pytree of arrays, such as the state of a `bayes.Laplace` or of
+        an optimiser, for which `load` needs an example.
 
     Raises:
-      ValueError: A leaf that is not an array, or a dict without leaves.
+      ValueError: A leaf that is not an array or of a dtype that safetensors lacks, two leaves that
+        would get one name, or a tree without leaves.
     """
     if hasattr(params, "state_dict") and hasattr(params, "named_modules"):
         tensors, manifest = _of_module(params)
-    else:
+    elif _is_nested_dict(params):
         tensors, manifest = _of_params(params)
-    data = serialise(tensors, {"format": FORMAT, "jaxprob": json.dumps(manifest)})
-    target = pathlib.Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    else:
+        tensors, manifest = _of_pytree(params)
+    write(path, tensors, manifest)
 
 
 def load(
@@ -76,8 +69,9 @@ def load(
 
     Args:
       path: A file that `save` wrote.
-      example: Structure, shapes and dtypes to be found; needed for a module's file, and checked
-        for a params file if given.
+      example: Structure, shapes and dtypes to be found; needed for the file of a module or of a
+        pytree that is no nested dict, and checked for a params file if given. Arrays, or what
+        `jax.eval_shape` returns.
       rename: For a module's file, see `to_torch`.
       transpose_kernel: For a module's file, see `to_torch`.
 
@@ -85,17 +79,22 @@ def load(
       A pytree of JAX arrays.
 
     Raises:
-      ValueError: Not such a file, a structure that differs, or 64-bit arrays without x64.
+      ValueError: Not such a file, a damaged one, a structure that differs, or 64-bit arrays
+        without x64.
     """
-    tensors, manifest = _read(path)
+    tensors, manifest = read(path)
     _require_x64(path, tensors)
     if manifest["side"] == "flax":
         paths = {name: tuple(parts) for name, parts in manifest["paths"].items()}
-        nested = unflatten_dict({paths[n]: jnp.array(value) for n, value in tensors.items()})
+        flat = {paths[n]: jnp.array(value) for n, value in tensors.items()}
+        empty = {tuple(parts): empty_node for parts in manifest.get("empty", [])}
+        nested = unflatten_dict(flat | empty)
         loaded = nested["params"] if manifest["bare"] else nested
         if example is not None:
             _require_equal(path, Tree.of(loaded), Tree.of(example))
         return loaded
+    if manifest["side"] == "pytree":
+        return _pytree(path, tensors, example)
     if example is None:
         raise ValueError(
             f"load: {path} was written by a PyTorch module; pass example=, the params (or the "
@@ -127,7 +126,12 @@ def load_for_torch(
     Raises:
       ValueError: Not such a file, or names, shapes or dtypes that do not correspond.
     """
-    tensors, manifest = _read(path)
+    tensors, manifest = read(path)
+    if manifest["side"] == "pytree":
+        raise ValueError(
+            f"load_for_torch: {path} holds a pytree that is no nested dict of params; no module "
+            "corresponds to it. Read it with interop.load(path, example)."
+        )
     current = module.state_dict(keep_vars=True)
     if manifest["side"] == "flax":
         leaves = {tuple(parts): tensors[name] for name, parts in manifest["paths"].items()}
@@ -150,23 +154,64 @@ def load_for_torch(
     return state
 
 
-def _of_params(params: Params) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    if not isinstance(params, Mapping) or not jax.tree.leaves(params):
+def _is_nested_dict(params: Any) -> bool:
+    """Dicts with names as keys, down to the leaves, none of which is None."""
+    if not isinstance(params, Mapping):
+        return False
+    return all(
+        isinstance(key, str)
+        and (_is_nested_dict(value) if isinstance(value, Mapping) else _is_leaf(value))
+        for key, value in params.items()
+    )
+
+
+def _is_leaf(value: Any) -> bool:
+    return value is not None and jax.tree.structure(value).num_nodes == 1
+
+
+def _of_pytree(params: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    leaves = jax.tree.leaves_with_path(params)
+    if not leaves:
         raise ValueError(
-            f"save: params must be a nested dict with at least one array; got "
-            f"{type(params).__name__}. For a Linen module pass variables['params']."
+            f"save: params must hold at least one array; got {type(params).__name__}. For a Linen "
+            "module pass variables['params']."
+        )
+    tensors: dict[str, np.ndarray] = {}
+    for path, leaf in leaves:
+        add(tensors, jax.tree_util.keystr(path), leaf)
+    structure = str(jax.tree.structure(params))
+    return tensors, {"version": VERSION, "side": "pytree", "structure": structure}
+
+
+def _pytree(path: str | os.PathLike, tensors: dict[str, np.ndarray], example: Any) -> Any:
+    if example is None:
+        raise ValueError(
+            f"load: {path} holds a pytree that is no nested dict; pass example=, a value of the "
+            "same structure (or the result of jax.eval_shape) to say which classes it is made of."
+        )
+    leaves = [(jax.tree_util.keystr(at), leaf) for at, leaf in jax.tree.leaves_with_path(example)]
+    wanted = {n: (tuple(leaf.shape), np.dtype(leaf.dtype).name) for n, leaf in leaves}
+    found = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
+    _require_same(path, found, wanted)
+    values = [jnp.array(tensors[name]) for name, _ in leaves]
+    return jax.tree.unflatten(jax.tree.structure(example), values)
+
+
+def _of_params(params: Params) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    if not jax.tree.leaves(params):
+        raise ValueError(
+            f"save: params must hold at least one array; got {type(params).__name__} without any. "
+            "For a Linen module pass variables['params']."
         )
     tree = Tree.of(params)
-    tensors, paths = {}, {}
+    tensors: dict[str, np.ndarray] = {}
+    paths = {}
     for path, leaf in tree.leaves.items():
-        if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
-            raise ValueError(f"save: {'/'.join(path)} is a {type(leaf).__name__}, not an array.")
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            raise ValueError(
-                f"save: {'/'.join(path)} is a random key; store jax.random.key_data(key)."
-            )
         name = "/".join(path[1:] if tree.bare else path)
-        paths[name], tensors[name] = list(path), np.array(leaf, order="C")
+        add(tensors, name, leaf)
+        paths[name] = list(path)
+    kept = flatten_dict({"params": params} if tree.bare else params, keep_empty_nodes=True)
+    empty = [list(path) for path, leaf in kept.items() if leaf is empty_node]
     rules = {
         "a/b/kernel": "a.b.weight, transposed for Linear; [*k, i, o] against [o, i, *k] for Conv",
         "a/b/embedding, a/b/scale": "a.b.weight",
@@ -174,13 +219,20 @@ def _of_params(params: Params) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "other names": "same name, same layout",
     }
     manifest = {"version": VERSION, "side": "flax", "bare": tree.bare, "paths": paths}
-    return tensors, {**manifest, "layout": rules}
+    return tensors, {**manifest, "empty": empty, "layout": rules}
 
 
 def _of_module(module: "torch.nn.Module") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     described = describe(module)
     state = module.state_dict(keep_vars=True)
-    tensors = {name: as_array(state[name]) for name in described.tensors}
+    tensors: dict[str, np.ndarray] = {}
+    for name, spec in described.tensors.items():
+        if spec.dtype not in DTYPES:
+            raise ValueError(
+                f"save: {name} is torch.{spec.dtype}, which NumPy or safetensors cannot read back. "
+                f"Convert it first, to one of {', '.join(sorted(DTYPES))}."
+            )
+        add(tensors, name, as_array(state[name]))
     shapes = {name: array.shape for name, array in tensors.items()}
     rules = {}
     for layer, kind in described.layers.items():
@@ -211,27 +263,8 @@ def _described(tensors: dict[str, np.ndarray], manifest: dict[str, Any]) -> Desc
     )
 
 
-def _read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        if "jaxprob" not in metadata:
-            raise ValueError(
-                f"{path} has no jaxprob manifest, so the layouts of its layers are unknown. Load "
-                "it into its PyTorch module and use interop.from_torch, or write it with "
-                "interop.save."
-            )
-        manifest = json.loads(metadata["jaxprob"])
-        if manifest["version"] > VERSION:
-            raise ValueError(
-                f"{path} was written in version {manifest['version']} of the format; this is "
-                f"version {VERSION}. Upgrade jaxprob."
-            )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return tensors, manifest
-
-
 def _require_x64(path: str | os.PathLike, tensors: dict[str, np.ndarray]) -> None:
-    wide = [name for name, array in tensors.items() if array.dtype.name in ("float64", "int64")]
+    wide = [name for name, array in tensors.items() if array.dtype.name in WIDE]
     if wide and not jax.config.jax_enable_x64:
         raise ValueError(
             f"load: {path} holds 64-bit arrays ({wide[0]}, ...), which JAX would cut to 32 bits. "

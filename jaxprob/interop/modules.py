@@ -1,5 +1,6 @@
 """What a PyTorch module holds: its layers by kind, its tensors by name. Imports torch inside."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,16 @@ IGNORED = "num_batches_tracked"
 
 COMPOSITE = ("MultiheadAttention", "RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell")
 """Kinds whose rules cover the modules inside them too."""
+
+
+WITHOUT_COUNTERPART = {
+    "add_zero_attn": ((False,), "a key of zeros that no attention of Flax adds"),
+    "max_norm": ((None,), "which rescales rows of the table when they are looked up"),
+    "scale_grad_by_freq": ((False,), "which divides gradients by the counts in the batch"),
+}
+"""Options of torch's layers -> (values without effect, what they do)."""
+
+LINEN_PADDING = {"circular": "CIRCULAR", "reflect": "REFLECT"}
 
 
 class Spec(NamedTuple):
@@ -79,8 +90,13 @@ def describe(module: "torch.nn.Module") -> Description:
       Its description.
 
     Raises:
-      ValueError: Tensors on several devices, or on none (meta tensors).
+      ValueError: Tensors on several devices, or on none (meta tensors); lazy layers that have no
+        shape yet; or options of a layer that no layer of Flax has.
+
+    Warns:
+      UserWarning: A padding other than zeros, which is part of the layer and not of its weights.
     """
+    _require_counterparts(module)
     tensors, places = {}, {}
     owners: dict[int, list[str]] = {}
     for name, tensor in _state(module):
@@ -103,6 +119,44 @@ def describe(module: "torch.nn.Module") -> Description:
         modules=frozenset(name for name, _ in module.named_modules(remove_duplicate=False)),
         tied=tuple(tuple(names) for names in owners.values() if len(names) > 1),
     )
+
+
+def _require_counterparts(module: "torch.nn.Module") -> None:
+    """Refuses what weights alone can't carry over, all of it in one message."""
+    problems = []
+    for path, part in module.named_modules():
+        if not type(part).__module__.startswith("torch.nn"):
+            continue
+        name, kind = path or "the module", type(part).__name__
+        if getattr(part, "has_uninitialized_params", lambda: False)():
+            problems.append(
+                f"{name} ({kind}) has no shapes yet: call the module on an example first"
+            )
+        problems += [
+            f"{name} ({kind}) has {option}={getattr(part, option)!r}, {why}"
+            for option, (plain, why) in WITHOUT_COUNTERPART.items()
+            if getattr(part, option, plain[0]) not in plain
+        ]
+        if kind.startswith("BatchNorm") and part.momentum is None:
+            problems.append(
+                f"{name} ({kind}) has momentum=None, the average of all batches; set it to the "
+                "weight of the newest batch, such as 0.1 (running statistics travel as they are)"
+            )
+        padding = getattr(part, "padding_mode", "zeros")
+        if padding == "replicate":
+            problems.append(f"{name} ({kind}) has padding_mode='replicate': pad by jnp.pad instead")
+        elif padding != "zeros":
+            warnings.warn(
+                f"{name} ({kind}) has padding_mode={padding!r}, which is no weight: a layer "
+                f"of Linen needs padding={LINEN_PADDING[padding]!r}; jaxprob.nn pads by zeros.",
+                stacklevel=4,
+            )
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(
+            f"the module has layers that no layer of Flax computes:\n  {listed}\n"
+            "Give the module layers without these options."
+        )
 
 
 def _state(module: "torch.nn.Module") -> list[tuple[str, Any]]:

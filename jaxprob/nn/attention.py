@@ -7,6 +7,8 @@ Twin: `torch_ref/nn/attention.py`. Source: Vaswani et al., "Attention is all you
 section 3.2.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,11 +18,13 @@ from jaxtyping import Bool, Float
 from jaxprob.distributions.validation import align
 from jaxprob.nn.initializers import param_dtype, xavier_uniform
 from jaxprob.nn.linear import Linear
+from jaxprob.requirements import by_name, require_count
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["MultiheadAttention"]
 
 
+@by_name("There is no dropout inside: torch's third argument has no counterpart.")
 class MultiheadAttention(nn.Module):
     """`torch.nn.MultiheadAttention`, batch first and without dropout.
 
@@ -43,6 +47,7 @@ class MultiheadAttention(nn.Module):
 
     embed_dim: int
     num_heads: int
+    _: dataclasses.KW_ONLY
     bias: bool = True
 
     @nn.compact
@@ -51,6 +56,7 @@ class MultiheadAttention(nn.Module):
         query: Float[AnyArray, "*B Tq E"],
         key: Float[AnyArray, "*B Tk E"] | None = None,
         value: Float[AnyArray, "*B Tk E"] | None = None,
+        *,
         mask: Bool[AnyArray, "..."] | None = None,
     ) -> Float[Array, "*B Tq E"]:
         """Attends.
@@ -59,8 +65,9 @@ class MultiheadAttention(nn.Module):
           query: `[*B, Tq, E]`.
           key: `[*B, Tk, E]`; default `query` (self-attention).
           value: `[*B, Tk, E]`; default `key`.
-          mask: True = keep; broadcasts to `[*B, heads, Tq, Tk]` from the right. Causal:
-            `jnp.tril(jnp.ones((T, T), bool))`; padded keys: `valid[:, None, None, :]`.
+          mask: By name, since torch's fourth argument is another. True = keep; broadcasts to
+            `[*B, heads, Tq, Tk]` from the right. Causal: `jnp.tril(jnp.ones((T, T), bool))`;
+            padded keys: `valid[:, None, None, :]`.
 
         Returns:
           `[*B, Tq, E]`. Softmax is computed in float32 where the inputs are narrower.
@@ -79,6 +86,7 @@ class MultiheadAttention(nn.Module):
         if self.bias:
             bias = self.param("in_proj_bias", nn.initializers.zeros, (3 * size,), dtype)
         if mask is not None:
+            mask = mask if hasattr(mask, "dtype") else jnp.asarray(mask)  # lists too
             mask = self._full_mask(mask, (*query.shape[:-2], heads, query.shape[-2], key.shape[-2]))
             seen = jnp.any(mask, axis=(-3, -2))[..., None]
             key, value = jnp.where(seen, key, 0), jnp.where(seen, value, 0)
@@ -94,10 +102,11 @@ class MultiheadAttention(nn.Module):
         scores = jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=param_dtype(q))
         weights = _masked_softmax(scores * (size // heads) ** -0.5, mask).astype(v.dtype)
         attended = jnp.einsum("...hqk,...khd->...qhd", weights, v).reshape(query.shape)
-        out = Linear(size, self.bias, nn.initializers.zeros, name="out_proj")
+        out = Linear(size, bias=self.bias, bias_init=nn.initializers.zeros, name="out_proj")
         return out(attended)
 
     def _check(self, query, key, value) -> None:
+        require_count("MultiheadAttention", embed_dim=self.embed_dim, num_heads=self.num_heads)
         if self.embed_dim % self.num_heads:
             raise ValueError(
                 f"MultiheadAttention: num_heads must divide embed_dim; got num_heads "

@@ -11,20 +11,27 @@ is 2.
 Twin: `torch_ref/nn/conv.py`.
 """
 
+import dataclasses
 import math
+import operator
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Float
 
 from jaxprob.distributions.validation import align
 from jaxprob.nn.initializers import fan_in_uniform, param_dtype
+from jaxprob.requirements import by_name, require_count
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["Conv", "ConvTranspose"]
+
+LEAST = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
+"""The smallest value of each argument of a transposed convolution that may differ by axis."""
 
 
 class Conv(nn.Module):
@@ -60,7 +67,7 @@ class Conv(nn.Module):
           ValueError: Too few axes, channels that the groups do not divide, arguments of another
             length than `kernel_size`, or a window larger than the padded input.
         """
-        kernel = tuple(self.kernel_size)
+        kernel = _kernel("Conv", self.kernel_size)
         _check_channels("Conv", x, kernel, self.features, self.groups)
         stride = _per_axis("Conv", "stride", self.stride, kernel)
         dilation = _per_axis("Conv", "dilation", self.dilation, kernel)
@@ -94,9 +101,10 @@ class Conv(nn.Module):
                 f"Conv: padding must be a number, one number an axis, 'same' or 'valid'; got "
                 f"{self.padding!r}."
             )
-        return [(p, p) for p in _per_axis("Conv", "padding", self.padding, kernel)]
+        return [(p, p) for p in _per_axis("Conv", "padding", self.padding, kernel, least=0)]
 
 
+@by_name("torch's order of them is another.")
 class ConvTranspose(nn.Module):
     """`torch.nn.ConvTranspose1d`, `2d` or `3d`: the transpose of the linear map that `Conv` is.
 
@@ -119,6 +127,7 @@ class ConvTranspose(nn.Module):
     stride: int | Sequence[int] = 1
     padding: int | Sequence[int] = 0
     output_padding: int | Sequence[int] = 0
+    _: dataclasses.KW_ONLY
     dilation: int | Sequence[int] = 1
     groups: int = 1
     bias: bool = True
@@ -132,11 +141,11 @@ class ConvTranspose(nn.Module):
             length than `kernel_size`, an output padding that is not smaller than stride or
             dilation, or an output without points.
         """
-        kernel = tuple(self.kernel_size)
+        kernel = _kernel("ConvTranspose", self.kernel_size)
         _check_channels("ConvTranspose", x, kernel, self.features, self.groups)
         arguments = {
-            name: _per_axis("ConvTranspose", name, getattr(self, name), kernel)
-            for name in ("stride", "padding", "output_padding", "dilation")
+            name: _per_axis("ConvTranspose", name, getattr(self, name), kernel, least)
+            for name, least in LEAST.items()
         }
         pads = []
         for axis, (size, k, s, p, extra, d) in enumerate(
@@ -198,17 +207,34 @@ def _spatial(x, kernel: tuple[int, ...]) -> tuple[int, ...]:
     return x.shape[x.ndim - 1 - len(kernel) : -1]
 
 
+def _kernel(owner: str, kernel_size: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of the window as Python's integers."""
+    if np.ndim(kernel_size) != 1:
+        raise ValueError(
+            f"{owner}: kernel_size must have one size an axis, as (3, 3); got {kernel_size!r}. "
+            "Input channels are those of x: torch's Conv2d(1, 8, 3) is Conv(8, (3, 3))."
+        )
+    return _whole(owner, "kernel_size", tuple(kernel_size), least=1)
+
+
 def _per_axis(
-    owner: str, name: str, value: int | Sequence[int], kernel: tuple[int, ...]
+    owner: str, name: str, value: int | Sequence[int], kernel: tuple[int, ...], least: int = 1
 ) -> tuple[int, ...]:
     """One number for each axis of the kernel."""
-    values = (value,) * len(kernel) if isinstance(value, int) else tuple(value)
+    values = (value,) * len(kernel) if np.ndim(value) == 0 else tuple(value)
+    values = _whole(owner, name, values, least)
     if len(values) != len(kernel):
         raise ValueError(
             f"{owner}: {name} must be one number or one for each of the {len(kernel)} axes of "
             f"kernel_size {kernel}; got {values}."
         )
     return values
+
+
+def _whole(owner: str, name: str, values: tuple, least: int) -> tuple[int, ...]:
+    for value in values:
+        require_count(owner, least=least, **{name: value})
+    return tuple(operator.index(value) for value in values)
 
 
 def _check_channels(owner: str, x, kernel: tuple[int, ...], features: int, groups: int) -> None:
@@ -220,6 +246,11 @@ def _check_channels(owner: str, x, kernel: tuple[int, ...], features: int, group
         raise ValueError(
             f"{owner}: x must be [*B, spatial..., C] with {len(kernel)} spatial axes, as many as "
             f"kernel_size {kernel} has; got shape {x.shape}."
+        )
+    require_count(owner, features=features, groups=groups)
+    if 0 in _spatial(x, kernel):
+        raise ValueError(
+            f"{owner}: x must have at least one point on each spatial axis; got shape {x.shape}."
         )
     if x.shape[-1] % groups or features % groups:
         raise ValueError(

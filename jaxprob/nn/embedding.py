@@ -5,11 +5,13 @@ Twin: `torch_ref/nn/embedding.py`.
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Integer
 
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.initializers import param_dtype, standard_normal
+from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["Embedding"]
@@ -37,6 +39,8 @@ class Embedding(nn.Module):
         Raises:
           ValueError: Indices that are no integers, or (outside `jit`) not in the table.
         """
+        require_count("Embedding", num_embeddings=self.num_embeddings, features=self.features)
+        indices = indices if hasattr(indices, "dtype") else np.asarray(indices)  # lists too
         if not jnp.issubdtype(indices.dtype, jnp.integer):
             raise ValueError(
                 f"Embedding: indices must be integers; got dtype {indices.dtype}. Convert them, "

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 
 from jaxprob.distributions.validation import align
 from jaxprob.nn.initializers import Initializer, fan_in_uniform, param_dtype
+from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["MADE", "MaskedDense", "made_masks"]
@@ -92,6 +93,11 @@ class MADE(nn.Module):
                 f"MADE: x has {x.shape[-1]} features; expected features={self.features}."
             )
         conditions = 0 if condition is None else condition.shape[-1]
+        require_count("MADE", features=self.features, num_outputs=self.num_outputs)
+        if np.ndim(self.hidden) != 1:
+            raise ValueError(
+                f"MADE: hidden must be the widths of the layers, as (64, 64); got {self.hidden!r}."
+            )
         masks = made_masks(self.features, self.hidden, self.num_outputs, self.order, conditions)
         h = x if condition is None else jnp.concatenate([x, condition], axis=-1)
         for i, width in enumerate(self.hidden):

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
+from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["MLP"]
@@ -29,6 +31,11 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[AnyArray, "*B D"]) -> Float[Array, "*B H"]:
         """Maps features `[*B, D]` to features `[*B, hidden[-1]]`."""
+        if np.ndim(self.hidden) != 1:
+            raise ValueError(
+                f"MLP: hidden must be the widths of the layers, as (64, 64); got {self.hidden!r}."
+            )
         for i, width in enumerate(self.hidden):
+            require_count("MLP", hidden=width)
             x = self.activation(nn.Dense(width, name=f"hidden_{i}")(x))
         return jnp.asarray(x)

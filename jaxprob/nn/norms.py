@@ -14,6 +14,8 @@ normalization" (2018); Ioffe & Szegedy, "Batch normalization" (2015); Zhang & Se
 square layer normalization" (2019).
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,11 +24,13 @@ from jaxtyping import Float
 
 from jaxprob.distributions.validation import align
 from jaxprob.nn.initializers import param_dtype
+from jaxprob.requirements import by_name, require_count, require_in, require_non_negative
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"]
 
 
+@by_name("Sizes are those of x: torch's LayerNorm(64) is LayerNorm().")
 class LayerNorm(nn.Module):
     """`torch.nn.LayerNorm` over the last axis: `weight` and `bias` `[C]`.
 
@@ -36,6 +40,7 @@ class LayerNorm(nn.Module):
       bias: Whether there is a bias beside the weight.
     """
 
+    _: dataclasses.KW_ONLY
     eps: float = 1e-5
     elementwise_affine: bool = True
     bias: bool = True
@@ -43,12 +48,14 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[AnyArray, "*B C"]) -> Float[Array, "*B C"]:
         """Normalises each `[C]` of `[*B, C]`."""
+        require_non_negative("LayerNorm", eps=self.eps)
         weight, bias = None, None
         if self.elementwise_affine:
             weight, bias = _affine(self, x, self.bias)
         return _scaled(_standardised(x, (-1,), self.eps), x, weight, bias)
 
 
+@by_name("Channels are those of x: torch's GroupNorm(4, 64) is GroupNorm(4).")
 class GroupNorm(nn.Module):
     """`torch.nn.GroupNorm`: `weight` and `bias` `[C]`.
 
@@ -58,6 +65,7 @@ class GroupNorm(nn.Module):
     """
 
     num_groups: int
+    _: dataclasses.KW_ONLY
     eps: float = 1e-5
 
     @nn.compact
@@ -67,6 +75,8 @@ class GroupNorm(nn.Module):
         Raises:
           ValueError: Channels that `num_groups` does not divide.
         """
+        require_count("GroupNorm", num_groups=self.num_groups)
+        require_non_negative("GroupNorm", eps=self.eps)
         channels = x.shape[-1]
         if channels % self.num_groups:
             raise ValueError(
@@ -79,6 +89,7 @@ class GroupNorm(nn.Module):
         return _scaled(y.reshape(x.shape), x, weight, bias)
 
 
+@by_name("Sizes are those of x: torch's RMSNorm(64) is RMSNorm().")
 class RMSNorm(nn.Module):
     """`torch.nn.RMSNorm` over the last axis: `weight` `[C]`.
 
@@ -87,11 +98,13 @@ class RMSNorm(nn.Module):
         computed, float32 for narrower inputs.
     """
 
+    _: dataclasses.KW_ONLY
     eps: float | None = None
 
     @nn.compact
     def __call__(self, x: Float[AnyArray, "*B C"]) -> Float[Array, "*B C"]:
         """Scales each `[C]` of `[*B, C]` to root mean square 1."""
+        require_non_negative("RMSNorm", eps=self.eps)
         weight, _ = _affine(self, x, False)
         wide = _wide(x)
         eps = float(jnp.finfo(wide.dtype).eps) if self.eps is None else self.eps
@@ -99,6 +112,7 @@ class RMSNorm(nn.Module):
         return _scaled(wide / jnp.sqrt(mean_square + eps), x, weight, None)
 
 
+@by_name("Channels are those of x: torch's BatchNorm2d(64) is BatchNorm().")
 class BatchNorm(nn.Module):
     """`torch.nn.BatchNorm1d`, `2d` or `3d`: `weight` and `bias` `[C]`.
 
@@ -110,10 +124,12 @@ class BatchNorm(nn.Module):
     train, `apply` with `mutable=["batch_stats"]`. No gradient flows through the running statistics.
 
     Attributes:
-      momentum: Weight of the newest batch: PyTorch's sense, 1 - momentum of Linen's.
+      momentum: Weight of the newest batch, in [0, 1]: PyTorch's sense, 1 - momentum of Linen's.
+        (PyTorch's None, the average of all batches, has no counterpart.)
       eps: Added to the variance.
     """
 
+    _: dataclasses.KW_ONLY
     momentum: float = 0.1
     eps: float = 1e-5
 
@@ -130,8 +146,16 @@ class BatchNorm(nn.Module):
           The same shape.
 
         Raises:
-          ValueError: Training on one value a channel, which has no variance.
+          ValueError: Training on one value a channel, which has no variance; or a momentum that
+            is no number in [0, 1].
         """
+        if self.momentum is None:
+            raise ValueError(
+                "BatchNorm: momentum must lie in [0, 1]; got None. torch's average of all batches "
+                "has no counterpart here: give a weight of the newest batch, such as 0.1."
+            )
+        require_in("BatchNorm", "[0, 1]", momentum=self.momentum)
+        require_non_negative("BatchNorm", eps=self.eps)
         channels, dtype = x.shape[-1:], param_dtype(x)
         weight, bias = _affine(self, x, True)
         running_mean = self.variable("batch_stats", "running_mean", jnp.zeros, channels, dtype)

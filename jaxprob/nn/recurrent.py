@@ -17,6 +17,7 @@ Twin: `torch_ref/nn/recurrent.py`. Sources: Elman, "Finding structure in time" (
 `torch.nn.GRU`; Hochreiter & Schmidhuber, "Long short-term memory" (1997), with forget gates.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -29,7 +30,7 @@ from jaxtyping import Float, Integer
 from jaxprob.batches import valid_steps
 from jaxprob.distributions.validation import align
 from jaxprob.nn.initializers import fan_in_uniform, param_dtype
-from jaxprob.requirements import require_choice
+from jaxprob.requirements import by_name, require_choice, require_count
 from jaxprob.types import AnyArray, Array
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -41,6 +42,7 @@ Cell = Callable[[State, Array, Array], State]
 """(state, a, c) -> state, with the projections of the equations above, `[B, gates * H]`."""
 
 
+@by_name("Inputs have the size of x: torch's RNN(10, 20) is RNN(20).")
 class RNN(nn.Module):
     """`torch.nn.RNN`, batch first.
 
@@ -56,6 +58,7 @@ class RNN(nn.Module):
     """
 
     hidden_size: int
+    _: dataclasses.KW_ONLY
     num_layers: int = 1
     bidirectional: bool = False
     bias: bool = True
@@ -90,6 +93,7 @@ class RNN(nn.Module):
         return outputs, final
 
 
+@by_name("Inputs have the size of x: torch's GRU(10, 20) is GRU(20).")
 class GRU(nn.Module):
     """`torch.nn.GRU`, batch first; names and arguments as in `RNN`, weights `[3 H, ...]`.
 
@@ -101,6 +105,7 @@ class GRU(nn.Module):
     """
 
     hidden_size: int
+    _: dataclasses.KW_ONLY
     num_layers: int = 1
     bidirectional: bool = False
     bias: bool = True
@@ -117,6 +122,7 @@ class GRU(nn.Module):
         return outputs, final
 
 
+@by_name("Inputs have the size of x: torch's LSTM(10, 20) is LSTM(20).")
 class LSTM(nn.Module):
     """`torch.nn.LSTM`, batch first; names and arguments as in `RNN`, weights `[4 H, ...]`.
 
@@ -128,6 +134,7 @@ class LSTM(nn.Module):
     """
 
     hidden_size: int
+    _: dataclasses.KW_ONLY
     num_layers: int = 1
     bidirectional: bool = False
     bias: bool = True
@@ -140,8 +147,20 @@ class LSTM(nn.Module):
         lengths: Integer[AnyArray, " B"] | None = None,
     ) -> tuple[Float[Array, "B T O"], tuple[Float[Array, "N B H"], Float[Array, "N B H"]]]:
         """Runs over sequences; as `RNN`, but states are pairs (h, c), in PyTorch's order."""
-        outputs, (h, c) = _run(self, _lstm_cell, 4, x, initial or (None, None), lengths)
+        outputs, (h, c) = _run(self, _lstm_cell, 4, x, _pair(initial), lengths)
         return outputs, (h, c)
+
+
+def _pair(initial) -> tuple[AnyArray | None, AnyArray | None]:
+    """The first states (h, c) of an LSTM."""
+    if initial is None:
+        return None, None
+    if not isinstance(initial, tuple | list) or len(initial) != 2:
+        raise ValueError(
+            f"LSTM: initial must be a pair (h, c) of arrays; got {type(initial).__name__}. "
+            "Write (h, zeros) for a first memory of zeros."
+        )
+    return initial[0], initial[1]
 
 
 def _rnn_cell(activation: Callable[[Array], Array], state: State, a: Array, c: Array) -> State:
@@ -176,13 +195,14 @@ def _run(
     owner, directions = type(module).__name__, 1 + module.bidirectional
     if x.ndim != 3:
         raise ValueError(f"{owner}: x must be [B, T, D]; got shape {x.shape}. Add the batch axis.")
+    require_count(owner, hidden_size=module.hidden_size, num_layers=module.num_layers)
     batch, time, _ = x.shape
     shape = (module.num_layers * directions, batch, module.hidden_size)
     for given in initial:
-        if given is not None and given.shape != shape:
+        if given is not None and jnp.shape(given) != shape:
             raise ValueError(
                 f"{owner}: initial must be [layers * directions, B, H] = {shape}; got "
-                f"{given.shape}."
+                f"{jnp.shape(given)}."
             )
     valid = None if lengths is None else valid_steps(owner, lengths, batch, time)
     if valid is not None:

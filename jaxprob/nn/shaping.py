@@ -27,6 +27,10 @@ class Flatten(nn.Module):
 
     def __call__(self, x: Float[AnyArray, "B *spatial C"]) -> Float[Array, "B F"]:
         """Maps `[B, spatial..., C]` to `[B, C * prod(spatial)]`."""
+        if x.ndim < 2:
+            raise ValueError(
+                f"Flatten: x must be [B, spatial..., C]; got shape {x.shape}. Add the batch axis."
+            )
         return jnp.moveaxis(x, -1, 1).reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
@@ -59,6 +63,8 @@ class Dropout(nn.Module):
         Raises:
           ValueError: A rate outside [0, 1], or no key to draw from.
         """
+        if self.rate is None:
+            raise ValueError("Dropout: rate must lie in [0, 1]; got None. 0.0 drops nothing.")
         require_in("Dropout", "[0, 1]", rate=self.rate)
         x = jnp.asarray(x)
         if not train or self.rate == 0:

@@ -47,6 +47,10 @@ def check(name: str, value: Any, valid: Callable[[Any], Any], expected: str, fix
     """
     if callable(value) or isinstance(value, jax.Array):
         return
+    if isinstance(value, list | tuple | dict | str):
+        shown = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        fix = fix or "give a number; parameters go to `init` and `update`"
+        raise ValueError(f"{name}: expected {expected}, got {shown}; {fix}")
     if _number(value) is None or not valid(value):
         raise ValueError(f"{name}: expected {expected}, got {value!r}" + (fix and f"; {fix}"))
 

@@ -15,13 +15,13 @@ __all__ = [
     "advance",
     "bias_correction",
     "combine",
+    "decayed",
     "ema",
     "first_step",
     "leafwise",
     "like",
     "minus_log",
     "objective_gradient",
-    "shrink",
     "zeros_like",
 ]
 
@@ -31,7 +31,7 @@ def leafwise(function: Callable[..., tuple[Array, ...]], updates: Params, *state
 
     Half-precision leaves are widened to float32 for the arithmetic (in bfloat16 the constant .999
     would itself round to 1) and rounded once; torch widens them too, but rounds after every
-    operation. Results take the dtype of the state.
+    operation. Results take the dtype of the last state.
     """
     structure = jax.tree.structure(updates)
     columns = [structure.flatten_up_to(tree) for tree in (updates, *states)]
@@ -48,8 +48,7 @@ def combine(function: Callable[..., Array], updates: Params, *trees: Params) -> 
 def _widened(function: Callable[..., tuple[Array, ...]], *tensors: Array) -> tuple[Array, ...]:
     tensors = tuple(jnp.asarray(tensor) for tensor in tensors)
     dtype = tensors[-1].dtype
-    wide = jnp.promote_types(dtype, jnp.float32)
-    return tuple(out.astype(dtype) for out in function(*(x.astype(wide) for x in tensors)))
+    return tuple(out.astype(dtype) for out in function(*(_wide(x, tensors[-1]) for x in tensors)))
 
 
 def like(value: float | Array, tensor: Array) -> float | Array:
@@ -110,21 +109,49 @@ def zeros_like(params: Params) -> Params:
 def objective_gradient(
     updates: Params, params: Params | None, weight_decay: float | Array, maximize: bool
 ) -> Params:
-    """The gradient of what is minimised: the sign turned for `maximize`, then the L2 term added."""
+    """The gradient of what is minimised: the sign turned for `maximize`, then the L2 term added.
+
+    With an L2 term it is in at least float32, since it is rounded once, with the step.
+    """
     if maximize:
         updates = jax.tree.map(jnp.negative, updates)
     if not is_zero(weight_decay):
-        updates = combine(lambda g, p: g + like(weight_decay, p) * p, updates, _required(params))
+        updates = jax.tree.map(
+            lambda g, p: _wide(g, p) + like(weight_decay, _wide(p)) * _wide(p),
+            updates,
+            _required(params),
+        )
     return updates
 
 
-def shrink(updates: Params, params: Params | None, amount: float | Array) -> Params:
-    """Adds decoupled decay to the updates: `params <- (1 - amount) params`.
+def decayed(
+    function: Callable[..., tuple[Array, ...]],
+    updates: Params,
+    states: list[Params],
+    params: Params | None,
+    amount: float | Array,
+) -> Any:
+    """Is `leafwise` with decoupled decay, `params <- (1 - amount) params`, before the update.
 
     The factor is rounded to the parameter's dtype as torch rounds it. In float32 that costs up to
     3e-8 of the parameter at every step and always to the same side, so it is part of the result.
     """
-    return combine(lambda u, p: u + (like(1 - amount, p) * p - p), updates, _required(params))
+    if is_zero(amount):
+        return leafwise(function, updates, *states)
+
+    def both(gradient: Array, *rest: Array) -> tuple[Array, ...]:
+        *states, p = rest
+        update, *states = function(gradient, *states)
+        return update + (like(1 - amount, p) * p - p), *states, p
+
+    *results, _ = leafwise(both, updates, *states, _required(params))
+    return results
+
+
+def _wide(tensor: Array, like_tensor: Array | None = None) -> Array:
+    """A tensor in the dtype of another (default: its own), or in float32 if that is narrower."""
+    dtype = jnp.result_type(tensor if like_tensor is None else like_tensor)
+    return jnp.asarray(tensor, jnp.promote_types(dtype, jnp.float32))
 
 
 def _required(params: Params | None) -> Params:

@@ -20,7 +20,9 @@ def clip_grad_norm(max_norm: ArrayLike, norm_type: Number = 2.0) -> optax.Gradie
     """`torch.nn.utils.clip_grad_norm_`, to stand before the optimiser in an `optax.chain`.
 
     Beside `optax.clip_by_global_norm`: the 1e-6 in the denominator, which also shrinks gradients
-    whose norm is just below `max_norm`, and other norms than the Euclidean.
+    whose norm is just below `max_norm`, and other norms than the Euclidean. Norms of bfloat16 and
+    float16 are taken in float32, where torch's overflow: a float16 gradient of norm above 65504
+    becomes 0 there.
 
     Args:
         max_norm: largest norm that passes unchanged.
@@ -38,7 +40,7 @@ def clip_grad_norm(max_norm: ArrayLike, norm_type: Number = 2.0) -> optax.Gradie
 
     def clip(updates: Params, params: Params | None = None) -> Params:
         del params
-        norms = [_norm(leaf.reshape(-1), order) for leaf in jax.tree.leaves(updates)]
+        norms = [_norm(leaf, order) for leaf in jax.tree.leaves(updates) if jnp.size(leaf)]
         if not norms:
             return updates
         total = _norm(jnp.stack(norms), order)
@@ -49,5 +51,6 @@ def clip_grad_norm(max_norm: ArrayLike, norm_type: Number = 2.0) -> optax.Gradie
     return optax.stateless(clip)
 
 
-def _norm(vector: Array, order: float) -> Array:
-    return jnp.linalg.norm(vector, ord=order)
+def _norm(tensor: Array, order: float) -> Array:
+    wide = jnp.asarray(tensor, jnp.promote_types(jnp.result_type(tensor), jnp.float32))
+    return jnp.linalg.norm(wide.reshape(-1), ord=order)

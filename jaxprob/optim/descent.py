@@ -99,7 +99,9 @@ def sgd(
         gradient = objective_gradient(updates, params, decay, maximize)
         step = advance(state.step)
         if not has_momentum:
-            return combine(lambda g: -like(rate, g) * g, gradient), SGDState(step, None)
+            # in the dtype of what came in, which the gradient may have left for float32
+            step_down = combine(lambda g, _: -like(rate, g) * g, gradient, updates)
+            return step_down, SGDState(step, None)
         share = jnp.where(state.step == 0, 1.0, 1 - value_at(dampening, state.step))
 
         def leaf(g, buffer):
@@ -139,6 +141,9 @@ def rprop(
             ordered.
     """
     check_non_negative(lr=lr)
+    for name, pair in (("etas", etas), ("step_sizes", step_sizes)):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"{name}: expected a pair, got {pair!r}; try the default")
     if not 0 < etas[0] < 1 < etas[1]:
         raise ValueError(f"etas: expected 0 < eta- < 1 < eta+, got {etas!r}; try (0.5, 1.2)")
     if not 0 <= step_sizes[0] <= step_sizes[1]:

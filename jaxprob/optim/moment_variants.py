@@ -32,13 +32,12 @@ from jaxprob.optim.arguments import (
 from jaxprob.optim.arithmetic import (
     advance,
     bias_correction,
+    decayed,
     ema,
     first_step,
-    leafwise,
     like,
     minus_log,
     objective_gradient,
-    shrink,
     zeros_like,
 )
 from jaxprob.types import Array, ArrayLike, Params
@@ -125,10 +124,9 @@ def nadam(
             return -(like(gradient_weight, g) * (g / denominator) + look_ahead), m, v
 
         gradient = objective_gradient(updates, params, 0.0 if decouple else decay, maximize)
-        updates, *moments = leafwise(leaf, gradient, state.exp_avg, state.exp_avg_sq)
-        if decouple:
-            updates = shrink(updates, params, rate * decay)
-        return updates, NAdamState(step, mu_product, *moments)
+        states = [state.exp_avg, state.exp_avg_sq]
+        updates, *states = decayed(leaf, gradient, states, params, rate * decay if decouple else 0)
+        return updates, NAdamState(step, mu_product, *states)
 
     return optax.GradientTransformation(init, update)
 
@@ -173,10 +171,9 @@ def radam(
             return -like(rate, m) * (m / like(correction, m)) * adaptive, m, v
 
         gradient = objective_gradient(updates, params, 0.0 if decouple else decay, maximize)
-        updates, *moments = leafwise(leaf, gradient, state.exp_avg, state.exp_avg_sq)
-        if decouple:
-            updates = shrink(updates, params, rate * decay)
-        return updates, RAdamState(step, *moments)
+        states = [state.exp_avg, state.exp_avg_sq]
+        updates, *states = decayed(leaf, gradient, states, params, rate * decay if decouple else 0)
+        return updates, RAdamState(step, *states)
 
     return optax.GradientTransformation(init, update)
 

@@ -24,12 +24,12 @@ from jaxprob.optim.arguments import Schedule, check_betas, check_non_negative, i
 from jaxprob.optim.arithmetic import (
     advance,
     bias_correction,
+    decayed,
     ema,
     first_step,
     leafwise,
     like,
     objective_gradient,
-    shrink,
     zeros_like,
 )
 from jaxprob.types import Array, ArrayLike, Params
@@ -116,11 +116,9 @@ def adam(
             return -like(step_size, m) * (m / denominator), m, v, *largest
 
         gradient = objective_gradient(updates, params, 0.0 if decouple else decay, maximize)
-        largest = (state.max_exp_avg_sq,) if amsgrad else ()
-        updates, *moments = leafwise(leaf, gradient, state.exp_avg, state.exp_avg_sq, *largest)
-        if decouple:
-            updates = shrink(updates, params, rate * decay)
-        return updates, AdamState(step, *moments, *(() if amsgrad else (None,)))
+        states = [state.exp_avg, state.exp_avg_sq, *([state.max_exp_avg_sq] if amsgrad else [])]
+        updates, *states = decayed(leaf, gradient, states, params, rate * decay if decouple else 0)
+        return updates, AdamState(step, *states, *(() if amsgrad else (None,)))
 
     return optax.GradientTransformation(init, update)
 

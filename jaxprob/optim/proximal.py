@@ -6,10 +6,13 @@ Source: Beck & Teboulle, "A fast iterative shrinkage-thresholding algorithm" (SI
 Sciences 2009), eq. 1.5.
 """
 
-import jax
+import numbers
+
 import jax.numpy as jnp
 import optax
 
+from jaxprob.optim.arguments import check_non_negative
+from jaxprob.optim.arithmetic import combine
 from jaxprob.types import Array
 
 __all__ = ["proximal_l1"]
@@ -36,8 +39,14 @@ def proximal_l1(
     Raises:
       ValueError: A negative coefficient, or (from `update`) no `params`.
     """
-    if not coefficient >= 0:
-        raise ValueError(f"proximal_l1: coefficient must be >= 0; got {coefficient}.")
+    if not hasattr(optimizer, "init") or not hasattr(optimizer, "update"):
+        raise ValueError(
+            f"proximal_l1: optimizer must be an optax transformation such as optim.sgd(lr); got "
+            f"{optimizer!r}."
+        )
+    check_non_negative(lr=lr)
+    if not isinstance(coefficient, numbers.Real) or not coefficient >= 0:
+        raise ValueError(f"proximal_l1: coefficient must be >= 0; got {coefficient!r}.")
 
     def init(params):
         return optimizer.init(params), jnp.zeros((), jnp.int32)
@@ -59,6 +68,6 @@ def proximal_l1(
             kept = jnp.where(size > 0, jnp.sign(target) * size, 0)
             return kept - weight  # weight + (0 - weight) is 0 to the bit
 
-        return jax.tree.map(moved, params, updates), (inner, count + 1)
+        return combine(moved, params, updates), (inner, count + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jaxprob.optim.arguments import Number, Schedule, as_float, check, check_non_negative
 from jaxprob.optim.arithmetic import minus_log
 from jaxprob.optim.plateau import ReduceLROnPlateauState, reduce_lr_on_plateau
-from jaxprob.requirements import require_count
+from jaxprob.requirements import require_count, require_positive
 from jaxprob.types import Array, ArrayLike
 
 __all__ = [
@@ -80,6 +80,8 @@ def step_lr(lr: ArrayLike, step_size: int, gamma: Number = 0.1) -> Schedule:
 def multi_step_lr(lr: ArrayLike, milestones: Sequence[int], gamma: Number = 0.1) -> Schedule:
     """`MultiStepLR`: multiplied by `gamma` at each milestone, twice at one that is listed twice."""
     base = _base(lr)
+    if isinstance(milestones, str) or not hasattr(milestones, "__len__"):
+        raise ValueError(f"milestones: expected update numbers, got {milestones!r}; try [30, 60]")
     milestones = tuple(milestones)
     check_non_negative(gamma=gamma)
 
@@ -121,6 +123,7 @@ def linear_lr(
 def polynomial_lr(lr: ArrayLike, total_iters: int = 5, power: Number = 1.0) -> Schedule:
     """`PolynomialLR`: to zero in `total_iters` updates, as the `power` of the time that is left."""
     require_count("polynomial_lr", total_iters=total_iters)
+    check_non_negative(power=power)
     base = _base(lr)
 
     def schedule(step: ArrayLike) -> Array:
@@ -201,12 +204,14 @@ def one_cycle_lr(
         three_phase: come down to the first rate as slowly as it rose, then fall to the last.
 
     Returns:
-        The schedule. It keeps the last rate after the cycle, where torch raises.
+        The schedule. It keeps the last rate after the cycle. (torch goes on for one update, whose
+        rate may be negative, and refuses the next.)
 
     Raises:
         ValueError: if the length is not given, or an argument is out of range.
     """
     length = _length(total_steps, epochs, steps_per_epoch)
+    require_positive("one_cycle_lr", div_factor=div_factor, final_div_factor=final_div_factor)
     peak = _base(max_lr, "max_lr")
     first = peak / div_factor
     levels = [first, peak, *([first] if three_phase else []), first / final_div_factor]
@@ -226,7 +231,7 @@ def one_cycle_momentum(
 ) -> Schedule:
     """The momentum that `OneCycleLR` sets: `max_momentum`, `base_momentum` at the peak, and back.
 
-    Arguments as in `one_cycle_lr`.
+    Arguments as in `one_cycle_lr`; after the cycle it keeps its last value.
     """
     length = _length(total_steps, epochs, steps_per_epoch)
     high, low = _base(max_momentum, "max_momentum"), _base(base_momentum, "base_momentum")
@@ -250,8 +255,7 @@ def _one_cycle(levels: list, total_steps: int, pct_start: Number, anneal_strateg
         return (end - start) * fraction + start
 
     def schedule(step: ArrayLike) -> Array:
-        # torch evaluates update number total_steps a little beyond the end, and refuses the next.
-        t = _real(jnp.where(jnp.asarray(step) > total_steps, total_steps - 1, step))
+        t = _real(jnp.minimum(jnp.asarray(step), total_steps - 1))
         value = jnp.zeros(())
         for i in reversed(range(len(ends))):
             span = ends[i] - starts[i]  # torch divides by zero if the cycle begins at its peak

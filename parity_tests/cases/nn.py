@@ -32,7 +32,7 @@ def _linear(name: str, shape: Sequence[int], bias: bool = True) -> Layer:
     sizes = (shape[-1], 4, bias)
     return Layer(
         f"linear {name}",
-        nn.Linear(4, bias),
+        nn.Linear(4, bias=bias),
         twins.Linear(*sizes),
         torch.nn.Linear(*sizes),
         _directly,
@@ -106,8 +106,8 @@ def _recurrent(
             arguments["cells"] = 0.5 + _normal(count, BATCH, HIDDEN)
     if "lengths" in extras:
         arguments["lengths"] = LENGTHS
-    ours = getattr(nn, kind)(HIDDEN, layers, bidirectional, **options)
-    twin = getattr(twins, kind)(3, HIDDEN, layers, bidirectional, **options)
+    ours = getattr(nn, kind)(HIDDEN, num_layers=layers, bidirectional=bidirectional, **options)
+    twin = getattr(twins, kind)(3, HIDDEN, layers, bidirectional=bidirectional, **options)
     plain = getattr(torch.nn, kind)(
         3, HIDDEN, layers, batch_first=True, bidirectional=bidirectional, **options
     )
@@ -149,8 +149,8 @@ def _attention(name: str, arrays: Mapping[str, np.ndarray], bias: bool = True) -
 
     return Layer(
         f"attention {name}",
-        nn.MultiheadAttention(6, 2, bias),
-        twins.MultiheadAttention(6, 2, bias),
+        nn.MultiheadAttention(6, 2, bias=bias),
+        twins.MultiheadAttention(6, 2, bias=bias),
         torch.nn.MultiheadAttention(6, 2, bias=bias, batch_first=True),
         call,
         arrays,
@@ -277,8 +277,8 @@ SETTINGS = [
     _conv_transpose("3d", (2, 3), (3, 2, 3), (2, 3, 2), stride=2, padding=1, output_padding=1),
     _norm(
         "layer, eps, no bias",
-        nn.LayerNorm(0.1, bias=False),
-        twins.LayerNorm(6, 0.1, bias=False),
+        nn.LayerNorm(eps=0.1, bias=False),
+        twins.LayerNorm(6, eps=0.1, bias=False),
         torch.nn.LayerNorm(6, 0.1, bias=False),
     ),
     *(_group_norm(groups, size) for groups, size in ((2, ()), (1, (3, 2)), (6, (3, 2)))),
@@ -299,7 +299,7 @@ MORE = [
         twins.LayerNorm(6, elementwise_affine=False),
         torch.nn.LayerNorm(6, elementwise_affine=False),
     ),
-    _norm("RMS, eps", nn.RMSNorm(0.1), twins.RMSNorm(6, 0.1), torch.nn.RMSNorm(6, 0.1)),
+    _norm("RMS, eps", nn.RMSNorm(eps=0.1), twins.RMSNorm(6, eps=0.1), torch.nn.RMSNorm(6, eps=0.1)),
     _attention("masked pairs", _crossed(4, 5)),
     _attention("masked keys", _crossed(BATCH, 1, 1, 5)),
     _flatten(),

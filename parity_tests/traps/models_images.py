@@ -30,7 +30,7 @@ def norm(mistake: str, train: bool) -> nn.Module:
         return nn.BatchNorm(use_running_average=not train, momentum=0.9)
     if mistake == "running average in training":
         return nn.BatchNorm(use_running_average=True, momentum=0.9)
-    return jaxprob.nn.BatchNorm(0.9 if mistake == "momentum of the other side" else 0.1)
+    return jaxprob.nn.BatchNorm(momentum=0.9 if mistake == "momentum of the other side" else 0.1)
 
 
 def normed(layer, x, train):

@@ -148,3 +148,36 @@ def test_own_layers_are_registered(tmp_path, monkeypatch):
     np.testing.assert_array_equal(loaded["layer"]["kernel"], params["layer"]["kernel"])
     with pytest.raises(TypeError, match="expected a class"):
         interop.register("Gain", [])
+
+
+T = torch.nn
+REFUSED = {
+    "add_zero_attn": (T.MultiheadAttention(4, 2, add_zero_attn=True), "add_zero_attn=True"),
+    "replicate": (T.Conv1d(2, 2, 3, padding=1, padding_mode="replicate"), "jnp.pad"),
+    "max_norm": (T.Embedding(3, 2, max_norm=1.0), "max_norm=1.0"),
+    "scale_grad_by_freq": (T.Embedding(3, 2, scale_grad_by_freq=True), "scale_grad_by_freq"),
+    "momentum": (T.BatchNorm1d(2, momentum=None), "momentum=None"),
+    "lazy": (T.LazyLinear(2), "has no shapes yet: call the module on an example"),
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_options_that_no_layer_of_flax_has_are_refused(option, tmp_path):
+    layer, words = REFUSED[option]
+    module = torch.nn.Sequential(layer)
+    for action in (
+        lambda: interop.to_torch({"layers_0": {"w": jnp.ones(2)}}, module),
+        lambda: interop.from_torch(module, {"layers_0": {"w": jnp.ones(2)}}),
+        lambda: interop.save(tmp_path / "w", module),
+    ):
+        with pytest.raises(ValueError, match="no layer of Flax computes") as caught:
+            action()
+        assert words in str(caught.value)
+        assert f"0 ({type(layer).__name__})" in str(caught.value)
+
+
+def test_padding_that_is_no_weight_warns():
+    module = torch.nn.Conv1d(2, 3, 3, padding=1, padding_mode="circular")
+    params = params_of(nn.Conv(3, (3,), padding="CIRCULAR"), jnp.ones((1, 5, 2), jnp.float32))
+    with pytest.warns(UserWarning, match="needs padding='CIRCULAR'"):
+        interop.to_torch(params, module)

@@ -83,7 +83,7 @@ def test_dtypes(name):
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.LayerNorm(), nn.GroupNorm(1), nn.RMSNorm(1e-5)], ids=lambda layer: layer.name
+    "layer", [nn.LayerNorm(), nn.GroupNorm(1), nn.RMSNorm(eps=1e-5)], ids=lambda layer: layer.name
 )
 def test_narrow_inputs_have_wide_statistics(layer):
     x = normal(4, 64, dtype="bfloat16") * 30 + 100

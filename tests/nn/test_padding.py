@@ -17,9 +17,9 @@ VALID = np.arange(T)[None] < LENGTHS[:, None]
 # as hostile as padding gets: what is not zero, and what survives no arithmetic
 PADDINGS = {"zeros": 0.0, "large": 1e3, "NaN": np.nan}
 LAYERS = {
-    "RNN": nn.RNN(H, 2, True, nonlinearity="relu"),
-    "GRU": nn.GRU(H, 2, True),
-    "LSTM": nn.LSTM(H, 2, True),
+    "RNN": nn.RNN(H, num_layers=2, bidirectional=True, nonlinearity="relu"),
+    "GRU": nn.GRU(H, num_layers=2, bidirectional=True),
+    "LSTM": nn.LSTM(H, num_layers=2, bidirectional=True),
 }
 
 

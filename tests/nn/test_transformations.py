@@ -18,6 +18,14 @@ def normal(*shape):
 LENGTHS = np.array([[4, 0, 2], [1, 3, 4]])
 MASK = np.tril(np.ones((4, 4), bool))
 
+
+class Masked(nn.MultiheadAttention):
+    """Attention whose mask is an array like the others, not an option of the call."""
+
+    def __call__(self, query, key, value, mask):
+        return super().__call__(query, key, value, mask=mask)
+
+
 # name -> (layer, arguments with a leading axis of two members, options)
 LAYERS = {
     "Linear": (nn.Linear(2), (normal(2, 5, 3),), {}),
@@ -32,7 +40,7 @@ LAYERS = {
     "GRU": (nn.GRU(2), (normal(2, 3, 4, 3), None, LENGTHS), {}),
     "LSTM": (nn.LSTM(2, bidirectional=True), (normal(2, 3, 4, 3),), {}),
     "MultiheadAttention": (
-        nn.MultiheadAttention(4, 2),
+        Masked(4, 2),
         (normal(2, 3, 4, 4), None, None, np.stack([MASK, MASK.T])),
         {},
     ),

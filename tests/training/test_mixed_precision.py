@@ -1,5 +1,7 @@
 """Mixed precision: contractions in bfloat16, everything that is summed or reported in float32."""
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -117,6 +119,97 @@ def test_ensembles_too_and_a_second_fit_is_not_traced_again():
         fitted = fit_ensemble(loss_fn, members, DATA, compute_dtype="bfloat16", **options)
         assert len(traces) == 1
     assert {str(w.dtype) for w in jax.tree.leaves(fitted.params)} == {"float32"}
+
+
+IMAGES = (64, 14, 14, 2)
+SEQUENCES = (64, 20, 4)
+# layer -> shape of its input; each contracts over many rows or positions
+LAYERS = {
+    "Dense": (nn.Dense(4), IMAGES),
+    "DenseGeneral": (nn.DenseGeneral((2, 3), axis=(-2, -1)), IMAGES),
+    "DenseGeneral with batch": (nn.DenseGeneral(3, batch_dims=(0,)), (2, 800, 4)),
+    "Conv": (nn.Conv(4, (3, 3)), IMAGES),
+    "ConvLocal": (nn.ConvLocal(2, (3,)), (64, 6, 2)),
+    "ConvTranspose": (nn.ConvTranspose(4, (3, 3), (2, 2)), IMAGES),
+    "attention": (nn.MultiHeadDotProductAttention(2), SEQUENCES),
+    "GRUCell": (nn.RNN(nn.GRUCell(3)), SEQUENCES),
+    "LSTMCell": (nn.RNN(nn.LSTMCell(3)), SEQUENCES),
+    "OptimizedLSTMCell": (nn.RNN(nn.OptimizedLSTMCell(3)), SEQUENCES),
+    "our Linear": (jnn.Linear(4), IMAGES),
+    "our Conv": (jnn.Conv(4, (3, 3), stride=2), IMAGES),
+    "our ConvTranspose": (jnn.ConvTranspose(4, (3, 3), groups=2), IMAGES),
+    "our MADE": (jnn.MADE(4, (6,)), SEQUENCES),
+}
+
+
+def means_of(layer, shape):
+    """Params in float32, data, and the mean output as a loss of both."""
+    x = jnp.asarray(np.random.default_rng(1).normal(1.0, 1.0, shape), jnp.float32)
+    params = layer.init(KEY, x)["params"]
+
+    def loss_fn(params, batch, key):
+        return jnp.mean(layer.apply({"params": params}, batch["x"])), {}
+
+    return params, {"x": x}, loss_fn
+
+
+QUICK = [("Conv", "bfloat16"), ("GRUCell", "bfloat16"), ("our Linear", "float16")]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow)
+        for case in itertools.product(LAYERS, ("bfloat16", "float16"))
+    ],
+)
+def test_gradients_of_means_are_those_in_float32(name, dtype):
+    """Against float32 itself: a short sum over 12,544 positions would stop at a 64th of it."""
+    params, batch, loss_fn = means_of(*LAYERS[name])
+
+    def gradient(loss):
+        return jax.grad(lambda params: loss(params, batch, KEY)[0])
+
+    @jax.jit
+    def run(params):
+        short = in_precision(loss_fn, dtype)
+        member = jax.vmap(gradient(short))(jax.tree.map(lambda w: jnp.stack([w, 2 * w]), params))
+        return gradient(loss_fn)(params), gradient(short)(params), member
+
+    exact, alone, members = run(params)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(exact))
+    for path, expected in jax.tree.leaves_with_path(exact):
+        for found in (alone, jax.tree.map(lambda w: w[0], members)):
+            error = np.abs(dict(jax.tree.leaves_with_path(found))[path] - expected).max()
+            # rounded operands and cotangents; a recurrent cell rounds once more in each step
+            # (attention's bias of keys has no gradient: softmax does not see a shift)
+            size = max(np.abs(expected).max(), 2**-7 * largest)
+            assert error <= 2**-7 * size, (jax.tree_util.keystr(path), error)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_float16_neither_loses_nor_overflows_gradients(size):
+    """Cotangents far below 6e-8 and sums far above 65504."""
+    params, batch, loss_fn = means_of(jnn.Linear(4), (64, 2))
+
+    def scaled(params, batch, key):
+        loss, metrics = loss_fn(params, batch, key)
+        return size * loss, metrics
+
+    found = jax.grad(in_precision(scaled, "float16"), has_aux=True)(params, batch, KEY)[0]
+    column = size * np.asarray(batch["x"], np.float64).mean(0) / 4  # d mean(x W^T + b) / dW
+    np.testing.assert_allclose(found["weight"], np.tile(column, (4, 1)), rtol=2**-9)
+    np.testing.assert_allclose(found["bias"], size / 4, rtol=1e-6)
+
+
+def test_a_fit_moves_the_bias_as_float32_does():
+    """Plain gradient descent: the bias falls by the learning rate times its gradient, 1/4."""
+    params, batch, loss_fn = means_of(nn.Conv(4, (3, 3)), (64, 28, 28, 1))
+    fitted = fit(
+        loss_fn, params, {"x": np.asarray(batch["x"])}, optimizer=optax.sgd(1.0), epochs=1,
+        batch_size=64, key=KEY, compute_dtype=jnp.bfloat16, progress=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(fitted.params["bias"], -0.25, rtol=1e-6)
 
 
 def test_a_schedule_goes_through_and_other_dtypes_are_refused(monkeypatch):

@@ -34,5 +34,12 @@ TARGETS: dict[str, Callable[..., nn.Module]] = {
 
 
 def for_target(kind: str, in_features: int, **options: Any) -> nn.Module:
-    """Returns the head for a kind of target, for features of that size."""
+    """Returns the head for a kind of target, for features of that size.
+
+    Raises:
+      ValueError: An unknown kind.
+    """
+    if not isinstance(kind, str) or kind not in TARGETS:
+        shown = repr(kind) if isinstance(kind, str) else type(kind).__name__
+        raise ValueError(f"for_target: kind must be one of {', '.join(TARGETS)}; got {shown}.")
     return TARGETS[kind](in_features, **options)

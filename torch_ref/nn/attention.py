@@ -21,7 +21,7 @@ class MultiheadAttention(nn.MultiheadAttention):
       bias: Whether both projections have a bias.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, bias: bool = True):
+    def __init__(self, embed_dim: int, num_heads: int, *, bias: bool = True):
         super().__init__(embed_dim, num_heads, bias=bias, batch_first=True)
 
     def forward(
@@ -29,6 +29,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         query: Tensor,
         key: Tensor | None = None,
         value: Tensor | None = None,
+        *,
         mask: Tensor | None = None,
     ) -> Tensor:
         """Attends from `[*B, Tq, E]` to `[*B, Tk, E]`; returns `[*B, Tq, E]`.

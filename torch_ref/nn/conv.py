@@ -35,6 +35,7 @@ def ConvTranspose(
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 0,
     output_padding: int | Sequence[int] = 0,
+    *,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     bias: bool = True,

@@ -20,7 +20,12 @@ class LayerNorm(nn.LayerNorm):
     """
 
     def __init__(
-        self, features: int, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
     ):
         super().__init__(features, eps, elementwise_affine, bias)
 
@@ -34,7 +39,7 @@ class GroupNorm(nn.GroupNorm):
       eps: Added to the variance.
     """
 
-    def __init__(self, features: int, num_groups: int, eps: float = 1e-5):
+    def __init__(self, features: int, num_groups: int, *, eps: float = 1e-5):
         super().__init__(num_groups, features, eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,7 +55,7 @@ class RMSNorm(nn.RMSNorm):
       eps: Added to the mean square; None for the machine epsilon.
     """
 
-    def __init__(self, features: int, eps: float | None = None):
+    def __init__(self, features: int, *, eps: float | None = None):
         super().__init__(features, eps)
 
 
@@ -66,7 +71,12 @@ class BatchNorm(nn.BatchNorm1d):
       eps: Added to the variance.
     """
 
-    def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5):
+    def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-5):
+        if momentum is None:
+            raise ValueError(
+                "BatchNorm: momentum must be a number; got None. torch's average of all batches "
+                "has no counterpart in jaxprob: give a weight of the newest batch, such as 0.1."
+            )
         super().__init__(features, eps, momentum)
 
     def forward(self, x: Tensor, train: bool) -> Tensor:

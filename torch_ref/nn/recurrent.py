@@ -30,6 +30,7 @@ class _Recurrent:
         in_features: int,
         hidden_size: int,
         num_layers: int = 1,
+        *,
         bidirectional: bool = False,
         bias: bool = True,
         **options: Any,
