@@ -1,6 +1,6 @@
 """The log-density that every sampler of weights needs.
 
-    log p(w, D) = sum_n log p(y_n | x_n, w) + log p(w)
+    log p(w, D) = sum_n weight_n log p(y_n | x_n, w) + log p(w)
 
 Twin: `torch_ref/bayes/log_joint.py`. Source: MacKay, "A practical Bayesian framework for
 backpropagation networks" (1992), section 2.

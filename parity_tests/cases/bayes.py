@@ -25,6 +25,7 @@ ROWS = 70  # not a multiple of the batch size: the smaller last batch is part of
 _rng = np.random.default_rng(0)
 _x = _rng.uniform(-1, 1, (ROWS, 2))
 DATA = {"x": _x, "y": _x[:, :1] ** 5 + 0.4 * _x[:, 1:] * _rng.normal(size=(ROWS, 1))}
+WEIGHTED = {**DATA, "weight": np.random.default_rng(2).integers(0, 4, ROWS) * 1.0}
 OPTIMIZERS = {
     "rmsprop": (optim.rmsprop(0.005), lambda p: torch.optim.RMSprop(p, 0.005)),
     "adam": (optim.adam(0.01), lambda p: torch.optim.Adam(p, 0.01)),
@@ -197,7 +198,6 @@ def conv_row(name: str, estimator: str, padding: int | str, slow: bool = False) 
 def joint_row(name: str) -> ModelCase:
     """The log-posterior of a regressor, with rows that count several times or not at all."""
     model = supervised.GaussianRegressor((4,), activation=nn.tanh)
-    weight = np.random.default_rng(2).integers(0, 3, ROWS) * 1.0
 
     def loss(params, batch, key):
         total = jb.log_joint(model, GaussianPrior(0.7), batch)(params)
@@ -218,7 +218,7 @@ def joint_row(name: str) -> ModelCase:
         build_torch=lambda: torch_supervised.GaussianRegressor(2, (4,), 1, torch.tanh),
         torch_loss=torch_loss,
         torch_outputs=lambda module, batch, key: torch_loss(module)(batch, key)[1],
-        data={**DATA, "weight": weight},
+        data=WEIGHTED,
         optimizers=OPTIMIZERS,
     )
 
@@ -268,7 +268,9 @@ MODELS = [
     posterior_row("posterior layer, hierarchical prior", "layer", priors=HIERARCHY).later(),
     posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES).fitted("long"),
     dataclasses.replace(
-        posterior_row("posterior diagonal, natural gradient", "diagonal"), optimizers=NATURAL
+        posterior_row("posterior diagonal, natural gradient, weights", "diagonal"),
+        optimizers=NATURAL,
+        data=WEIGHTED,
     ).fitted("long"),
     joint_row("log joint"),
     layers_row("variational layers full", "full").fitted("long"),
