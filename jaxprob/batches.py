@@ -295,8 +295,8 @@ def mean_over_rows(values: Array, batch: Batch) -> Array:
 def weighted_mean(values: Array, batch: Batch) -> Array:
     """Returns the mean of `values` `[..., B]`, its rows weighted by `batch["weight"]` if there.
 
-    Of a loss without a prior, whose scale says nothing. Rows of weight 0 add nothing as long as their values are finite. A batch in which all weights
-    are 0 has no mean, and gets NaN.
+    Of a loss without a prior, whose scale says nothing. Rows of weight 0 add nothing as long as
+    their values are finite. A batch in which all weights are 0 has no mean, and gets NaN.
     """
     if batch.get("weight") is None:
         return jnp.mean(values)

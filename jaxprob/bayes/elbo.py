@@ -50,7 +50,8 @@ def negative_elbo(
       (nats, the whole of it): loss = nll + kl_weight * kl / num_data. Under a schedule "kl_weight"
       is there too, and with a stateful model its new "collections". Rows may carry "weight", how
       often they count ("nll" is the mean over all B rows of weight times -log p), and "mask" and
-      "censored" as in `objectives.negative_log_likelihood`. `loss_fn.evaluate` is the same bound with the model in its mode of prediction, for validation.
+      "censored" as in `objectives.negative_log_likelihood`. `loss_fn.evaluate` is the same bound
+      with the model in its mode of prediction, for validation.
 
     Raises:
       ValueError: No data, no samples, or a negative weight.

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprob.batches import Inputs, inputs_of
+from jaxprob.bayes.summary import summary
 from jaxprob.distributions import Predictive
 from jaxprob.distributions.constraints import finite
 from jaxprob.distributions.validation import check_values
-from jaxprob.nn.apply import hashable
+from jaxprob.nn.apply import call, hashable
 from jaxprob.requirements import require_count
 from jaxprob.sharding import DATA, check_shares, member_sharding, place, require_mesh
 from jaxprob.types import Array, ArrayLike, Batch, Key, Params
@@ -38,6 +39,9 @@ class LazyDraws(NamedTuple):
     params: Any
     keys: Array
 
+    def __repr__(self) -> str:
+        return summary("LazyDraws", draws=len(self.keys), params=self.params)
+
 
 def predict(
     model: nn.Module,
@@ -51,8 +55,9 @@ def predict(
     """Returns p(y | x, data) as the mixture of the predictions of all draws.
 
     Args:
-      model: Linen module, `apply({"params": w}, x)` -> distribution with batch shape `[B]`. With
-        chunks, the prediction of a row must not depend on the other rows.
+      model: Linen module, `apply({"params": w}, x)` -> distribution with batch shape `[B]`. One
+        that asks whether it is trained is told that it is not. With chunks, the prediction of a row
+        must not depend on the other rows.
       draws: Params pytree with leading axis S on every leaf: posterior draws, or the members of an
         ensemble. A dict with the entry "params" is taken as the whole variables dict (params and
         other collections, each leaf with its axis S). Or `LazyDraws`.
@@ -128,9 +133,7 @@ def _predict(
         variables = {"params": weights}
         if isinstance(weights, Mapping) and "params" in weights:
             variables = dict(weights)
-        return _in_chunks(
-            lambda part: model.apply(variables, *part.arrays, **part.extra), inputs, rows
-        )
+        return _in_chunks(lambda part: call(model, variables, part)[0], inputs, rows)
 
     if at_once is None:
         return Predictive(jax.vmap(of_draw)(each))

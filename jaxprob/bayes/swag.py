@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxprob.bayes.summary import summary
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Key, Params
 
@@ -57,6 +58,9 @@ class SWAGState(NamedTuple):
     variance: Params
     deviations: Params
 
+    def __repr__(self) -> str:
+        return summary("SWAGState", step=self.step, count=self.count, mean=self.mean)
+
 
 class SnapshotState(NamedTuple):
     """Snapshots taken so far (under an ensemble every leaf leads with M).
@@ -72,6 +76,9 @@ class SnapshotState(NamedTuple):
     step: Array
     count: Array
     weights: Params
+
+    def __repr__(self) -> str:
+        return summary("SnapshotState", step=self.step, count=self.count, weights=self.weights)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A row counts `weight` times: each loss and posterior against the exact one of a weighted line.
 
-    precision = sum_n c_n a_n a_n^T / noise^2 + I / scale^2,   a_n = (1, x_n)
+precision = sum_n c_n a_n a_n^T / noise^2 + I / scale^2,   a_n = (1, x_n)
 """
 
 import flax.linen as nn
