@@ -83,6 +83,11 @@ class GaussianPosterior:
         require_count(
             "GaussianPosterior", "Without common directions write covariance='diagonal'.", rank=rank
         )
+        if not (prior is None or hasattr(prior, "log_prob") or hasattr(prior, "moments")):
+            raise ValueError(
+                "GaussianPosterior: the prior must have a method log_prob(params); got "
+                f"{prior!r}. Write objectives.GaussianPrior(scale)."
+            )
         self.model = model
         self.covariance = covariance
         self.prior = GaussianPrior() if prior is None else prior

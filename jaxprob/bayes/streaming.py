@@ -21,6 +21,7 @@ Laplace approximations" (NeurIPS 2018), section 2.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -148,8 +149,10 @@ def update(
     """
     require_count("update", num_steps=num_steps, num_samples=num_samples, chunk_size=chunk_size)
     require_in("update", "(0, 1]", "1 is a full Newton step.", step_size=step_size)
-    data = {n: jnp.asarray(value) for n, value in new_data.items() if value is not None}
+    given = isinstance(new_data, Mapping)
+    data = {n: v for n, v in new_data.items() if v is not None} if given else new_data
     require_rows("new_data", data)
+    data = jax.tree.map(jnp.asarray, data)
     if isinstance(posterior, Laplace):
         start = params.mean if start is None else start
         posterior.check_params(start)
@@ -200,8 +203,7 @@ def _to_mode(
         value = likelihood - 0.5 * dot(gap(w), pull(w))
         direction = layout.solve(total, tau, gradient)
         slope = dot(gradient, direction)
-        digits = jnp.finfo(jnp.result_type(*w.values())).eps  # data may have more than the weights
-        rounding = 64.0 * jnp.maximum(digits, jnp.finfo(value.dtype).eps) * jnp.abs(value)
+        rounding = 64.0 * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
         def moved(length: Array) -> dict:
             return _in_dtypes_of(w, {path: w[path] + length * direction[path] for path in w})

@@ -72,6 +72,19 @@ def check_run(owner: str, losses: Any, mean: Params, variance: Params | None = N
         if not np.isfinite(np.asarray(leaf)).all():
             name = jax.tree_util.keystr(path[1:], simple=True, separator="/") or "the weights"
             raise ValueError(f"{owner}: what was gathered of {name} is not finite. {FIX}")
+    if losses is not None and not isinstance(losses, jax.core.Tracer):
+        first, gathered = np.moveaxis(np.atleast_2d(np.asarray(losses)), -1, 0)
+        worse = gathered > first  # False where one of the two is unknown
+        if worse.any():
+            at = int(np.argmax(worse))
+            of = f" of member {at}" if len(worse) > 1 else ""
+            warnings.warn(
+                f"{owner}: the loss{of} is {gathered[at]:.4g} on average at the weights that were "
+                f"gathered, and was {first[at]:.4g} at the first step, so the run has diverged. "
+                f"{FIX}",
+                stacklevel=3,
+            )
+            return
     if variance is not None:
         spread = np.sqrt(_sum(variance))
         size = np.sqrt(_sum(jax.tree.map(np.square, mean)))
@@ -81,19 +94,6 @@ def check_run(owner: str, losses: Any, mean: Params, variance: Params | None = N
                 f"size of their mean, so the run has diverged. {FIX}",
                 stacklevel=3,
             )
-            return
-    if losses is None or isinstance(losses, jax.core.Tracer):
-        return
-    first, gathered = np.moveaxis(np.atleast_2d(np.asarray(losses)), -1, 0)
-    worse = gathered > first  # False where one of the two is unknown
-    if worse.any():
-        at = int(np.argmax(worse))
-        of = f" of member {at}" if len(worse) > 1 else ""
-        warnings.warn(
-            f"{owner}: the loss{of} is {gathered[at]:.4g} on average at the weights that were "
-            f"gathered, and was {first[at]:.4g} at the first step, so the run has diverged. {FIX}",
-            stacklevel=3,
-        )
 
 
 def _sum(tree: Any) -> float:

@@ -6,7 +6,7 @@ Twin: `torch_ref/objectives/likelihood.py`. Source for censoring: Klein & Moesch
 Analysis", 2nd ed., section 3.5.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import distrax
 import flax.linen as nn
@@ -78,9 +78,15 @@ def log_likelihood_of_batch(
       Sum over the event, `[*leading, B]`, in nats.
 
     Raises:
-      ValueError: Shapes that differ from `y`'s, or a distribution over vectors whose elements are
-        not independent, where single ones cannot be left out.
+      ValueError: No "y", shapes that differ from `y`'s, or a distribution over vectors whose
+        elements are not independent, where single ones cannot be left out.
     """
+    if not isinstance(batch, Mapping) or batch.get("y") is None:
+        got = ", ".join(map(repr, batch)) if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(
+            'the likelihood needs batch["y"], the targets of the rows; the batch holds '
+            f'{got or "nothing"}. Give a dict, {{"x": x, "y": y}}.'
+        )
     mask = observed(batch, "y")
     if mask is None and batch.get("censored") is None:
         return log_likelihood(distribution, batch["y"], num_leading)

@@ -38,8 +38,13 @@ def fixed_prior(owner: str, prior: Prior | HierarchicalGaussianPrior) -> Prior:
     """Returns the prior if all its numbers are given; a point or a sampler cannot learn them.
 
     Raises:
-      ValueError: A prior with parts that are learned.
+      ValueError: A prior with parts that are learned, or without a density.
     """
+    if not (isinstance(prior, HierarchicalGaussianPrior) or hasattr(prior, "log_prob")):
+        raise ValueError(
+            f"{owner}: the prior must have a method log_prob(params); got {prior!r}. Write "
+            "objectives.GaussianPrior(scale)."
+        )
     if getattr(prior, "trainable", ()) or isinstance(prior, HierarchicalGaussianPrior):
         raise ValueError(
             f"{owner}: {prior} has parts that are learned, and only variational inference can "

@@ -62,7 +62,7 @@ def test_a_bayesian_last_layer_is_exact_by_one_update():
     # at the exact posterior the bound of one draw, less its log-ratio, is the evidence
     draws = LAST.sample(new, KEY, 2)
     assert jax.tree.map(jnp.shape, draws["body"]) == {"bias": (2, 3), "kernel": (2, 2, 3)}
-    loss, metrics = bayes.negative_elbo(LAST, ROWS)(new, DATA, KEY)
+    loss, metrics = jax.jit(bayes.negative_elbo(LAST, ROWS))(new, DATA, KEY)
     draw = jax.tree.map(lambda w: w[0], LAST.sample(new, KEY, 1))
     log_ratio = LAST.log_prob(new, draw) - PRIOR.log_prob(draw["head"])
     np.testing.assert_allclose(-ROWS * metrics["nll"] - log_ratio, evidence, rtol=1e-9)
@@ -134,7 +134,7 @@ MODELS = [Stateful(), TrainedUnlessTold()]
 def test_a_model_is_called_in_the_mode_that_is_meant(model):
     q = bayes.GaussianPosterior(model, X[:1], "diagonal", SpikeAndSlabPrior())
     params = q.init(KEY)
-    loss, metrics = bayes.negative_elbo(q, ROWS)(params, DATA, KEY)
+    loss, metrics = jax.jit(bayes.negative_elbo(q, ROWS))(params, DATA, KEY)
     assert np.isfinite(loss)
     assert set(metrics["collections"]) == {"batch_stats"}
     params["collections"] = metrics["collections"]
@@ -216,25 +216,31 @@ def test_a_single_row_gives_a_single_row(estimator, covariance):
     assert layer.apply({"params": params}, jnp.ones((2, 5, 2)), KEY).shape == (2, 5, 4)
 
 
-@pytest.mark.parametrize("structure", ["full", "diagonal", "kron", "last_layer"])
+@pytest.mark.parametrize(
+    "structure",
+    [
+        "last_layer",
+        "kron",
+        *[pytest.param(s, marks=pytest.mark.slow) for s in ("full", "diagonal")],
+    ],
+)
 def test_laplace_updates_float32_weights_with_float64_rows(structure):
-    model = nn.Sequential([layers.MLP((3,)), heads.NormalHead()])
-    params = jax.tree.map(
-        lambda w: w.astype(jnp.float32), model.init(KEY, X.astype(np.float32))["params"]
-    )
-    laplace = bayes.Laplace(model, X[:1].astype(np.float32), structure, PRIOR)
-    old = bayes.prior_params(laplace, params)
-    state = bayes.update(laplace, old, DATA, start=params, num_steps=60)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.mean))
-    if structure in ("full", "last_layer"):
-        # the mode: no weight that is not held still can move uphill
-        log_joint = bayes.log_joint(model, PRIOR, DATA)
+    model = nn.Sequential([layers.MLP((3,), nn.tanh), heads.NormalHead()])
+    start = model.init(KEY, X.astype(np.float32))["params"]
+    log_joint = bayes.log_joint(model, PRIOR, DATA)
+    reached = []
+    for dtype in (jnp.float32, jnp.float64):
+        params = jax.tree.map(lambda w, dtype=dtype: w.astype(dtype), start)
+        laplace = bayes.Laplace(model, X[:1].astype(dtype), structure, PRIOR)
+        old = bayes.prior_params(laplace, params)
+        state = bayes.update(laplace, old, DATA, start=params, num_steps=60)
+        assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(state.mean))
         mean = jax.tree.map(lambda w: w.astype(jnp.float64), state.mean)
-        slope = laplace.layout.select(jax.grad(log_joint)(mean))
-        assert max(float(jnp.max(jnp.abs(g))) for g in slope.values()) < 2e-3
+        reached.append(float(log_joint(mean)))
+    np.testing.assert_allclose(*reached, atol=1e-4)
 
 
-@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize("covariance", ["diagonal", pytest.param("full", marks=pytest.mark.slow)])
 def test_posteriors_update_float32_weights_with_float64_rows(covariance):
     q = bayes.GaussianPosterior(heads.NormalHead(), X[:1].astype(np.float32), covariance, PRIOR)
     start = jax.tree.map(lambda w: w.astype(jnp.float32), bayes.prior_params(q))
