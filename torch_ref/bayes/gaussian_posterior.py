@@ -7,6 +7,7 @@ together with such an order.
 Twin of `jaxprob/bayes/gaussian_posterior.py`.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -64,9 +65,8 @@ class GaussianPosterior(nn.Module):
         self.groups: dict[str, list[str]] = {}
         names = sorted(dict(model.named_parameters()), key=_sort_key)
         if select is not None:
-            points = [name for name in names if not select(name)]
             names = [name for name in names if select(name)]
-            self.point = _nested({n: model.get_parameter(n).detach().clone() for n in points})
+            self.point = _without(model, names)
         for name in names:
             whole = covariance in ("full", "low_rank")
             group = "all" if whole else name.rpartition(".")[0].replace(".", "/")
@@ -161,18 +161,13 @@ def _unstacked(draws: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     return [dict(zip(draws, values, strict=True)) for values in zip(*draws.values(), strict=True)]
 
 
-def _nested(values: dict[str, Tensor]) -> nn.Module:
-    """A module that holds parameters under these names, dots and all."""
-    root = nn.Module()
-    for name, value in values.items():
-        *path, leaf = name.split(".")
-        owner = root
-        for part in path:
-            if part not in owner._modules:
-                owner.add_module(part, nn.Module())
-            owner = owner.get_submodule(part)
-        owner.register_parameter(leaf, nn.Parameter(value))
-    return root
+def _without(model: nn.Module, names: list[str]) -> nn.Module:
+    """A copy of a module that holds its other parameters; it is not called."""
+    rest = copy.deepcopy(model)
+    for name in names:
+        owner, _, leaf = name.rpartition(".")
+        del rest.get_submodule(owner)._parameters[leaf]
+    return rest
 
 
 def _sort_key(name: str) -> tuple[str, ...]:
