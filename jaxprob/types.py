@@ -67,13 +67,14 @@ class Loss:
       uses_step: Whether it finds the number of steps taken in `batch["step"]`.
       average: How its values over parts of a data set make that over all of it: "weight", as a mean
         weighted by the sum of `batch["weight"]` in each part (a loss that is a weighted mean), or
-        "rows", by the number of rows (a loss with a prior, see `batches.mean_over_rows`).
+        "rows", by the number of rows (a loss with a prior, see `batches.mean_over_rows`); None
+        where nobody has said.
     """
 
     function: LossFn
     evaluate: LossFn = None  # pyright: ignore[reportAssignmentType]
     uses_step: bool = False
-    average: str = "weight"
+    average: str | None = None
 
     def __post_init__(self):
         if self.evaluate is None:
@@ -81,7 +82,10 @@ class Loss:
 
     @classmethod
     def in_modes(
-        cls, in_mode: Callable[[bool], LossFn], uses_step: bool = False, average: str = "weight"
+        cls,
+        in_mode: Callable[[bool], LossFn],
+        uses_step: bool = False,
+        average: str | None = None,
     ) -> "Loss":
         """Returns the loss whose two forms are in_mode(train=True) and in_mode(train=False)."""
         evaluate = cls(in_mode(False), uses_step=uses_step, average=average)

@@ -3,7 +3,6 @@
 Twin: `torch_ref/bayes/prediction.py`.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -101,7 +100,12 @@ def predict(
         draws = (draws.params, draws.keys)
     rows = None if chunk_size is None or chunk_size >= num_rows else chunk_size
     at_once = None if draws_at_once is None or draws_at_once >= num_draws else draws_at_once
-    return _predict(hashable(model), sample, rows, at_once, draws, inputs)
+    model = hashable(model)
+    try:
+        hash(model)
+    except TypeError:  # an attribute is traced, such as a prior's scale: compiled by who traces it
+        return _mixture(model, sample, rows, at_once, draws, inputs)
+    return _predict(model, sample, rows, at_once, draws, inputs)
 
 
 def _checked_inputs(model: nn.Module, x: Any) -> Inputs:
@@ -117,8 +121,7 @@ def _checked_inputs(model: nn.Module, x: Any) -> Inputs:
     return inputs
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _predict(
+def _mixture(
     model: nn.Module,
     sample: Callable | None,
     rows: int | None,
@@ -138,6 +141,9 @@ def _predict(
     if at_once is None:
         return Predictive(jax.vmap(of_draw)(each))
     return Predictive(jax.lax.map(of_draw, each, batch_size=at_once if at_once > 1 else None))
+
+
+_predict = jax.jit(_mixture, static_argnums=(0, 1, 2, 3))
 
 
 def _in_chunks(apply: Callable[[Inputs], Any], inputs: Inputs, rows: int | None) -> Any:

@@ -188,7 +188,9 @@ def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) ->
       `jaxprob.nn.apply`; its new "collections" are among the metrics. `loss_fn.evaluate` is
       the same loss with the model in its mode of prediction, for validation.
     """
-    return Loss.in_modes(lambda train: in_mode(model, inputs, train, weighted_mean))
+    return Loss.in_modes(
+        lambda train: in_mode(model, inputs, train, weighted_mean), average="weight"
+    )
 
 
 def in_mode(

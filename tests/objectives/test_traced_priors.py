@@ -71,6 +71,24 @@ def test_bounds_have_a_slope_in_the_scale_of_the_prior(covariance):
     np.testing.assert_allclose(jax.grad(kl)(1.3), size * (1.3 - 1.3**-3), rtol=1e-5)
 
 
+def test_layers_with_a_traced_prior_have_a_bound_and_predict():
+    start = bayes.VariationalLayers(bayes.BayesianMLP((), covariance="diagonal")).init(KEY, X)
+
+    def both(scale):
+        prior = objectives.GaussianPrior(scale)
+        model = bayes.BayesianMLP((), covariance="diagonal", prior=prior)
+        loss, metrics = bayes.negative_elbo(model, 6)(start, BATCH, KEY)
+        draws = bayes.VariationalLayers(model).sample(start, KEY, 2)
+        return loss, metrics["kl"], jnp.sum(bayes.predict(model, draws, X).mean())
+
+    losses, kls, means = jax.jit(jax.vmap(both))(SCALES)
+    block = start["dense_0"]
+    expected = [bayes.gaussian_block.kl_to_prior(block, 0.0, s**-2, np.log(s)) for s in SCALES]
+    np.testing.assert_allclose(kls, expected, rtol=1e-5)
+    np.testing.assert_allclose(losses[1:] - losses[:-1], np.diff(kls) / 6, rtol=1e-4)
+    np.testing.assert_array_equal(means, np.broadcast_to(means[0], (3,)))
+
+
 @pytest.mark.parametrize(
     "structure",
     [
