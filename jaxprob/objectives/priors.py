@@ -212,7 +212,8 @@ def prior_for_weight_decay(
 
     Args:
       coefficient: Weight decay c (> 0).
-      num_data: Number of rows N of the whole training set.
+      num_data: Number of rows N of the whole training set; of a loss that is averaged by weights,
+        as `negative_log_likelihood` is, the sum of the weights.
       penalty: "coefficient / 2 |w|^2" (torch.optim, optax.add_decayed_weights) or
         "coefficient |w|^2" (Keras' l2 and most textbooks).
       loss_scale: The loss in units of nats a row: 1 for a mean negative log-likelihood, 2 for the

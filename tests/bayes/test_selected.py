@@ -225,7 +225,9 @@ def test_a_single_row_gives_a_single_row(estimator, covariance):
     ],
 )
 def test_laplace_updates_float32_weights_with_float64_rows(structure):
-    model = nn.Sequential([layers.MLP((3,), nn.tanh), heads.NormalHead()])
+    # of a whole network the two may end in different modes
+    hidden = [layers.MLP((3,), nn.tanh)] if structure == "last_layer" else []
+    model = nn.Sequential([*hidden, heads.NormalHead()])
     start = model.init(KEY, X.astype(np.float32))["params"]
     log_joint = bayes.log_joint(model, PRIOR, DATA)
     reached = []
@@ -233,7 +235,7 @@ def test_laplace_updates_float32_weights_with_float64_rows(structure):
         params = jax.tree.map(lambda w, dtype=dtype: w.astype(dtype), start)
         laplace = bayes.Laplace(model, X[:1].astype(dtype), structure, PRIOR)
         old = bayes.prior_params(laplace, params)
-        state = bayes.update(laplace, old, DATA, start=params, num_steps=60)
+        state = bayes.update(laplace, old, DATA, start=params, num_steps=100)
         assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(state.mean))
         mean = jax.tree.map(lambda w: w.astype(jnp.float64), state.mean)
         reached.append(float(log_joint(mean)))
