@@ -40,6 +40,7 @@ __all__ = [
     "as_batch",
     "extra_inputs",
     "inputs_of",
+    "mean_over_rows",
     "observed",
     "takes",
     "valid_steps",
@@ -277,11 +278,27 @@ def weighted_sum(values: Array, batch: Batch) -> Array:
     return jnp.sum(values * _weights(values, batch))
 
 
+def mean_over_rows(values: Array, batch: Batch) -> Array:
+    """Returns the mean over rows of weight times value, of `values` `[..., B]`.
+
+        1/B sum_b weight_b value_b
+
+    N times the mean over a batch of B rows estimates the weighted sum over N rows without bias, and
+    means over parts of a data set add up by their numbers of rows. Divided is by all rows: one of
+    weight 0 is a row of the batch, and one of the N. So losses with a prior weigh their rows; the
+    scale of the likelihood against the prior is that of a data set in which a row stands `weight`
+    times.
+    """
+    if batch.get("weight") is None:
+        return jnp.mean(values)
+    return jnp.mean(values * _weights(values, batch).reshape((1,) * (values.ndim - 1) + (-1,)))
+
+
 def weighted_mean(values: Array, batch: Batch) -> Array:
     """Returns the mean of `values` `[..., B]`, its rows weighted by `batch["weight"]` if there.
 
-    Rows of weight 0 add nothing as long as their values are finite. A batch in which all weights
-    are 0 has no mean, and gets NaN.
+    Of a loss without a prior, whose scale says nothing. Rows of weight 0 add nothing as long as
+    their values are finite. A batch in which all weights are 0 has no mean, and gets NaN.
     """
     if batch.get("weight") is None:
         return jnp.mean(values)

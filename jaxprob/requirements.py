@@ -119,8 +119,13 @@ def require_rows(owner: str, arrays: Mapping[str, Any], fix: str = "") -> int:
     """Returns the number of rows that all arrays have.
 
     Raises:
-      ValueError: No arrays, none of their rows, or arrays of different leading axes.
+      ValueError: No dict of arrays, none of their rows, or arrays of different leading axes.
     """
+    if not isinstance(arrays, Mapping):
+        raise ValueError(
+            f'{owner} must be a dict of arrays, such as {{"x": x, "y": y}}; got '
+            f"{type(arrays).__name__}. {fix}".rstrip()
+        )
     sizes = {name: np.shape(value)[:1] for name, value in arrays.items()}
     if len(set(sizes.values())) != 1 or () in sizes.values() or (0,) in sizes.values():
         raise ValueError(

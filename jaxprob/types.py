@@ -65,21 +65,31 @@ class Loss:
       evaluate: The loss of the model in its mode of prediction, for validation; by default the same
         as in training.
       uses_step: Whether it finds the number of steps taken in `batch["step"]`.
+      average: How its values over parts of a data set make that over all of it: "weight", as a mean
+        weighted by the sum of `batch["weight"]` in each part (a loss that is a weighted mean), or
+        "rows", by the number of rows (a loss with a prior, see `batches.mean_over_rows`); None
+        where nobody has said.
     """
 
     function: LossFn
     evaluate: LossFn = None  # pyright: ignore[reportAssignmentType]
     uses_step: bool = False
+    average: str | None = None
 
     def __post_init__(self):
         if self.evaluate is None:
             object.__setattr__(self, "evaluate", self.function)
 
     @classmethod
-    def in_modes(cls, in_mode: Callable[[bool], LossFn], uses_step: bool = False) -> "Loss":
+    def in_modes(
+        cls,
+        in_mode: Callable[[bool], LossFn],
+        uses_step: bool = False,
+        average: str | None = None,
+    ) -> "Loss":
         """Returns the loss whose two forms are in_mode(train=True) and in_mode(train=False)."""
-        evaluate = cls(in_mode(False), uses_step=uses_step)
-        return cls(in_mode(True), evaluate, uses_step)
+        evaluate = cls(in_mode(False), uses_step=uses_step, average=average)
+        return cls(in_mode(True), evaluate, uses_step, average)
 
     def __call__(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         """Returns the loss and its metrics."""

@@ -48,6 +48,7 @@ NO_TWIN = {
         "VariationalPosterior": "a Protocol: it computes nothing",
         "mcmc": "the three above",
         "parameters": "a torch distribution shows its parameters as attributes",
+        "swag_checks": "warnings about a run; the twin keeps all its iterates",
     },
 }
 

@@ -6,11 +6,13 @@ import pytest
 
 from jaxprob import bayes
 from jaxprob.objectives import HierarchicalGaussianPrior, cyclical_annealing
-from parity_tests.cases.bayes import ROWS, layers_row, posterior_row
+from parity_tests.cases.bayes import ROWS, WEIGHTED, layers_row, posterior_row
 from parity_tests.engine import compare_outputs
 from parity_tests.tolerances import MODELS
 from parity_tests.training_runs import compare_training
 from torch_ref import objectives as torch_objectives
+from torch_ref.batches import weighted_mean
+from torch_ref.bayes import elbo as torch_elbo
 from torch_ref.bayes import natural_gradient
 
 PRIOR = HierarchicalGaussianPrior(0.7, 0.5, 0.1)
@@ -37,6 +39,15 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_the_mistake_is_noticed(name):
     errors = compare_outputs(MUTATIONS[name](), "float64")
+    assert max(errors.values()) > MODELS["value"]["float64"]
+
+
+def test_weights_that_are_normalised_are_noticed(monkeypatch):
+    monkeypatch.setattr(torch_elbo, "mean_over_rows", weighted_mean)
+    row = dataclasses.replace(posterior_row("posterior", "diagonal"), data=WEIGHTED)
+    loss = torch_elbo.negative_elbo
+    row = dataclasses.replace(row, torch_loss=lambda module: loss(module, ROWS))
+    errors = compare_outputs(row, "float64")
     assert max(errors.values()) > MODELS["value"]["float64"]
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "as_batch",
     "extra_inputs",
     "inputs_of",
+    "mean_over_rows",
     "observed",
     "takes",
     "valid_steps",
@@ -99,6 +100,11 @@ def weighted_sum(values: Tensor, batch: Batch) -> Tensor:
     """Returns the sum of `values` `[B]`, weighted by `batch["weight"]` if there."""
     weight = batch.get("weight")
     return values.sum() if weight is None else values @ weight.to(values)
+
+
+def mean_over_rows(values: Tensor, batch: Batch) -> Tensor:
+    """Returns the sum of weight times value of the rows `[B]`, over their number B."""
+    return weighted_sum(values, batch) / len(values)
 
 
 def weighted_mean(values: Tensor, batch: Batch) -> Tensor:

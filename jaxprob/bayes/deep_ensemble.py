@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprob.batches import inputs_of
+from jaxprob.batches import inputs_of, mean_over_rows
 from jaxprob.nn.apply import as_params, as_variables, initialize
-from jaxprob.objectives.likelihood import negative_log_likelihood
+from jaxprob.objectives.likelihood import in_mode, negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import Prior, map_loss
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, ArrayLike, Batch, Key, Loss, LossFn, Metrics, Params
@@ -89,7 +89,9 @@ class DeepEnsemble:
         Returns:
           `loss_fn(params, batch, key) -> (loss, metrics)` in nats a row; metrics hold "nll" (of
           the data), with adversarial training "adversarial_nll", with a prior "log_prior".
-          `loss_fn.evaluate`, for validation, is the loss of the data as they are.
+          `loss_fn.evaluate`, for validation, is the loss of the data as they are. With a prior a
+          row counts `batch["weight"]` times, as in `objectives.map_loss`; without one the rows are
+          averaged by their weights.
 
         Raises:
           ValueError: A negative epsilon or range, a prior without `num_data`, or (from the loss)
@@ -101,9 +103,9 @@ class DeepEnsemble:
                 "DeepEnsemble.loss: num_data must be the number of rows of the training set where "
                 "there is a prior; got None. Write num_data=len(x_train)."
             )
-        likelihood = negative_log_likelihood(self.model, inputs)
-        clean = likelihood
+        likelihood = clean = negative_log_likelihood(self.model, inputs)
         if prior is not None and num_data is not None:
+            likelihood = in_mode(self.model, inputs, True, mean_over_rows)
             clean = map_loss(self.model, prior, num_data, inputs)
         if adversarial is None:
             return clean
@@ -128,7 +130,7 @@ class DeepEnsemble:
             half = 0.5 * (nll - metrics["nll"])
             return loss + half, {**metrics, "adversarial_nll": nll}
 
-        return Loss(loss_fn, clean.evaluate)
+        return Loss(loss_fn, clean.evaluate, average=clean.average)
 
     def sample(
         self, members: Params, key: Key | None = None, num_draws: int | None = None

@@ -48,13 +48,19 @@ class DenseVariational(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, key: Key | None = None) -> Array:
-        """Maps `[B, D]` to `[B, F]`; `key` makes it random, None takes `loc` for the weights."""
+        """Maps `[B, ..., D]` to `[B, ..., F]`, and one row `[D]` to `[F]`.
+
+        `key` makes it random, None takes `loc` for the weights.
+        """
         check_layer("DenseVariational", self.covariance, self.estimator)
+        if x.ndim == 0:
+            raise ValueError("DenseVariational: x is a single number; expected [B, D] or [D].")
         fan_in = x.shape[-1]
 
         def linear(x: Array, weights: Array) -> Array:
             bias, kernel = weights[: self.features], weights[self.features :]
-            return x @ kernel.reshape(fan_in, self.features) + bias[None]
+            y = x @ kernel.reshape(fan_in, self.features)
+            return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
         def init_loc(key: Key) -> Array:
             return _init_loc(key, (fan_in, self.features))

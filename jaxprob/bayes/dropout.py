@@ -25,7 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxprob.batches import inputs_of, weighted_mean
+from jaxprob.batches import inputs_of, mean_over_rows, weighted_mean
 from jaxprob.nn import Dropout
 from jaxprob.nn.apply import as_params, as_variables, call, initialize, mode_options
 from jaxprob.nn.initializers import param_dtype
@@ -147,7 +147,10 @@ class MCDropout:
     ) -> Loss:
         """Returns the training loss: each row under masks of its own.
 
-            loss(w) = -1/B sum_b log p(y_b | x_b, w, z_b) - 1/N log p(w)
+            loss(w) = -1/B sum_b weight_b log p(y_b | x_b, w, z_b) - 1/N log p(w)
+
+        With a prior a row counts `batch["weight"]` times, as in `objectives.map_loss`; without one
+        rows are averaged by their weights, as in `objectives.negative_log_likelihood`.
 
         Args:
           prior: Prior over the weights, e.g. `objectives.prior_for_weight_decay(c, N)`; None for
@@ -171,6 +174,7 @@ class MCDropout:
             )
         fixed = None if prior is None else fixed_prior("MCDropout.loss", prior)
         model = self.model.model
+        average = weighted_mean if fixed is None else mean_over_rows
 
         def in_mode(train: bool) -> LossFn:
             def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
@@ -184,7 +188,7 @@ class MCDropout:
                     )
                 else:
                     prediction, _ = call(self.model, variables, given)
-                nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
+                nll = -average(log_likelihood_of_batch(prediction, batch), batch)
                 metrics: dict[str, Any] = {"nll": nll}
                 loss = nll
                 if fixed is not None and num_data is not None:
@@ -196,7 +200,7 @@ class MCDropout:
 
             return loss_fn
 
-        return Loss.in_modes(in_mode)
+        return Loss.in_modes(in_mode, average="weight" if fixed is None else "rows")
 
     def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
         """Returns draws for `bayes.predict(mc.model, draws, x)`: the weights, and a key for each.

@@ -1,9 +1,9 @@
 """The evidence lower bound of a posterior over weights.
 
-    -ELBO / N = -(1 / S) sum_s mean_b log p(y_b | x_b, w_s) + kl_weight KL(q || prior) / N
+    -ELBO / N = -(1 / S) sum_s mean_b weight_b log p(y_b | x_b, w_s) + kl_weight KL(q || prior) / N
 
 Per row of data: an unbiased estimate, from a minibatch, of the bound divided by the number of rows
-N. Minimised.
+N, those rows counting `weight` times. Minimised.
 
 Twin: `torch_ref/bayes/elbo.py`. Source: Blundell et al., "Weight Uncertainty in Neural Networks"
 (2015), eq. 2 and section 3.4.
@@ -14,7 +14,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxprob.batches import inputs_of, weighted_mean
+from jaxprob.batches import inputs_of, mean_over_rows
 from jaxprob.bayes.forward import VariationalPosterior
 from jaxprob.bayes.variational_layers import VariationalLayers
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
@@ -37,7 +37,8 @@ def negative_elbo(
     Args:
       q: The posterior, e.g. `GaussianPosterior`; or a Linen model made of variational layers,
         e.g. `BayesianMLP`.
-      num_data: Number of rows N of the whole training set; the KL counts once for all of them.
+      num_data: Number of rows N of the whole training set, `len(x_train)` whatever their weights;
+        the KL counts once for all of them.
       num_samples: Draws of the weights S for each step.
       kl_weight: Weight of the KL; 1 is Bayes' rule, less is a tempered (cold) posterior. Or a
         schedule, step -> weight, such as `objectives.linear_annealing(1000)`; `training` gives the
@@ -47,9 +48,10 @@ def negative_elbo(
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; metrics hold "nll" (nats a row) and "kl"
       (nats, the whole of it): loss = nll + kl_weight * kl / num_data. Under a schedule "kl_weight"
-      is there too, and with a stateful model its new "collections". Rows may carry "weight", "mask"
-      and "censored" as in `objectives.negative_log_likelihood`. `loss_fn.evaluate` is the same
-      bound with the model in its mode of prediction, for validation.
+      is there too, and with a stateful model its new "collections". Rows may carry "weight", how
+      often they count ("nll" is the mean over all B rows of weight times -log p), and "mask" and
+      "censored" as in `objectives.negative_log_likelihood`. `loss_fn.evaluate` is the same bound
+      with the model in its mode of prediction, for validation.
 
     Raises:
       ValueError: No data, no samples, or a negative weight.
@@ -64,7 +66,7 @@ def negative_elbo(
             given = inputs_of(getattr(posterior, "model", posterior), batch, inputs)
             out = posterior.forward(params, given, key, num_samples, train)
             terms = log_likelihood_of_batch(out.predictions, batch, num_leading=1)
-            nll = -weighted_mean(terms, batch)
+            nll = -mean_over_rows(terms, batch)
             metrics: Metrics = {"nll": nll, "kl": out.kl}
             weight = weight_at(kl_weight, batch, "negative_elbo")
             if callable(kl_weight):
@@ -75,4 +77,4 @@ def negative_elbo(
 
         return loss_fn
 
-    return Loss.in_modes(in_mode, follows_step(kl_weight))
+    return Loss.in_modes(in_mode, follows_step(kl_weight), average="rows")

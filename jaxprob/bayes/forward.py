@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import distrax
 
 from jaxprob.batches import Inputs
+from jaxprob.bayes.summary import summary
 from jaxprob.types import Array, Key, Params
 
 __all__ = ["Forward", "VariationalPosterior"]
@@ -25,6 +26,10 @@ class Forward(NamedTuple):
     predictions: distrax.Distribution
     kl: Array
     collections: dict[str, Any]
+
+    def __repr__(self) -> str:
+        shape = f"{type(self.predictions).__name__}{list(self.predictions.batch_shape)}"
+        return summary("Forward", predictions=shape, kl=self.kl)
 
 
 class VariationalPosterior(Protocol):

@@ -57,7 +57,7 @@ Block = dict[str, Array]
 
 
 def init_block(
-    loc: Array, covariance: str, init_scale: float, rank: int = 0, key: Key | None = None
+    loc: Array, covariance: str, init_scale: float | Array, rank: int = 0, key: Key | None = None
 ) -> Block:
     """Returns the parameters of N(loc, init_scale^2 I), or close to it for the low rank.
 
@@ -69,7 +69,8 @@ def init_block(
       key: Key of its start.
     """
     above = init_scale - SCALE_FLOOR
-    raw = above + math.log(-math.expm1(-above))  # the inverse of softplus, for any size
+    log, expm1 = (jnp.log, jnp.expm1) if isinstance(above, jax.Array) else (math.log, math.expm1)
+    raw = jnp.asarray(above + log(-expm1(-above)), loc.dtype)  # softplus^-1, for any size
     size = loc.shape[0]
     if covariance == "full":
         return {"loc": loc, "raw_tril": _pack(raw * jnp.eye(size, dtype=loc.dtype))}

@@ -8,12 +8,16 @@ owns params; "low_rank" and "full": one group for all) and each group has its ow
 Under a normal prior the KL is exact. Any other prior with a density (`SpikeAndSlabPrior` is the
 scale mixture of Bayes by Backprop) is compared at the draws themselves, mean log q(w) - log p(w).
 
+With `select` only some of the weights are uncertain, such as those of the last layer; the others
+are trained as numbers, without a prior, and are the same in every draw.
+
 Twin: `torch_ref/bayes/gaussian_posterior.py`. Source: Blundell et al., "Weight Uncertainty in
 Neural Networks" (2015), section 3, here with full covariances as well.
 """
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -26,7 +30,7 @@ from jaxprob.bayes import gaussian_block
 from jaxprob.bayes.forward import Forward
 from jaxprob.nn.apply import average_over_draws, call, initialize
 from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior
-from jaxprob.objectives.maximum_a_posteriori import Prior
+from jaxprob.objectives.maximum_a_posteriori import Prior, selected
 from jaxprob.requirements import require_choice, require_count
 from jaxprob.types import Array, Batch, Key, Params
 
@@ -50,9 +54,12 @@ class GaussianPosterior:
         `HierarchicalGaussianPrior` learns is learned with the posterior.
       init_scale: Standard deviation of each weight at the start.
       rank: Number of directions R of "low_rank".
+      select: Which weights are uncertain, by their path as in `objectives.map_loss`, e.g.
+        `lambda path: path.startswith("head")` for a Bayesian last layer. Default: all.
 
     Raises:
-      ValueError: An unknown covariance, a rank below 1, or a model without params.
+      ValueError: An unknown covariance, a rank below 1, a model without params, or a selection
+        without any.
     """
 
     def __init__(
@@ -63,6 +70,7 @@ class GaussianPosterior:
         prior: Prior | HierarchicalGaussianPrior | None = None,
         init_scale: float = 0.05,
         rank: int = 10,
+        select: Callable[[str], bool] | None = None,
     ):
         require_choice(
             "GaussianPosterior", COVARIANCES, "'layer' is the usual choice.", covariance=covariance
@@ -75,6 +83,11 @@ class GaussianPosterior:
         require_count(
             "GaussianPosterior", "Without common directions write covariance='diagonal'.", rank=rank
         )
+        if not (prior is None or hasattr(prior, "log_prob") or hasattr(prior, "moments")):
+            raise ValueError(
+                "GaussianPosterior: the prior must have a method log_prob(params); got "
+                f"{prior!r}. Write objectives.GaussianPrior(scale)."
+            )
         self.model = model
         self.covariance = covariance
         self.prior = GaussianPrior() if prior is None else prior
@@ -90,7 +103,11 @@ class GaussianPosterior:
                 f"{sorted(shapes)}; there is nothing to be uncertain about."
             )
         self._collections = sorted(set(shapes) - {"params"})
-        self._leaves = {path: leaf.shape for path, leaf in flatten_dict(shapes["params"]).items()}
+        leaves = {path: leaf.shape for path, leaf in flatten_dict(shapes["params"]).items()}
+        names = {"/".join(path): path for path in leaves}
+        chosen = names if select is None else selected("GaussianPosterior", names, select)
+        self._leaves = {names[name]: leaves[names[name]] for name in chosen}
+        self._points = [path for path in leaves if path not in self._leaves]
         self._groups = _group(sorted(self._leaves), covariance)
         self._start = jax.jit(self._init)  # one program in place of a hundred
 
@@ -101,16 +118,21 @@ class GaussianPosterior:
 
     @property
     def num_weights(self) -> int:
-        """Number of weights of the model."""
+        """Number of weights that the posterior is over."""
         return sum(self._sizes(name)[-1] for name in self._groups)
+
+    @property
+    def has_points(self) -> bool:
+        """Whether some weights of the model are not selected, and are numbers."""
+        return bool(self._points)
 
     def init(self, key: Key) -> Params:
         """Returns the variational parameters at the start: the model's own initialisation as mean.
 
         Returns:
           `{"posterior": {group: {"loc", "raw_scale" | "raw_tril" (, "factor")}}}`, with "prior"
-          beside it where a part of the prior is learned, and "collections" where the model has
-          others than "params".
+          beside it where a part of the prior is learned, "point" with the weights that are not
+          selected, and "collections" where the model has others than "params".
         """
         return self._start(key)
 
@@ -129,9 +151,16 @@ class GaussianPosterior:
                 name: self.prior.init(b["loc"].shape[0], b["loc"].dtype)
                 for name, b in params["posterior"].items()
             }
+        if self._points:
+            params["point"] = self.points_of(unflatten_dict(weights))
         if variables:
             params["collections"] = variables
         return params
+
+    def points_of(self, weights: Params) -> Params:
+        """Returns those of the model's params that are numbers in the posterior."""
+        leaves = flatten_dict(weights)
+        return unflatten_dict({path: leaves[path] for path in self._points})
 
     def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
         """Draws weights, differentiable in `params`.
@@ -164,13 +193,28 @@ class GaussianPosterior:
         draws: dict[tuple[str, ...], Array] = {}
         for name, noise in zip(self._groups, jnp.split(eps, ends[:-1], axis=1), strict=True):
             draws.update(self._unflatten(name, gaussian_block.sample(blocks[name], noise)))
+        for path, leaf in flatten_dict(params.get("point", {})).items():
+            draws[path] = jnp.broadcast_to(leaf, (num_draws, *jnp.shape(leaf)))
         return unflatten_dict(draws)
 
     def mean(self, params: Params) -> Params:
-        """Returns the posterior mean as a params pytree of the model (no leading axis)."""
-        leaves = {}
+        """Returns the posterior mean as a params pytree of the model (no leading axis).
+
+        For a model with other collections its whole variables dict, as `sample` gives it.
+        """
+        weights = self.weights_at(
+            {name: params["posterior"][name]["loc"] for name in self._groups},
+            params.get("point", {}),
+        )
+        if not self._collections:
+            return weights
+        return {"params": weights, **params["collections"]}
+
+    def weights_at(self, vectors: dict[str, Array], point: Params) -> Params:
+        """Returns the model's params from the vector of each group and the weights beside them."""
+        leaves = dict(flatten_dict(point))
         for name in self._groups:
-            leaves.update(self._unflatten(name, params["posterior"][name]["loc"]))
+            leaves.update(self._unflatten(name, vectors[name]))
         return unflatten_dict(leaves)
 
     def kl(self, params: Params, draws: Params | None = None) -> Array:
@@ -178,7 +222,7 @@ class GaussianPosterior:
 
         Args:
           params: Variational parameters.
-          draws: Weights with leading axis S, drawn from q; only needed for a prior under which the
+          draws: What `sample` gives, with leading axis S; only needed for a prior under which the
             KL has no closed form: there it is estimated as their mean of log q - log p.
 
         Raises:
@@ -197,11 +241,14 @@ class GaussianPosterior:
                 "q.sample(params, key, num_draws) to estimate it."
             )
         log_ratio = jax.vmap(lambda w: self.log_prob(params, w) - self.prior.log_prob(w))
-        return jnp.mean(log_ratio(draws))
+        return jnp.mean(log_ratio(self._uncertain(draws)))
 
     def log_prob(self, params: Params, weights: Params) -> Array:
-        """Returns log q(w) in nats of one draw, a params pytree without the leading axis."""
-        leaves = flatten_dict(weights)
+        """Returns log q(w) in nats of one draw, as `sample` gives it, without the leading axis.
+
+        Weights that are not selected have no density, and count for nothing.
+        """
+        leaves = flatten_dict(self._uncertain(weights))
         total = jnp.zeros(())
         for name, paths in self._groups.items():
             vector = jnp.concatenate([leaves[path].reshape(-1) for path in paths])
@@ -234,6 +281,15 @@ class GaussianPosterior:
         predictions, state = jax.vmap(one_draw)(draws, inner_keys)
         return Forward(predictions, self.kl(params, draws), average_over_draws(state))
 
+    def _uncertain(self, weights: Params) -> Params:
+        """The weights that q is over, from params of the model or its whole variables dict."""
+        if self._collections and isinstance(weights, dict) and "params" in weights:
+            weights = weights["params"]
+        if not self._points:
+            return weights
+        leaves = flatten_dict(weights)
+        return unflatten_dict({path: leaves[path] for path in self._leaves})
+
     @property
     def _prior_learns(self) -> bool:
         return bool(getattr(self.prior, "trainable", ()))
@@ -253,9 +309,11 @@ class GaussianPosterior:
         }
 
     def __repr__(self) -> str:
+        others = f", {len(self._points)} arrays as numbers" if self._points else ""
         return (
             f"GaussianPosterior({type(self.model).__name__}, covariance={self.covariance!r}, "
-            f"{self.num_weights} weights in {len(self._groups)} groups, prior={self.prior})"
+            f"{self.num_weights} weights in {len(self._groups)} groups{others}, "
+            f"prior={self.prior})"
         )
 
 

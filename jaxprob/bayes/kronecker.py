@@ -35,6 +35,11 @@ __all__ = ["Layer", "factored_gauss_newton", "find_layers", "last_called"]
 Apply = Callable[[Params, Batch], Any]
 """(params, batch) -> distribution."""
 
+HIDDEN = (
+    "structure='kron' must see the inputs of every dense layer, and one of them is called inside a "
+    "scan (a recurrent cell) or nn.jit. Use structure='diagonal' or 'last_layer'."
+)
+
 Factors = dict[str, tuple[Array, Array]]
 Leaves = dict[str, Any]  # arrays or their shapes, by path
 
@@ -130,10 +135,7 @@ def find_layers(apply: Apply, params: Params, row: Batch) -> dict[str, Layer]:
     try:
         jax.eval_shape(trace, params, row)
     except jax.errors.UnexpectedTracerError as error:
-        raise ValueError(
-            "structure='kron' must see the inputs of every dense layer, and one of them is called "
-            "inside a scan (a recurrent cell). Use structure='diagonal' or 'last_layer'."
-        ) from error
+        raise ValueError(HIDDEN) from error
     return found
 
 
@@ -193,7 +195,10 @@ def factored_gauss_newton(
         each = jax.vmap(of_row)(rows)
         return jax.tree.map(lambda s: jnp.sum(s, axis=0), each), jnp.sum(row_weights(rows))
 
-    (sums, diagonal), count = sum_over_rows(of_rows, data, chunk_size)
+    try:
+        (sums, diagonal), count = sum_over_rows(of_rows, data, chunk_size)
+    except jax.errors.UnexpectedTracerError as error:
+        raise ValueError(HIDDEN) from error
     return {name: (a / count, b) for name, (a, b) in sums.items()}, diagonal
 
 

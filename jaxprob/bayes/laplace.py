@@ -33,6 +33,7 @@ from jaxprob.bayes.curvature import (
 from jaxprob.bayes.kronecker import factored_gauss_newton, find_layers, last_called
 from jaxprob.bayes.linearized import LinearizedModel, closed_form
 from jaxprob.bayes.precision import Curvature, Layout, dot, warn_if_far
+from jaxprob.bayes.summary import summary
 from jaxprob.nn.apply import call, initialize
 from jaxprob.objectives import GaussianPrior
 from jaxprob.requirements import require_choice, require_count, require_rows
@@ -59,6 +60,9 @@ class LaplaceState(NamedTuple):
     log_likelihood: Array
     prior_scale: Array
     num_data: Array
+
+    def __repr__(self) -> str:
+        return summary("LaplaceState", **self._asdict())
 
 
 class Laplace:
@@ -120,7 +124,7 @@ class Laplace:
         # Compiled once for each object: a new closure would be compiled at every call.
         self._fit = jax.jit(self._fitted)
         self._tune = jax.jit(self._tuned)
-        self._glm = jax.jit(self._closed_form)
+        self._glm = jax.jit(self._closed_form, static_argnums=2)
 
     def _lay_out(self, given: Inputs, last_layer: str | None) -> Layout:
         leaves = {path: leaf.shape for path, leaf in sorted(flatten_dict(self._shapes).items())}
@@ -294,22 +298,27 @@ class Laplace:
         """
         return LinearizedModel.around(self.model, state.mean)
 
-    def predict_glm(self, state: LaplaceState, x: ArrayLike | Batch) -> distrax.Distribution:
+    def predict_glm(
+        self, state: LaplaceState, x: ArrayLike | Batch, classes: str = "log_probs"
+    ) -> distrax.Distribution:
         """Returns the predictive of the linearised model in closed form.
 
         Normal: J Sigma J^T is added to the variance of the noise, which is that at the mean.
-        Bernoulli and Categorical: logits over sqrt(1 + pi v / 8), v their variances.
+        Bernoulli: logits over sqrt(1 + pi v / 8), v their variances. Categorical: the same of each
+        class, then normalised.
 
         Args:
           state: A fitted state.
           x: Inputs `[B, ...]` of a model with one input, or a batch.
+          classes: What is scaled of a Categorical: "log_probs", or "logits" less their mean over
+            the classes; see `jaxprob.bayes.linearized`.
 
         Raises:
-          ValueError: Another family; sample from `linearized` instead.
+          ValueError: Another family (sample from `linearized` instead), or an unknown scaling.
         """
-        return self._glm(state, inputs_of(self.model, x, self.inputs).on_device())
+        return self._glm(state, inputs_of(self.model, x, self.inputs).on_device(), classes)
 
-    def _closed_form(self, state: LaplaceState, x: Inputs) -> distrax.Distribution:
+    def _closed_form(self, state: LaplaceState, x: Inputs, classes: str) -> distrax.Distribution:
         layout, tau = self.layout, state.prior_scale**-2
         leaves = layout.select(state.mean)
 
@@ -326,6 +335,7 @@ class Laplace:
             x,
             spread,
             self.chunk_size,
+            classes,
         )
 
     def _evidence(self, state: LaplaceState, log_scale: Array, eigenvalues: Array) -> Array:

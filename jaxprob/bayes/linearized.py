@@ -6,13 +6,20 @@ in the unconstrained parameters eta of the distribution that the model returns (
 logits, ...), so that scales stay positive for every w. Under w ~ N(w*, Sigma) an element of eta is
 normal with variance v = J Sigma J^T:
 
-    Normal                    N(loc, scale^2 + v)
-    Bernoulli, Categorical    logits / sqrt(1 + pi v / 8)
+    Normal         N(loc, scale^2 + v)
+    Bernoulli      logits / sqrt(1 + pi v / 8)
+    Categorical    softmax(f_k / sqrt(1 + pi v_k / 8)),  v_k the variance of f_k
 
-the latter an approximation, by a probit of the same slope as the logistic at zero.
+The last two are approximations, by a probit of the same slope as the logistic at zero. Of classes
+there are two, since a distribution over classes knows its logits up to a number that is common to
+all: f = log p ("log_probs"), each class against all, or f = log p less its mean over the classes
+("logits"), the outputs of the network as they are usually scaled, their common part left out. A
+class of probability near 1 has a log p of small variance, so that the first leaves sure predictions
+as they are; it is the nearer to the average over draws on the networks of our tests, where the
+probabilities are off by .014 at worst against .065.
 
 Twin: `torch_ref/bayes/linearized.py`. Source: Immer, Korzepa & Bauer (AISTATS 2021), eq. 9 and 10;
-MacKay, "The evidence framework applied to classification networks" (1992), eq. 10.
+MacKay, "The evidence framework applied to classification networks" (1992), eq. 10, of two classes.
 """
 
 import math
@@ -28,9 +35,12 @@ from jaxprob.batches import Inputs
 from jaxprob.bayes.parameters import from_real, to_real
 from jaxprob.distributions import Bernoulli, Categorical, Independent, Normal
 from jaxprob.nn.apply import call
+from jaxprob.requirements import require_choice
 from jaxprob.types import Array, Params
 
-__all__ = ["LinearizedModel", "closed_form"]
+__all__ = ["CLASSES", "LinearizedModel", "closed_form"]
+
+CLASSES = ("log_probs", "logits")
 
 
 class _Held:
@@ -85,6 +95,7 @@ def closed_form(
     x: Inputs,
     spread: Callable[[Any], Array],
     chunk_size: int,
+    classes: str = "log_probs",
 ) -> distrax.Distribution:
     """Returns the predictive of the linearised model.
 
@@ -94,10 +105,12 @@ def closed_form(
       x: What the model is called with, rows B.
       spread: g -> g^T Sigma g for one gradient g, a pytree like `weights`.
       chunk_size: Rows at a time.
+      classes: What is scaled of a Categorical, one of CLASSES.
 
     Raises:
-      ValueError: Another family than Normal, Bernoulli and Categorical.
+      ValueError: Another family than Normal, Bernoulli and Categorical, or another scaling.
     """
+    require_choice("predict_glm", CLASSES, classes=classes)
     distribution = predict(weights, x)
     axes, inner = 0, distribution
     while isinstance(inner, Independent):
@@ -107,14 +120,19 @@ def closed_form(
             f"predict_glm: {type(inner).__name__} has no closed form. Sample the linearised model: "
             "bayes.predict(laplace.linearized(state), laplace.sample(state, key, 100), x)."
         )
-    name = "loc" if isinstance(inner, Normal) else "logits"
+
+    def scaled_of(part: Any) -> Array:
+        if isinstance(part, Normal):
+            return part.loc
+        centred = isinstance(part, Categorical) and classes == "logits"
+        return part.logits - jnp.mean(part.logits, -1, keepdims=True) if centred else part.logits
 
     def variance(row: Inputs) -> Array:
         def value_of(w: Any) -> Array:
             part = predict(w, jax.tree.map(lambda value: value[None], row))
             while isinstance(part, Independent):
                 part = part.distribution
-            return getattr(part, name)[0]
+            return scaled_of(part)[0]
 
         value, pullback = jax.vjp(value_of, weights)
         basis = jnp.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
@@ -125,6 +143,5 @@ def closed_form(
     if isinstance(inner, Normal):
         result = Normal(inner.loc, jnp.sqrt(inner.scale**2 + variances))
     else:
-        logits = inner.logits  # pyright: ignore[reportAttributeAccessIssue]
-        result = type(inner)(logits=logits / jnp.sqrt(1.0 + math.pi / 8.0 * variances))
+        result = type(inner)(logits=scaled_of(inner) / jnp.sqrt(1.0 + math.pi / 8.0 * variances))
     return Independent(result, axes) if axes else result

@@ -1,12 +1,12 @@
 """The log-density that every sampler of weights needs.
 
-    log p(w, D) = sum_n log p(y_n | x_n, w) + log p(w)
+    log p(w, D) = sum_n weight_n log p(y_n | x_n, w) + log p(w)
 
 Twin: `torch_ref/bayes/log_joint.py`. Source: MacKay, "A practical Bayesian framework for
 backpropagation networks" (1992), section 2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -43,6 +43,11 @@ def log_joint(
       ValueError: A prior whose parts are learned: a sampler has no place for them.
     """
     fixed = fixed_prior("log_joint", prior)
+    if not isinstance(data, Mapping):
+        raise ValueError(
+            'log_joint: data must be a dict of arrays, {"x": x, "y": y}; got '
+            f"{type(data).__name__}."
+        )
     arrays = {name: jnp.asarray(value) for name, value in data.items() if value is not None}
 
     def log_density(params: Params) -> Array:

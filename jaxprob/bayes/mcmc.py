@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
+from jaxprob.bayes.summary import summary
 from jaxprob.requirements import require_count, require_in
 from jaxprob.types import Array, Key, Params
 
@@ -47,6 +48,14 @@ class Chains(NamedTuple):
     acceptance: Array | None = None
     diverging: Array | None = None
     step_size: Array | None = None
+
+    def __repr__(self) -> str:
+        chains, draws = next(iter(jax.tree.leaves(self.by_chain))).shape[:2]
+        lost = None if self.diverging is None else jnp.sum(self.diverging)
+        return summary(
+            "Chains", chains=chains, draws=draws, by_chain=self.by_chain, diverging=lost,
+            step_size=self.step_size,
+        )  # fmt: skip
 
     @property
     def draws(self) -> Params:

@@ -12,6 +12,9 @@ sqrt(s) dL/d(s^-1/2) / 2, so no second derivative is ever computed. The last ter
 keeps the precision positive whatever the noise; at the optimum d = 0 and it vanishes. Steps do not
 depend on how the weights are scaled, and the learning rate is a share of a Newton step.
 
+Under a weight beta of the KL the bound is minimised by s = curvature / beta + 1 / scale^2, whose
+Newton step is that of L / beta: the gradient is divided by `kl_weight`.
+
 Twin: `torch_ref/bayes/natural_gradient.py`. Sources: Khan et al., "Fast and scalable Bayesian deep
 learning by weight-perturbation in Adam" (2018), eqs. 7-8 (variational online Newton); Lin, Schmidt
 & Khan, "Handling the positive-definite constraint in the Bayesian learning rule" (2020), eq. 9, for
@@ -25,7 +28,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxprob.bayes.gaussian_block import SCALE_FLOOR
-from jaxprob.requirements import require_count, require_in
+from jaxprob.bayes.summary import summary
+from jaxprob.requirements import require_count, require_in, require_positive
 from jaxprob.types import Array, Params
 
 __all__ = ["natural_gradient"]
@@ -37,26 +41,34 @@ class NaturalGradientState(NamedTuple):
     momentum: Params
     count: Array
 
+    def __repr__(self) -> str:
+        return summary("NaturalGradientState", momentum=self.momentum, count=self.count)
+
 
 def natural_gradient(
     num_data: int,
     learning_rate: float = 0.1,
     precision_rate: float = 0.1,
     momentum: float = 0.9,
+    kl_weight: float = 1.0,
 ) -> optax.GradientTransformation:
     """Returns an optax transformation for the params of a diagonal `GaussianPosterior`.
 
     Use it in `training.fit` with `negative_elbo(q, num_data)` in the place of Adam.
 
     Args:
-      num_data: Rows N of the whole training set: the loss is the bound per row, the natural
-        gradient is that of the whole bound.
+      num_data: Rows N of the whole training set, as in the loss: that is the bound per row, the
+        natural gradient is that of the whole bound.
       learning_rate: alpha in (0, 1]; 1 is a full Newton step.
       precision_rate: rho in (0, 1]; 1 forgets the precision before.
       momentum: Share of the old gradient in the running mean, in [0, 1); corrected for its start.
+      kl_weight: The `kl_weight` of the loss (> 0). With another number, or a schedule in the loss
+        and 1 here, a step is `kl_weight` of the loss times as long, in shares of a Newton step.
 
     Returns:
-      The transformation. Its updates need the current params.
+      The transformation. Its updates need the current params. Weights that the posterior does not
+      select need an optimiser of their own: `optax.multi_transform({"q": natural_gradient(N), "w":
+      optax.adam(1e-3)}, {"posterior": "q", "point": "w"})`.
 
     Raises:
       ValueError: Numbers outside these bounds; and from `init` another posterior than a diagonal
@@ -71,6 +83,8 @@ def natural_gradient(
     )
     require_in("natural_gradient", "[0, 1)", momentum=momentum)
     require_count("natural_gradient", num_data=num_data)
+    require_positive("natural_gradient", kl_weight=kl_weight)
+    whole = num_data / kl_weight  # from the loss to what its Newton steps are those of
 
     def init(params: Params) -> NaturalGradientState:
         _require_diagonal(params)
@@ -87,16 +101,17 @@ def natural_gradient(
             scale = jax.nn.softplus(block["raw_scale"]) + SCALE_FLOOR
             by_scale = slope["raw_scale"] / jax.nn.sigmoid(block["raw_scale"])
             # rho d / s, as dL/ds^-1 = by_scale / 2 s^1/2
-            step = precision_rate * num_data * by_scale * scale
+            step = precision_rate * whole * by_scale * scale
             growth = step + 0.5 * step**2  # s_new / s - 1
             mean = momentum * state.momentum[name] + (1.0 - momentum) * slope["loc"]
             corrected = mean / jnp.asarray(1.0 - momentum**count, mean.dtype)
             updates[name] = {
-                "loc": -learning_rate * num_data * corrected * scale**2 / (1.0 + growth),
+                "loc": -learning_rate * whole * corrected * scale**2 / (1.0 + growth),
                 "raw_scale": _raw_change(block["raw_scale"], scale, growth),
             }
             running[name] = mean
-        return {"posterior": updates}, NaturalGradientState(running, count)
+        updates = {**gradient, "posterior": updates}  # beside it nothing but masked entries
+        return updates, NaturalGradientState(running, count)
 
     return optax.GradientTransformation(init, update)
 
@@ -123,7 +138,14 @@ def _require_diagonal(params: Params) -> None:
             "natural_gradient: needs the params of GaussianPosterior(covariance='diagonal'); for "
             "other posteriors use optax.adam, or bayes.update."
         )
-    if "prior" in params:
+    others = {name for name, part in params.items() if not isinstance(part, optax.MaskedNode)}
+    if "point" in others:
+        raise ValueError(
+            "natural_gradient: weights that the posterior does not select have no natural "
+            'gradient. Write optax.multi_transform({"q": natural_gradient(N), "w": '
+            'optax.adam(1e-3)}, {"posterior": "q", "point": "w"}).'
+        )
+    if "prior" in others:
         raise ValueError(
             "natural_gradient: the prior's own parameters have no natural gradient here; use a "
             "fixed prior such as GaussianPrior(scale)."

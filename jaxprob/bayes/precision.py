@@ -23,6 +23,7 @@ from flax.traverse_util import flatten_dict
 from jax.core import Tracer
 
 from jaxprob.bayes.kronecker import Factors, Layer, Leaves
+from jaxprob.bayes.summary import summary
 from jaxprob.types import Array, Params
 
 __all__ = ["Curvature", "Layout", "dot", "warn_if_far"]
@@ -43,6 +44,10 @@ class Curvature(NamedTuple):
     matrix: Any
     factors: Factors
     diagonal: Leaves
+
+    def __repr__(self) -> str:
+        parts = {name: part for name, part in self._asdict().items() if jax.tree.leaves(part)}
+        return summary("Curvature", **parts)
 
 
 class Layout(NamedTuple):

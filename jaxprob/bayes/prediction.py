@@ -3,7 +3,6 @@
 Twin: `torch_ref/bayes/prediction.py`.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,11 +12,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprob.batches import Inputs, inputs_of
+from jaxprob.bayes.summary import summary
 from jaxprob.distributions import Predictive
 from jaxprob.distributions.constraints import finite
-from jaxprob.distributions.convert import convert_outputs
 from jaxprob.distributions.validation import check_values
-from jaxprob.nn.apply import hashable
+from jaxprob.nn.apply import call, hashable
 from jaxprob.requirements import require_count
 from jaxprob.sharding import DATA, check_shares, member_sharding, place, require_mesh
 from jaxprob.types import Array, ArrayLike, Batch, Key, Params
@@ -39,6 +38,9 @@ class LazyDraws(NamedTuple):
     params: Any
     keys: Array
 
+    def __repr__(self) -> str:
+        return summary("LazyDraws", draws=len(self.keys), params=self.params)
+
 
 def predict(
     model: nn.Module,
@@ -52,8 +54,9 @@ def predict(
     """Returns p(y | x, data) as the mixture of the predictions of all draws.
 
     Args:
-      model: Linen module, `apply({"params": w}, x)` -> distribution with batch shape `[B]`. With
-        chunks, the prediction of a row must not depend on the other rows.
+      model: Linen module, `apply({"params": w}, x)` -> distribution with batch shape `[B]`. One
+        that asks whether it is trained is told that it is not. With chunks, the prediction of a row
+        must not depend on the other rows.
       draws: Params pytree with leading axis S on every leaf: posterior draws, or the members of an
         ensemble. A dict with the entry "params" is taken as the whole variables dict (params and
         other collections, each leaf with its axis S). Or `LazyDraws`.
@@ -97,7 +100,12 @@ def predict(
         draws = (draws.params, draws.keys)
     rows = None if chunk_size is None or chunk_size >= num_rows else chunk_size
     at_once = None if draws_at_once is None or draws_at_once >= num_draws else draws_at_once
-    return _predict(hashable(model), sample, rows, at_once, draws, inputs)
+    model = hashable(model)
+    try:
+        hash(model)
+    except TypeError:  # an attribute is traced, such as a prior's scale: compiled by who traces it
+        return _mixture(model, sample, rows, at_once, draws, inputs)
+    return _predict(model, sample, rows, at_once, draws, inputs)
 
 
 def _checked_inputs(model: nn.Module, x: Any) -> Inputs:
@@ -113,8 +121,7 @@ def _checked_inputs(model: nn.Module, x: Any) -> Inputs:
     return inputs
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _predict(
+def _mixture(
     model: nn.Module,
     sample: Callable | None,
     rows: int | None,
@@ -129,15 +136,14 @@ def _predict(
         variables = {"params": weights}
         if isinstance(weights, Mapping) and "params" in weights:
             variables = dict(weights)
-
-        def apply(part: Inputs) -> Any:
-            return convert_outputs(model.apply(variables, *part.arrays, **part.extra))
-
-        return _in_chunks(apply, inputs, rows)
+        return _in_chunks(lambda part: call(model, variables, part)[0], inputs, rows)
 
     if at_once is None:
         return Predictive(jax.vmap(of_draw)(each))
     return Predictive(jax.lax.map(of_draw, each, batch_size=at_once if at_once > 1 else None))
+
+
+_predict = jax.jit(_mixture, static_argnums=(0, 1, 2, 3))
 
 
 def _in_chunks(apply: Callable[[Inputs], Any], inputs: Inputs, rows: int | None) -> Any:

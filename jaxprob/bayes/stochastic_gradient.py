@@ -4,11 +4,15 @@ With g an unbiased estimate of the gradient of the log-posterior, n standard nor
 temperature (1 for the posterior itself):
 
     SGLD     w <- w + epsilon/2 g + sqrt(epsilon T) n
-    SGHMC    v <- (1 - alpha) v + epsilon g + sqrt(2 (alpha - beta) epsilon T) n,    w <- w + v
+    SGHMC    v <- (1 - alpha) v + epsilon g + sqrt(2 (alpha T - beta) epsilon) n,    w <- w + v
+
+The temperature is that of the whole noise: what the batches bring (beta) is taken from alpha T, not
+from alpha.
 
 No step is accepted or refused, so the draws are those of the posterior only as epsilon goes to 0:
 full-batch SGLD on N(0, s^2) settles at the variance s^2 / (1 - epsilon / (4 s^2)), and the noise of
-small batches widens it further. R-hat cannot see that; a run at half the step size can.
+small batches adds about epsilon / 4 times the variance of g whatever T, which at a low temperature
+is much. R-hat cannot see that; a run at half the step size can. SGHMC can be told of that noise.
 
 The updates are ours and not BlackJAX's: its SGHMC draws the momentum anew at each step.
 
@@ -29,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprob.batches import inputs_of, weighted_sum
+from jaxprob.batches import inputs_of, mean_over_rows
 from jaxprob.bayes.mcmc import Chains
 from jaxprob.bayes.step_sizes import CyclicalStepSize
 from jaxprob.nn.apply import call
@@ -59,12 +63,12 @@ def minibatch_log_joint(
 ) -> LogDensity:
     """Returns the unnormalised log-posterior of the weights as a minibatch estimates it.
 
-        N/B sum_b log p(y_b | x_b, w) + log p(w)
+        N/B sum_b weight_b log p(y_b | x_b, w) + log p(w)
 
     Args:
       model: Linen module, `apply({"params": w}, x)` -> distribution with batch shape `[B]`.
       prior: A prior of `objectives`, or anything with `log_prob(params)`.
-      num_data: Rows N of the whole data set.
+      num_data: Rows N of the whole data set, whatever their weights.
       inputs: Entries of the batch that the model takes, in order.
 
     Returns:
@@ -80,7 +84,7 @@ def minibatch_log_joint(
     def log_density(params: Params, batch: Batch) -> Array:
         prediction, _ = call(model, {"params": params}, inputs_of(model, batch, inputs))
         terms = log_likelihood_of_batch(prediction, batch)
-        return num_data / terms.shape[0] * weighted_sum(terms, batch) + fixed.log_prob(params)
+        return num_data * mean_over_rows(terms, batch) + fixed.log_prob(params)
 
     return log_density
 
@@ -172,7 +176,7 @@ class _StochasticGradient:
     def _move(
         self, params: Params, momentum: Params, slope: Params, noise: Params, size: Array
     ) -> tuple[Params, Params]:
-        """One step, given the gradient and the noise times the root of the temperature."""
+        """One step, given the gradient and standard normal noise (0 in a step without noise)."""
         raise NotImplementedError
 
 
@@ -192,9 +196,11 @@ class SGLD(_StochasticGradient):
     def _move(
         self, params: Params, momentum: Params, slope: Params, noise: Params, size: Array
     ) -> tuple[Params, Params]:
+        root = math.sqrt(self.temperature)
+
         def moved(w: Array, g: Array, n: Array) -> Array:
             epsilon = size.astype(w.dtype)
-            return w + 0.5 * epsilon * g + jnp.sqrt(epsilon) * n
+            return w + 0.5 * epsilon * g + jnp.sqrt(epsilon) * (root * n)
 
         return jax.tree.map(moved, params, slope, noise), momentum
 
@@ -208,8 +214,10 @@ class SGHMC(_StochasticGradient):
       step_size: epsilon, the learning rate of the momentum form; see `SGLD`.
       temperature: T; 1 is the posterior.
       friction: alpha in (0, 1], one minus the momentum coefficient.
-      gradient_noise: beta in [0, alpha): the part of the noise that the batches are known to bring
-        themselves, epsilon / 2 times the variance of g.
+      gradient_noise: beta, the part of the noise that the batches are known to bring themselves,
+        epsilon / 2 times the variance of g; 0, or less than alpha T, since no noise can be taken
+        away. Where the step size follows a schedule, that of the first step; it falls in proportion
+        to the step size.
     """
 
     friction: float = 0.1
@@ -218,20 +226,24 @@ class SGHMC(_StochasticGradient):
     def __post_init__(self):
         super().__post_init__()
         require_in("SGHMC", "(0, 1]", "0.1 is a momentum of .9.", friction=self.friction)
-        if not 0.0 <= self.gradient_noise < self.friction:
+        most = self.friction * self.temperature
+        if not (self.gradient_noise == 0.0 or 0.0 < self.gradient_noise < most):
             raise ValueError(
-                f"SGHMC: gradient_noise must lie in [0, friction) = [0, {self.friction}); got "
-                f"{self.gradient_noise}."
+                "SGHMC: gradient_noise must be 0 or lie in (0, friction * temperature) = (0, "
+                f"{most:.6g}); got {self.gradient_noise}. Noise that the batches bring cannot be "
+                "taken away: take larger batches, a smaller step_size or more friction."
             )
 
     def _move(
         self, params: Params, momentum: Params, slope: Params, noise: Params, size: Array
     ) -> tuple[Params, Params]:
-        spread = 2.0 * (self.friction - self.gradient_noise)
+        share = size / self._step_size(jnp.zeros((), jnp.int32))
+        spread = 2.0 * (self.friction * self.temperature - self.gradient_noise * share)
 
         def pushed(v: Array, g: Array, n: Array) -> Array:
             epsilon = size.astype(v.dtype)
-            return (1.0 - self.friction) * v + epsilon * g + jnp.sqrt(spread * epsilon) * n
+            deviation = jnp.sqrt(spread.astype(v.dtype) * epsilon)
+            return (1.0 - self.friction) * v + epsilon * g + deviation * n
 
         momentum = jax.tree.map(pushed, momentum, slope, noise)
         return jax.tree.map(jnp.add, params, momentum), momentum
@@ -266,7 +278,6 @@ def _chain(
     batch_key, noise_key = jax.random.split(key)
     num_rows = 0 if batch_size is None else next(iter(data.values())).shape[0]
     batches = 1 if batch_size is None else num_rows // batch_size
-    root = math.sqrt(sampler.temperature)
 
     def take(step: Array, order: Array) -> tuple[Batch, Array]:
         if batch_size is None:
@@ -292,7 +303,7 @@ def _chain(
         number, slot = now
         batch, order = take(number, order)
         slope = jax.grad(sampler.log_density)(params, batch)
-        heat = jnp.where(sampler._is_noisy(number), root, 0.0)
+        heat = jnp.where(sampler._is_noisy(number), 1.0, 0.0)
         noise = _noise(jax.random.fold_in(noise_key, number), params, heat)
         size = sampler._step_size(number)
         params, momentum = sampler._move(params, momentum, slope, noise, size)

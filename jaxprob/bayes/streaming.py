@@ -21,6 +21,7 @@ Laplace approximations" (NeurIPS 2018), section 2.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -53,14 +54,14 @@ def prior_params(posterior: GaussianPosterior | Laplace, params: Params | None =
 
     Args:
       posterior: Whose prior.
-      params: Params of the model, which set the dtype; with "last_layer" (and there they must be
-        given) also the layers that stay as they are.
+      params: Params of the model, which set the dtype; with "last_layer" or `select` (and there
+        they must be given) also the weights that stay as they are.
 
     Returns:
       What `update` starts a stream from: variational parameters, or a `LaplaceState`.
 
     Raises:
-      ValueError: A prior with learned parts, or no params for "last_layer".
+      ValueError: A prior with learned parts, or no params for "last_layer" or `select`.
     """
     if isinstance(posterior, Laplace):
         return _prior_state(posterior, params)
@@ -75,6 +76,11 @@ def prior_params(posterior: GaussianPosterior | Laplace, params: Params | None =
             f"prior_params: the prior {posterior.prior} has parts that are learned, so there is no "
             "prior before the data. Write GaussianPrior(scale)."
         )
+    if params is None and posterior.has_points:
+        raise ValueError(
+            "prior_params: the posterior selects some weights, and the others come from params. "
+            "Write prior_params(q, params)."
+        )
     shapes = jax.eval_shape(posterior.init, jax.random.key(0))["posterior"]
     dtype = None if params is None else jnp.result_type(*jax.tree.leaves(params))
     blocks = {}
@@ -82,7 +88,9 @@ def prior_params(posterior: GaussianPosterior | Laplace, params: Params | None =
         loc = jnp.full(block["loc"].shape, posterior.prior.loc, dtype or block["loc"].dtype)
         kind = "diagonal" if "raw_scale" in block else "full"
         blocks[name] = gaussian_block.init_block(loc, kind, posterior.prior.scale)
-    return {"posterior": blocks}
+    return {"posterior": blocks} | (
+        {"point": posterior.points_of(params)} if posterior.has_points else {}
+    )
 
 
 def _prior_state(laplace: Laplace, params: Params | None) -> LaplaceState:
@@ -141,8 +149,10 @@ def update(
     """
     require_count("update", num_steps=num_steps, num_samples=num_samples, chunk_size=chunk_size)
     require_in("update", "(0, 1]", "1 is a full Newton step.", step_size=step_size)
-    data = {n: jnp.asarray(value) for n, value in new_data.items() if value is not None}
+    given = isinstance(new_data, Mapping)
+    data = {n: v for n, v in new_data.items() if v is not None} if given else new_data
     require_rows("new_data", data)
+    data = jax.tree.map(jnp.asarray, data)
     if isinstance(posterior, Laplace):
         start = params.mean if start is None else start
         posterior.check_params(start)
@@ -154,7 +164,7 @@ def update(
         raise ValueError("update: a GaussianPosterior is updated with draws. Write key=....")
     options = (num_steps, num_samples, fisher, chunk_size)
     begin = (params if start is None else start)["posterior"]
-    blocks = _natural_steps(posterior, options, params["posterior"], begin, data, key, step_size)
+    blocks = _natural_steps(posterior, options, params, begin, data, key, step_size)
     return {**params, "posterior": blocks}
 
 
@@ -196,7 +206,7 @@ def _to_mode(
         rounding = 64.0 * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
         def moved(length: Array) -> dict:
-            return {path: w[path] + length * direction[path] for path in w}
+            return _in_dtypes_of(w, {path: w[path] + length * direction[path] for path in w})
 
         def too_long(carry: tuple) -> Array:
             count, reached = carry
@@ -233,22 +243,23 @@ def _to_mode(
 def _natural_steps(
     q: GaussianPosterior,
     options: tuple[int, int, str, int],
-    old: dict,
+    params: Params,
     begin: dict,
     data: Batch,
     key: Key,
     step_size: Array | float,
 ) -> dict:
-    """The blocks of q after `num_steps` natural-gradient steps from `begin`, with prior `old`."""
+    """The blocks of q after natural-gradient steps from `begin`, with `params` as prior."""
     num_steps, num_samples, fisher, chunk_size = options
+    old, point = params["posterior"], params.get("point", {})
     diagonal = q.covariance == "diagonal"
     names = sorted(old)
     centre = {name: old[name]["loc"] for name in names}
     prior = {name: _precision(old[name]) for name in names}
 
     def predict(w: dict, rows: Batch) -> Any:
-        params = q.mean({"posterior": {name: {"loc": w[name]} for name in names}})
-        return call(q.model, {"params": params}, inputs_of(q.model, rows))[0]
+        weights = q.weights_at(w, point)
+        return call(q.model, {"params": weights}, inputs_of(q.model, rows))[0]
 
     def expectations(loc: dict, precision: dict, key: Key) -> tuple[dict, dict, dict]:
         """E_q of gradient and curvature, and the draws."""
@@ -295,11 +306,17 @@ def _natural_steps(
             bend = bend + dot({n: _times(prior[n], direction[n]) for n in names}, direction)
             ratio = dot(slope, direction) / jnp.where(bend > 0.0, bend, 1.0)
             length = step_size * jnp.where(bend > 0.0, jnp.minimum(ratio, 1.0), 1.0)
-        return ({n: loc[n] + length * direction[n] for n in names}, precision), None
+        loc = {n: loc[n] + length * direction[n] for n in names}
+        return _in_dtypes_of(carry, (loc, precision)), None
 
     first = ({n: begin[n]["loc"] for n in names}, {n: _precision(begin[n]) for n in names})
     (loc, precision), _ = jax.lax.scan(step, first, jax.random.split(key, num_steps))
     return {name: _pack(loc[name], precision[name]) for name in names}
+
+
+def _in_dtypes_of(old: Any, new: Any) -> Any:
+    """Float64 data move float32 weights; they stay float32."""
+    return jax.tree.map(lambda a, b: b.astype(a.dtype), old, new)
 
 
 def _precision(block: dict[str, Array]) -> Array:

@@ -31,6 +31,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxprob.bayes import swag_checks
+from jaxprob.bayes.summary import summary
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Key, Params
 
@@ -48,6 +50,8 @@ class SWAGState(NamedTuple):
       variance: Their variance, divisor n; running about the running mean, since the difference of
         the two moments would leave no digits of it in float32.
       deviations: The last K deviations, each leaf `[K, ...]`, the next one to write at n mod K.
+      losses: Loss at the first step and its mean over the iterates, `[2]`; NaN where the loop does
+        not hand the optimiser the value of the loss (`training` does).
     """
 
     inner: Any
@@ -56,6 +60,12 @@ class SWAGState(NamedTuple):
     mean: Params
     variance: Params
     deviations: Params
+    losses: Any = None
+
+    def __repr__(self) -> str:
+        return summary(
+            "SWAGState", step=self.step, count=self.count, mean=self.mean, losses=self.losses
+        )
 
 
 class SnapshotState(NamedTuple):
@@ -66,12 +76,20 @@ class SnapshotState(NamedTuple):
       step: Number of steps taken, int32 `[]`.
       count: Number of snapshots taken, int32 `[]`.
       weights: The last S of them, each leaf `[S, ...]`, the next one to write at count mod S.
+      losses: As in `SWAGState`, the mean over all snapshots.
     """
 
     inner: Any
     step: Array
     count: Array
     weights: Params
+    losses: Any = None
+
+    def __repr__(self) -> str:
+        return summary(
+            "SnapshotState", step=self.step, count=self.count, weights=self.weights,
+            losses=self.losses,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,16 +143,18 @@ class SWAG:
                 lambda leaf: jnp.zeros((self.rank, *jnp.shape(leaf)), jnp.result_type(leaf)), params
             )
             zero = jnp.zeros((), jnp.int32)
-            return SWAGState(inner.init(params), zero, zero, zeros, zeros, columns)
+            return SWAGState(
+                inner.init(params), zero, zero, zeros, zeros, columns, swag_checks.no_losses()
+            )
 
         def update(updates: Any, state: SWAGState, params: Params = None, **extra: Any):
             updates, inner_state = inner.update(updates, state.inner, params, **extra)
             weights = _reached("SWAG.collect", params, updates)
             step = state.step + 1
             taken = (step >= start) & ((step - start) % every == 0)
-            return updates, self._gather(state, weights, taken)._replace(
-                inner=inner_state, step=step
-            )
+            new = self._gather(state, weights, taken)
+            losses = swag_checks.with_loss(state.losses, step, new.count, taken, extra)
+            return updates, new._replace(inner=inner_state, step=step, losses=losses)
 
         return optax.GradientTransformationExtraArgs(init, update)
 
@@ -157,7 +177,7 @@ class SWAG:
             deviations = jax.tree.map(
                 lambda d, w, m: d.at[slot].set(w - m, mode="drop"), deviations, weights, mean
             )
-        return SWAGState(state.inner, state.step, count, mean, variance, deviations)
+        return state._replace(count=count, mean=mean, variance=variance, deviations=deviations)
 
     def state_of(self, opt_state: Any) -> SWAGState:
         """Returns the `SWAGState` in the state of an optimiser, e.g. `fitted.state.opt_state`.
@@ -168,8 +188,14 @@ class SWAG:
         return _state_of(opt_state, SWAGState, "swag.collect(optimizer)")
 
     def mean(self, state: SWAGState) -> Params:
-        """Returns the mean of the iterates (SWA), a params pytree; of each member under M."""
+        """Returns the mean of the iterates (SWA), a params pytree; of each member under M.
+
+        Raises:
+          ValueError: No iterates, or a run that diverged to infinity; a `UserWarning` says that it
+            diverges.
+        """
         _require_gathered("SWAG.mean", state.count, 1)
+        swag_checks.check_run("SWAG.mean", state.losses, state.mean, state.variance)
         return state.mean
 
     def sample(self, state: SWAGState, key: Key, num_draws: int = 1, scale: float = 1.0) -> Params:
@@ -185,7 +211,8 @@ class SWAG:
           A params pytree with leading axis S (M * S under an ensemble: a mixture of Gaussians).
 
         Raises:
-          ValueError: Too few iterates, a negative scale, or a state of another rank.
+          ValueError: Too few iterates, a negative scale, a state of another rank, or iterates that
+            are not finite. A `UserWarning` says that the run diverged.
         """
         require_count("SWAG.sample", num_draws=num_draws)
         require_non_negative("SWAG.sample", scale=scale)
@@ -196,6 +223,7 @@ class SWAG:
                 f"{self.rank}. Sample with the SWAG that gathered."
             )
         _require_gathered("SWAG.sample", state.count, 2)
+        swag_checks.check_run("SWAG.sample", state.losses, state.mean, state.variance)
         if jnp.ndim(state.count) == 0:
             return self._sample(state, key, num_draws, scale)
         keys = jax.random.split(key, len(state.count))
@@ -253,7 +281,7 @@ def snapshots(
             lambda leaf: jnp.zeros((num_snapshots, *jnp.shape(leaf)), jnp.result_type(leaf)), params
         )
         zero = jnp.zeros((), jnp.int32)
-        return SnapshotState(inner.init(params), zero, zero, weights)
+        return SnapshotState(inner.init(params), zero, zero, weights, swag_checks.no_losses())
 
     def update(updates: Any, state: SnapshotState, params: Params = None, **extra: Any):
         updates, inner_state = inner.update(updates, state.inner, params, **extra)
@@ -264,8 +292,10 @@ def snapshots(
         weights = jax.tree.map(
             lambda kept, w: kept.at[slot].set(w, mode="drop"), state.weights, reached
         )
-        count = state.count + (step % every == 0)
-        return updates, SnapshotState(inner_state, step, count, weights)
+        taken = step % every == 0
+        count = state.count + taken
+        losses = swag_checks.with_loss(state.losses, step, count, taken, extra)
+        return updates, SnapshotState(inner_state, step, count, weights, losses)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -280,7 +310,8 @@ def snapshots_of(opt_state: Any) -> Params:
       A params pytree with leading axis S, or fewer where the run was shorter; M * S of an ensemble.
 
     Raises:
-      ValueError: No such state, or no snapshot taken yet.
+      ValueError: No such state, no snapshot taken yet, or snapshots that are not finite. A
+        `UserWarning` says that the run diverged.
     """
     state = _state_of(opt_state, SnapshotState, "bayes.snapshots(optimizer, ...)")
     _require_gathered("snapshots_of", state.count, 1)
@@ -295,6 +326,7 @@ def snapshots_of(opt_state: Any) -> Params:
         return jnp.take(leaf, order, axis=axis)
 
     draws = jax.tree.map(in_order, state.weights)
+    swag_checks.check_run("snapshots_of", state.losses, draws)
     return _flatten_members(draws) if axis else draws
 
 

@@ -17,7 +17,7 @@ Neural Networks" (2015), section 3.2; Kingma, Salimans & Welling, "Variational d
 local reparameterization trick" (2015), section 2.2; Wen et al., "Flipout" (2018), eqs. 4-5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -98,7 +98,7 @@ def noisy_map(
     Args:
       linear: (x `[B, ..., D]`, weights `[P]`) -> `[B, ..., F]`, linear in the weights.
       block: The posterior of the weights.
-      x: Inputs `[B, ..., D]`.
+      x: Inputs `[B, ..., D]`, or one row `[D]`.
       key: Key of the noise.
       estimator: One of ESTIMATORS.
     """
@@ -113,9 +113,9 @@ def noisy_map(
         return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape, mean.dtype)
     weight_key, in_key, out_key = jax.random.split(key, 3)
     deviation = scale * jax.random.normal(weight_key, (size,), loc.dtype)
-    inner = (1,) * (x.ndim - 2)  # one sign for a channel, at all positions
-    signs = _signs(in_key, (x.shape[0], *inner, x.shape[-1]), loc.dtype)
-    flips = _signs(out_key, (x.shape[0], *inner, mean.shape[-1]), loc.dtype)
+    rows = (*x.shape[:-1][:1], *(1,) * (x.ndim - 2))  # one sign for a channel, at all positions
+    signs = _signs(in_key, (*rows, x.shape[-1]), loc.dtype)
+    flips = _signs(out_key, (*rows, mean.shape[-1]), loc.dtype)
     return mean + flips * linear(x * signs, deviation)
 
 
@@ -135,19 +135,35 @@ class VariationalLayers:
         self.model = model
         self._start = jax.jit(self._init)  # one program in place of a hundred
 
-    def init(self, key: Key, example: ArrayLike | Batch) -> Params:
-        """Returns the pytree to train: the variational parameters of all layers."""
-        return self._start(key, inputs_of(self.model, example).on_device())
+    def init(
+        self,
+        key: Key,
+        example: ArrayLike | tuple[ArrayLike, ...] | Batch,
+        inputs: Sequence[str] = ("x",),
+    ) -> Params:
+        """Returns the pytree to train: the variational parameters of all layers.
+
+        Args:
+          key: Randomness of the start.
+          example: An input of the model, a tuple of several, or a batch.
+          inputs: Entries of a batch that the model takes, in order.
+        """
+        return self._start(key, inputs_of(self.model, example, inputs).on_device())
 
     def _init(self, key: Key, example: Inputs) -> Params:
         variables = initialize(self.model, key, example)
         variables.pop("kl", None)
         return as_params(variables)
 
-    def kl(self, params: Params, example: ArrayLike | Batch) -> Array:
-        """Returns KL(q || prior) in nats, summed over the layers."""
-        given = inputs_of(self.model, example)
-        return self.forward(params, given, jax.random.key(0), 1).kl
+    def kl(
+        self,
+        params: Params,
+        example: ArrayLike | tuple[ArrayLike, ...] | Batch,
+        inputs: Sequence[str] = ("x",),
+    ) -> Array:
+        """Returns KL(q || prior) in nats, summed over the layers; `example` as for `init`."""
+        given = inputs_of(self.model, example, inputs)
+        return self.forward(params, given, jax.random.key(0), 1, train=False).kl
 
     def forward(
         self,

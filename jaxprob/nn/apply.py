@@ -66,9 +66,16 @@ def as_variables(params: Params) -> dict[str, Any]:
 
 
 def initialize(model: nn.Module, key: Key, inputs: Inputs | tuple[Any, ...]) -> dict[str, Any]:
-    """Returns the variables that a module starts from, as `model.init` does."""
+    """Returns the variables that a module starts from, as `model.init` in prediction does.
+
+    A module that asks whether it is trained is told that it is not, whatever its own default.
+    """
     inputs = inputs_of(model, inputs)
-    return dict(model.init(key, *inputs.arrays, **inputs.extra))
+    options = {**inputs.extra, **mode_options(model, False)}
+    own = inspect.signature(type(model).__call__).parameters.get("key")
+    if own is not None and own.default is own.empty:
+        options["key"] = None
+    return dict(model.init(key, *inputs.arrays, **options))
 
 
 def call(

@@ -6,7 +6,7 @@ Twin: `torch_ref/objectives/likelihood.py`. Source for censoring: Klein & Moesch
 Analysis", 2nd ed., section 3.5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import distrax
 import flax.linen as nn
@@ -78,9 +78,15 @@ def log_likelihood_of_batch(
       Sum over the event, `[*leading, B]`, in nats.
 
     Raises:
-      ValueError: Shapes that differ from `y`'s, or a distribution over vectors whose elements are
-        not independent, where single ones cannot be left out.
+      ValueError: No "y", shapes that differ from `y`'s, or a distribution over vectors whose
+        elements are not independent, where single ones cannot be left out.
     """
+    if not isinstance(batch, Mapping) or batch.get("y") is None:
+        got = ", ".join(map(repr, batch)) if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(
+            'the likelihood needs batch["y"], the targets of the rows; the batch holds '
+            f'{got or "nothing"}. Give a dict, {{"x": x, "y": y}}.'
+        )
     mask = observed(batch, "y")
     if mask is None and batch.get("censored") is None:
         return log_likelihood(distribution, batch["y"], num_leading)
@@ -165,6 +171,10 @@ def _like_y(name: str, value: ArrayLike | None, y: Array) -> Array | None:
 def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> Loss:
     """Returns the loss -mean_b log p(y_b | x_b) of a model that returns a distribution.
 
+    Rows with weights are averaged, sum_b weight_b nll_b / sum_b weight_b: nothing stands beside the
+    likelihood whose share the scale of the weights could change. A loss with a prior divides by the
+    number of rows instead, see `map_loss`.
+
     Args:
       model: Linen module, `apply({"params": params}, x)` -> distribution with batch shape `[B]`.
       inputs: Entries of the batch that the model takes, in order, e.g. ("x", "exposure"); those
@@ -178,14 +188,23 @@ def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) ->
       `jaxprob.nn.apply`; its new "collections" are among the metrics. `loss_fn.evaluate` is
       the same loss with the model in its mode of prediction, for validation.
     """
+    return Loss.in_modes(
+        lambda train: in_mode(model, inputs, train, weighted_mean), average="weight"
+    )
 
-    def in_mode(train: bool) -> LossFn:
-        def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            given = inputs_of(model, batch, inputs)
-            prediction, collections = call(model, as_variables(params), given, key, train)
-            nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
-            return nll, {"nll": nll} | ({"collections": collections} if collections else {})
 
-        return loss_fn
+def in_mode(
+    model: nn.Module,
+    inputs: Sequence[str],
+    train: bool,
+    average: Callable[[Array, Batch], Array],
+) -> LossFn:
+    """Returns the likelihood loss in one mode, its rows averaged by a function of `batches`."""
 
-    return Loss.in_modes(in_mode)
+    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+        given = inputs_of(model, batch, inputs)
+        prediction, collections = call(model, as_variables(params), given, key, train)
+        nll = -average(log_likelihood_of_batch(prediction, batch), batch)
+        return nll, {"nll": nll} | ({"collections": collections} if collections else {})
+
+    return loss_fn

@@ -1,19 +1,23 @@
 """Maximum a posteriori: the likelihood loss and a prior on the weights.
 
-    loss(w) = -1/B sum_b log p(y_b | x_b, w) - 1/N log p(w)
+    loss(w) = -1/B sum_b weight_b log p(y_b | x_b, w) - 1/N log p(w)
+
+N times the loss is the negative log-posterior of the data in which a row stands `weight` times, or
+of a batch its estimate without bias.
 
 Twin: `torch_ref/objectives/maximum_a_posteriori.py`. Source: Bishop, "Pattern Recognition and
 Machine Learning", 5.5 and 5.7.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
 
+from jaxprob.batches import mean_over_rows
 from jaxprob.nn.apply import as_variables
-from jaxprob.objectives.likelihood import negative_log_likelihood
+from jaxprob.objectives import likelihood
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.requirements import require_count, require_in, require_positive
 from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
@@ -34,8 +38,13 @@ def fixed_prior(owner: str, prior: Prior | HierarchicalGaussianPrior) -> Prior:
     """Returns the prior if all its numbers are given; a point or a sampler cannot learn them.
 
     Raises:
-      ValueError: A prior with parts that are learned.
+      ValueError: A prior with parts that are learned, or without a density.
     """
+    if not (isinstance(prior, HierarchicalGaussianPrior) or hasattr(prior, "log_prob")):
+        raise ValueError(
+            f"{owner}: the prior must have a method log_prob(params); got {prior!r}. Write "
+            "objectives.GaussianPrior(scale)."
+        )
     if getattr(prior, "trainable", ()) or isinstance(prior, HierarchicalGaussianPrior):
         raise ValueError(
             f"{owner}: {prior} has parts that are learned, and only variational inference can "
@@ -57,14 +66,17 @@ def map_loss(
     Args:
       model: Linen module, `apply({"params": params}, x)` -> distribution with batch shape `[B]`.
       prior: A prior of this package, or anything with `log_prob(params)`.
-      num_data: Number of rows N of the whole training set: the prior counts once, not once a batch.
+      num_data: Number of rows N of the whole training set, `len(x)` whatever their weights: the
+        prior counts once, not once a batch.
       inputs: Entries of the batch that the model takes, in order.
       select: Which weights the prior is over, by their path, e.g.
         `lambda path: path.endswith("kernel")` to leave the biases free. Default: all.
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, {"nll": ..., "log_prior": ...})`, in nats, with
-      `loss_fn.evaluate` for validation, as `negative_log_likelihood` has it.
+      `loss_fn.evaluate` for validation, as `negative_log_likelihood` has it. A row counts
+      `batch["weight"]` times, and "nll" is the mean over all B rows of weight times -log p, those
+      of weight 0 among them.
 
     Raises:
       ValueError: A number of rows that is not positive, a learned prior (that is what
@@ -73,18 +85,19 @@ def map_loss(
     require_count("map_loss", num_data=num_data)
     # Maximised over its own parameters too, the density at the weights would have no bound.
     fixed = fixed_prior("map_loss", prior)
-    likelihood = negative_log_likelihood(model, inputs)
 
-    def with_prior(likelihood: LossFn) -> LossFn:
+    def in_mode(train: bool) -> LossFn:
+        of_rows = likelihood.in_mode(model, inputs, train, mean_over_rows)
+
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            nll, metrics = likelihood(params, batch, key)
+            nll, metrics = of_rows(params, batch, key)
             weights = as_variables(params)["params"]
             log_prior = fixed.log_prob(_chosen(weights, select))
             return nll - log_prior / num_data, {**metrics, "log_prior": log_prior}
 
         return loss_fn
 
-    return Loss(with_prior(likelihood), with_prior(likelihood.evaluate))
+    return Loss.in_modes(in_mode, average="rows")
 
 
 def _chosen(params: Params, select: Callable[[str], bool] | None) -> Any:
@@ -92,9 +105,19 @@ def _chosen(params: Params, select: Callable[[str], bool] | None) -> Any:
         return params
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    chosen = [leaf for name, leaf in named.items() if select(name)]
+    return [named[name] for name in selected("map_loss", named, select)]
+
+
+def selected(owner: str, names: Iterable[str], select: Callable[[str], bool]) -> list[str]:
+    """Returns those of the paths that `select` takes.
+
+    Raises:
+      ValueError: It takes none.
+    """
+    names = list(names)
+    chosen = [name for name in names if select(name)]
     if not chosen:
-        raise ValueError(f"map_loss: select takes none of the weights {', '.join(named)}.")
+        raise ValueError(f"{owner}: select takes none of the weights {', '.join(names)}.")
     return chosen
 
 

@@ -3,6 +3,9 @@
     log p(w) = -sum_i (w_i - loc)^2 / (2 scale^2) - P log scale - P log(2 pi) / 2     Gaussian
     log p(w) = -sum_i |w_i - loc| / scale - P log(2 scale)                            Laplace
 
+A scale may be an array without axes, traced too: evidence, bounds and densities can be
+differentiated in it, and `vmap` compares many.
+
 Twin: `torch_ref/objectives/priors.py`.
 """
 
@@ -60,7 +63,7 @@ class GaussianPrior:
         leaves = jax.tree.leaves(params)
         size = sum(leaf.size for leaf in leaves)
         squares = sum(jnp.sum(((leaf - self.loc) / self.scale) ** 2) for leaf in leaves)
-        return -0.5 * squares - size * (_log(self.scale) + 0.5 * math.log(2 * math.pi))
+        return -0.5 * squares - size * (log_number(self.scale) + 0.5 * math.log(2 * math.pi))
 
     def init(self, num_weights: int, dtype=jnp.float32) -> dict[str, Array]:
         """Returns the learned parameters for a group of P weights: some of the two below."""
@@ -68,7 +71,7 @@ class GaussianPrior:
         if "loc" in self.trainable:
             params["loc"] = jnp.full((num_weights,), self.loc, dtype)
         if "scale" in self.trainable:
-            params["log_scale"] = jnp.full((), _log(self.scale), dtype)
+            params["log_scale"] = jnp.full((), log_number(self.scale), dtype)
         return params
 
     def loc_and_scale(self, params: dict[str, Array]) -> tuple[Array | float, Array | float]:
@@ -81,7 +84,7 @@ class GaussianPrior:
     ) -> tuple[Array | float, Array | float, Array | float]:
         """Returns of a group its mean, 1 / scale^2 and log scale: all that a Gaussian KL needs."""
         loc, scale = self.loc_and_scale(params)
-        log_scale = params["log_scale"] if "log_scale" in params else _log(self.scale)
+        log_scale = params["log_scale"] if "log_scale" in params else log_number(self.scale)
         return loc, scale**-2, log_scale
 
     def own_kl(self, params: dict[str, Array]) -> Array | float:
@@ -117,9 +120,9 @@ class HierarchicalGaussianPrior:
       ValueError: A scale or spread that is not positive.
     """
 
-    scale: float = 1.0
-    spread: float = 1.0
-    loc: float = 0.0
+    scale: float | Array = 1.0
+    spread: float | Array = 1.0
+    loc: float | Array = 0.0
     trainable: tuple[str, ...] = dataclasses.field(default=("scale",), init=False, repr=False)
 
     def __post_init__(self):
@@ -129,8 +132,8 @@ class HierarchicalGaussianPrior:
         """Returns the parameters of q(log s) for a group: mean, and log of the deviation."""
         del num_weights
         return {
-            "log_scale": jnp.full((), math.log(self.scale), dtype),
-            "log_deviation": jnp.full((), math.log(self.spread) - 1.0, dtype),
+            "log_scale": jnp.full((), log_number(self.scale), dtype),
+            "log_deviation": jnp.full((), log_number(self.spread) - 1.0, dtype),
         }
 
     def moments(
@@ -142,8 +145,8 @@ class HierarchicalGaussianPrior:
 
     def own_kl(self, params: dict[str, Array]) -> Array | float:
         """Returns KL(q(log s) || p(log s)) in nats."""
-        offset = (params["log_scale"] - math.log(self.scale)) / self.spread
-        log_ratio = params["log_deviation"] - math.log(self.spread)
+        offset = (params["log_scale"] - log_number(self.scale)) / self.spread
+        log_ratio = params["log_deviation"] - log_number(self.spread)
         return 0.5 * (jnp.exp(2.0 * log_ratio) + offset**2 - 1.0) - log_ratio
 
 
@@ -161,8 +164,8 @@ class LaplacePrior:
       ValueError: A scale that is not positive.
     """
 
-    scale: float = 1.0
-    loc: float = 0.0
+    scale: float | Array = 1.0
+    loc: float | Array = 0.0
 
     def __post_init__(self):
         require_positive("LaplacePrior", scale=self.scale)
@@ -172,7 +175,7 @@ class LaplacePrior:
         leaves = jax.tree.leaves(params)
         size = sum(leaf.size for leaf in leaves)
         distance = sum(jnp.sum(jnp.abs(leaf - self.loc)) for leaf in leaves)
-        return -distance / self.scale - size * math.log(2.0 * self.scale)
+        return -distance / self.scale - size * log_number(2.0 * self.scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,10 +196,10 @@ PENALTIES = {"coefficient / 2 |w|^2": 1.0, "coefficient |w|^2": 2.0}
 
 
 def prior_for_weight_decay(
-    coefficient: float,
+    coefficient: float | Array,
     num_data: int,
     penalty: str = "coefficient / 2 |w|^2",
-    loss_scale: float = 1.0,
+    loss_scale: float | Array = 1.0,
 ) -> ImpliedPrior:
     """Returns the Gaussian prior that a weight decay implies.
 
@@ -209,7 +212,8 @@ def prior_for_weight_decay(
 
     Args:
       coefficient: Weight decay c (> 0).
-      num_data: Number of rows N of the whole training set.
+      num_data: Number of rows N of the whole training set; of a loss that is averaged by weights,
+        as `negative_log_likelihood` is, the sum of the weights.
       penalty: "coefficient / 2 |w|^2" (torch.optim, optax.add_decayed_weights) or
         "coefficient |w|^2" (Keras' l2 and most textbooks).
       loss_scale: The loss in units of nats a row: 1 for a mean negative log-likelihood, 2 for the
@@ -227,7 +231,11 @@ def prior_for_weight_decay(
     require_count("prior_for_weight_decay", num_data=num_data)
     require_positive("prior_for_weight_decay", coefficient=coefficient, loss_scale=loss_scale)
     require_choice("prior_for_weight_decay", PENALTIES, penalty=penalty)
-    scale = math.sqrt(loss_scale / (PENALTIES[penalty] * coefficient * num_data))
+    variance = loss_scale / (PENALTIES[penalty] * coefficient * num_data)
+    if not _is_known(variance):
+        sentence = f"a traced weight decay on a mean loss over {num_data} rows, as a prior"
+        return ImpliedPrior(scale=variance**0.5, sentence=sentence)
+    scale = math.sqrt(variance)
     form = "" if penalty == "coefficient / 2 |w|^2" else f" ({penalty})"
     sentence = (
         f"weight decay {_number(coefficient)}{form} on a mean loss over {num_data:,} rows is the "
@@ -240,12 +248,12 @@ def weight_decay_for_prior(
     prior: GaussianPrior,
     num_data: int,
     penalty: str = "coefficient / 2 |w|^2",
-    loss_scale: float = 1.0,
-) -> float:
+    loss_scale: float | Array = 1.0,
+) -> float | Array:
     """Returns the weight decay that a Gaussian prior of mean 0 is; see `prior_for_weight_decay`."""
     require_count("weight_decay_for_prior", num_data=num_data)
     require_positive("weight_decay_for_prior", loss_scale=loss_scale)
-    if prior.loc != 0.0 or prior.trainable:
+    if (_is_known(prior.loc) and prior.loc != 0.0) or prior.trainable:
         raise ValueError(
             f"weight_decay_for_prior: weight decay pulls towards 0 with a fixed strength; got "
             f"{prior!r}. Use map_loss for this prior."
@@ -254,7 +262,9 @@ def weight_decay_for_prior(
     return loss_scale / (PENALTIES[penalty] * prior.scale**2 * num_data)
 
 
-def prior_for_l1(coefficient: float, num_data: int, loss_scale: float = 1.0) -> LaplacePrior:
+def prior_for_l1(
+    coefficient: float | Array, num_data: int, loss_scale: float | Array = 1.0
+) -> LaplacePrior:
     """Returns the Laplace prior of the penalty c |w| on a mean loss: its scale is 1 / (c N)."""
     require_count("prior_for_l1", num_data=num_data)
     require_positive("prior_for_l1", coefficient=coefficient, loss_scale=loss_scale)
@@ -271,6 +281,11 @@ def _number(value: float) -> str:
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
-def _log(number: Any) -> Any:
-    """The logarithm, of a number in double precision whatever the dtype of the weights."""
+def log_number(number: Any) -> Any:
+    """Returns the logarithm, of a number in double precision whatever the dtype of the weights."""
     return jnp.log(number) if isinstance(number, jax.Array) else math.log(number)
+
+
+def _is_known(*numbers: Any) -> bool:
+    """Whether the numbers have values yet: inside of `jit`, `vmap` and `grad` they have none."""
+    return not any(isinstance(number, jax.core.Tracer) for number in numbers)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprob.objectives.priors import log_number
 from jaxprob.requirements import require_positive
 from jaxprob.types import Array, Params
 
@@ -34,13 +35,14 @@ class SpikeAndSlabPrior:
       ValueError: Values outside these bounds.
     """
 
-    slab: float = 1.0
-    spike: float = 0.01
-    share: float = 0.5
+    slab: float | Array = 1.0
+    spike: float | Array = 0.01
+    share: float | Array = 0.5
 
     def __post_init__(self):
         require_positive("SpikeAndSlabPrior", slab=self.slab, spike=self.spike)
-        if not (0.0 < self.share < 1.0 and self.spike < self.slab):
+        traced = any(isinstance(s, jax.core.Tracer) for s in (self.slab, self.spike, self.share))
+        if not traced and not (0.0 < self.share < 1.0 and self.spike < self.slab):
             raise ValueError(
                 "SpikeAndSlabPrior: needs 0 < share < 1 and spike < slab; got "
                 f"share={self.share}, spike={self.spike}, slab={self.slab}."
@@ -48,7 +50,7 @@ class SpikeAndSlabPrior:
 
     def log_prob(self, params: Params) -> Array:
         """Returns log p(w), summed over a pytree of weights, in nats."""
-        wide, narrow = math.log(self.share), math.log1p(-self.share)
+        wide, narrow = log_number(self.share), log_number(1.0 - self.share)
         return sum(
             jnp.sum(
                 jnp.logaddexp(wide + _log_normal(w, self.slab), narrow + _log_normal(w, self.spike))
@@ -78,22 +80,22 @@ class HorseshoePrior:
       ValueError: A scale that is not positive.
     """
 
-    scale: float = 1.0
+    scale: float | Array = 1.0
 
     def __post_init__(self):
         require_positive("HorseshoePrior", scale=self.scale)
 
     def log_prob(self, params: Params) -> Array:
         """Returns log p(w), summed over a pytree of weights, in nats; infinite at exactly 0."""
-        constant = math.log(self.scale) + 0.5 * math.log(2 * math.pi**3)
+        constant = log_number(self.scale) + 0.5 * math.log(2 * math.pi**3)
         return sum(
             jnp.sum(_log_scaled_e1((w / self.scale) ** 2 / 2.0) - constant)
             for w in jax.tree.leaves(params)
         )
 
 
-def _log_normal(w: Array, scale: float) -> Array:
-    return -0.5 * (w / scale) ** 2 - math.log(scale) - 0.5 * math.log(2 * math.pi)
+def _log_normal(w: Array, scale: float | Array) -> Array:
+    return -0.5 * (w / scale) ** 2 - log_number(scale) - 0.5 * math.log(2 * math.pi)
 
 
 # -sum_{k>=1} (-u)^k / (k k!), highest power first, so that E_1(u) = -log u - gamma + sum.

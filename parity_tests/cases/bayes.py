@@ -25,6 +25,7 @@ ROWS = 70  # not a multiple of the batch size: the smaller last batch is part of
 _rng = np.random.default_rng(0)
 _x = _rng.uniform(-1, 1, (ROWS, 2))
 DATA = {"x": _x, "y": _x[:, :1] ** 5 + 0.4 * _x[:, 1:] * _rng.normal(size=(ROWS, 1))}
+WEIGHTED = {**DATA, "weight": np.random.default_rng(2).integers(0, 4, ROWS) * 1.0}
 OPTIMIZERS = {
     "rmsprop": (optim.rmsprop(0.005), lambda p: torch.optim.RMSprop(p, 0.005)),
     "adam": (optim.adam(0.01), lambda p: torch.optim.Adam(p, 0.01)),
@@ -42,6 +43,7 @@ def posterior_row(
     priors: tuple | None = None,
     kl_weights: tuple | None = None,
     slow: bool = False,
+    select=None,
 ) -> ModelCase:
     """One `GaussianPosterior`; the extra arguments break the twin for the mutation tests."""
     model = supervised.GaussianRegressor(hidden, activation=activation[0])
@@ -50,12 +52,13 @@ def posterior_row(
         TorchGaussianPrior(0.7, 0.1, trainable),
     )
     kl_weight, torch_kl_weight = kl_weights or (1.0, torch_kl_weight)
-    q = jb.GaussianPosterior(model, np.zeros((1, 2)), covariance=covariance, prior=prior, rank=2)
+    options = {"covariance": covariance, "rank": 2, "select": select}
+    q = jb.GaussianPosterior(model, np.zeros((1, 2)), prior=prior, **options)
     loss = jb.negative_elbo(q, num_data=ROWS, num_samples=num_samples, kl_weight=kl_weight)
 
     def build_torch():
         twin = torch_supervised.GaussianRegressor(2, hidden, activation=activation[1])
-        return tb.GaussianPosterior(twin, covariance=covariance, prior=twin_prior, rank=2)
+        return tb.GaussianPosterior(twin, prior=twin_prior, **options)
 
     def outputs(params, batch, key):
         draws = q.sample(params, key, 3)
@@ -197,7 +200,6 @@ def conv_row(name: str, estimator: str, padding: int | str, slow: bool = False) 
 def joint_row(name: str) -> ModelCase:
     """The log-posterior of a regressor, with rows that count several times or not at all."""
     model = supervised.GaussianRegressor((4,), activation=nn.tanh)
-    weight = np.random.default_rng(2).integers(0, 3, ROWS) * 1.0
 
     def loss(params, batch, key):
         total = jb.log_joint(model, GaussianPrior(0.7), batch)(params)
@@ -218,7 +220,7 @@ def joint_row(name: str) -> ModelCase:
         build_torch=lambda: torch_supervised.GaussianRegressor(2, (4,), 1, torch.tanh),
         torch_loss=torch_loss,
         torch_outputs=lambda module, batch, key: torch_loss(module)(batch, key)[1],
-        data={**DATA, "weight": weight},
+        data=WEIGHTED,
         optimizers=OPTIMIZERS,
     )
 
@@ -240,14 +242,20 @@ CYCLES = (
 
 NATURAL = {
     "adam": (  # in the place of Adam, which is what the quick runs take
-        jb.natural_gradient(ROWS, 0.2, 0.1, 0.8),
-        lambda p: tb.natural_gradient(p, ROWS, 0.2, 0.1, 0.8),
+        jb.natural_gradient(ROWS, 0.2, 0.1, 0.8, 0.7),
+        lambda p: tb.natural_gradient(p, ROWS, 0.2, 0.1, 0.8, 0.7),
     ),
     "rmsprop": (
-        jb.natural_gradient(ROWS, 0.1, 0.05, 0.5),
-        lambda p: tb.natural_gradient(p, ROWS, 0.1, 0.05, 0.5),
+        jb.natural_gradient(ROWS, 0.1, 0.05, 0.5, 0.7),
+        lambda p: tb.natural_gradient(p, ROWS, 0.1, 0.05, 0.5, 0.7),
     ),
 }
+
+
+def head(name: str) -> bool:
+    """Whether a weight is one of the head, in either package's names."""
+    return name.startswith("head")
+
 
 MODELS = [
     posterior_row("posterior diagonal", "diagonal"),
@@ -268,8 +276,20 @@ MODELS = [
     posterior_row("posterior layer, hierarchical prior", "layer", priors=HIERARCHY).later(),
     posterior_row("posterior diagonal, annealed KL", "diagonal", kl_weights=CYCLES).fitted("long"),
     dataclasses.replace(
-        posterior_row("posterior diagonal, natural gradient", "diagonal"), optimizers=NATURAL
+        posterior_row(
+            "posterior diagonal, natural gradient, weights", "diagonal", kl_weights=(0.7, 0.7)
+        ),
+        optimizers=NATURAL,
+        data=WEIGHTED,
     ).fitted("long"),
+    posterior_row("posterior of the last layer", "full", select=head),
+    posterior_row(
+        "posterior of the last layer, spike and slab",
+        "diagonal",
+        priors=SPIKE_AND_SLAB,
+        select=head,
+        slow=True,
+    ),
     joint_row("log joint"),
     layers_row("variational layers full", "full").fitted("long"),
     layers_row("variational layers diagonal, prior", "diagonal", ("loc", "scale")).later(),

@@ -85,6 +85,7 @@ def laplace_row(
             "head": draws["head/out/kernel"],
             "backbone": draws["backbone/hidden_0/kernel"],
             "glm": predictive.log_prob(a["y"]),
+            "glm, logits": laplace.predict_glm(state, a["x"], "logits").log_prob(a["y"]),
             "linear": linear.log_prob(a["y"]),
         }
 
@@ -109,6 +110,7 @@ def laplace_row(
             "head": draws["head/out/kernel"],
             "backbone": draws["backbone/hidden_0/kernel"],
             "glm": twin.predict_glm(state, a["x"]).log_prob(a["y"]).detach(),
+            "glm, logits": twin.predict_glm(state, a["x"], "logits").log_prob(a["y"]).detach(),
             "linear": twin.linearized(state)(step, a["x"]).log_prob(a["y"]).detach(),
         }
 

@@ -21,6 +21,7 @@ ROWS = 70  # not a multiple of the batch size: the smaller last batch is part of
 _rng = np.random.default_rng(5)
 _x = _rng.uniform(-1, 1, (ROWS, 2))
 DATA = {"x": _x, "y": np.sin(3 * _x[:, :1]) + 0.3 * _x[:, 1:] * _rng.normal(size=(ROWS, 1))}
+WEIGHTED = {**DATA, "weight": np.random.default_rng(2).integers(0, 4, ROWS) * 1.0}
 RANGE = np.ptp(_x, axis=0)
 OPTIMIZERS = {
     "rmsprop": (optim.rmsprop(0.005), lambda p: torch.optim.RMSprop(p, 0.005)),
@@ -72,7 +73,7 @@ def ensemble_row(
         build_torch=torch_regressor,
         torch_loss=torch_loss,
         torch_outputs=lambda module, batch, key: _torch_moments(module(batch["x"])),
-        data=DATA,
+        data=WEIGHTED,
         optimizers=OPTIMIZERS,
     )
 
@@ -128,7 +129,7 @@ def dropout_row(name: str, rate: float | None = None, swapped: bool = False) -> 
         build_torch=lambda: TorchDropped(swapped),
         torch_loss=lambda module: tb.MCDropout(module, rate).loss(TorchGaussianPrior(0.7), ROWS),
         torch_outputs=torch_outputs,
-        data=DATA,
+        data=WEIGHTED,
         optimizers=OPTIMIZERS,
     )
 

@@ -167,6 +167,25 @@ def test_closed_form_predictive_of_classes(structure):
     expected = np.asarray(jax.nn.softmax(scaled, axis=-1))
     found = np.asarray(laplace.predict_glm(state, X).probs)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+    # the same of logits without their mean over the classes
+    centre = np.eye(3) - 1 / 3
+    covariances = np.einsum("bkp,pq,bjq->bkj", jacobian, covariance, jacobian)
+    variance = np.diagonal(centre @ covariances @ centre, axis1=1, axis2=2)
+    scaled = np.asarray(logits(vector)) @ centre / np.sqrt(1.0 + np.pi / 8.0 * variance)
+    centred = np.asarray(laplace.predict_glm(state, X, "logits").probs)
+    np.testing.assert_allclose(centred, np.asarray(jax.nn.softmax(scaled, axis=-1)), rtol=1e-9)
+    # both against the average over many draws of the linear model
+    noise = np.random.default_rng(0).normal(size=(100_000, 1, vector.size))
+    root = np.linalg.cholesky(covariance)
+    draws = [
+        np.asarray(logits(vector))[b] + noise[:, 0] @ root.T @ jacobian[b].T for b in range(ROWS)
+    ]
+    average = np.stack([np.asarray(jax.nn.softmax(z, axis=-1)).mean(axis=0) for z in draws])
+    # approximations both: .014 and .065 at worst here, .010 and .055 for the last layer alone
+    assert np.abs(found - average).max() < 0.02
+    assert 0.02 < np.abs(centred - average).max() < 0.08
+    with pytest.raises(ValueError, match="classes must be one of log_probs, logits; got 'probit'"):
+        laplace.predict_glm(state, X, "probit")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -160,3 +161,31 @@ def test_an_update_of_a_model_with_two_inputs():
     precision = design.T @ design / 0.25 + np.eye(2) / 4.0
     exact = np.linalg.solve(precision, design.T @ np.asarray(BATCH["y"])[:, 0] / 0.25)
     np.testing.assert_allclose(params["posterior"]["all"]["loc"], exact, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_no_batch_or_no_prior_is_named(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user
+    model = heads.NormalHead()
+    params = model.init(KEY, X)["params"]
+    q = bayes.GaussianPosterior(model, X[:1])
+    start, laplace = q.init(KEY), bayes.Laplace(model, X[:1])
+    bad = {
+        r'needs batch\["y"\], the targets of the rows; the batch holds \'x\'': (
+            lambda: bayes.negative_elbo(q, 16)(start, {"x": X}, KEY),
+            lambda: bayes.log_joint(model, GaussianPrior(), {"x": X})(params),
+            lambda: laplace.fit(params, {"x": X}),
+        ),
+        "must be a dict of arrays": (
+            lambda: bayes.log_joint(model, GaussianPrior(), X),
+            lambda: bayes.update(q, start, (X, X), key=KEY),
+            lambda: laplace.fit(params, (X, X)),
+        ),
+        r"the prior must have a method log_prob\(params\); got 5.0": (
+            lambda: objectives.map_loss(model, 5.0, 16),
+            lambda: bayes.GaussianPosterior(model, X[:1], prior=5.0),
+        ),
+    }
+    for message, calls in bad.items():
+        for call in calls:
+            with pytest.raises(ValueError, match=message):
+                call()

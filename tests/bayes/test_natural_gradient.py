@@ -100,6 +100,34 @@ def test_small_steps_do_not_drift_in_short_floats():
         np.testing.assert_allclose(short[name], long[name], rtol=3e-7)
 
 
+@pytest.mark.parametrize("weight", [0.1, 1.0, 8.0])
+def test_a_step_is_newtons_under_any_weight_of_the_kl(weight):
+    """Full steps on a quadratic end at once: at precision H / weight + 1 / 4 and its mean."""
+    curvature = np.asarray(X.T @ X) / NOISE**2 / weight + np.eye(2) / 4.0
+    mean = np.linalg.solve(curvature, np.asarray(X.T @ Y)[:, 0] / NOISE**2 / weight)
+
+    def loss(params):
+        kl = Q.kl(params) / ROWS
+        return exact_loss(params) - kl + weight * kl
+
+    step = bayes.natural_gradient(ROWS, 1.0, 1.0, momentum=0.0, kl_weight=weight)
+    params = block([0.3, -1.0], np.diag(curvature) ** -0.5)
+    updates, _ = jax.jit(step.update)(jax.grad(loss)(params), step.init(params), params)
+    new = jax.tree.map(jnp.add, params, updates)["posterior"]["Dense_0"]
+    found = (jax.nn.softplus(new["raw_scale"]) + gaussian_block.SCALE_FLOOR) ** -2
+    np.testing.assert_allclose(found, np.diag(curvature), rtol=1e-10)
+    # the exact mean would need the whole matrix; a step by its diagonal is Jacobi's
+    expected = np.array([0.3, -1.0]) - curvature @ ([0.3, -1.0] - mean) / np.diag(curvature)
+    np.testing.assert_allclose(new["loc"], expected, rtol=1e-10)
+    # of another weight, that many of these steps
+    other = bayes.natural_gradient(ROWS, 0.1, 0.1, momentum=0.0)
+    longer, _ = other.update(jax.grad(loss)(params), other.init(params), params)
+    moved = updates["posterior"]["Dense_0"]["loc"]
+    np.testing.assert_allclose(
+        longer["posterior"]["Dense_0"]["loc"], 0.1 * weight * moved, rtol=1e-9
+    )
+
+
 @pytest.mark.parametrize("share", [-1.0, -0.3, -1e-9, 1e-9, 1e-3, 0.5, 3.0, 1e4, 1e12])
 def test_precisions_take_the_step_stated(share):
     """s' = s (1 + r + r^2 / 2) for tiny and huge r, but no scale falls below twice its floor."""
@@ -141,6 +169,7 @@ def test_it_trains_through_fit():
         ({"num_data": 0}, "num_data must be at least 1; got 0"),
         ({"num_data": 5, "learning_rate": 0.0}, "learning_rate must lie in \\(0, 1\\]; got 0.0"),
         ({"num_data": 5, "precision_rate": 2.0}, "precision_rate must lie in \\(0, 1\\]; got 2.0"),
+        ({"num_data": 5, "kl_weight": 0.0}, "kl_weight must be positive and finite; got 0.0"),
         ({"num_data": 5, "momentum": 1.0}, "momentum must lie in \\[0, 1\\); got 1.0"),
     ],
 )

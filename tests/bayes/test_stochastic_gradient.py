@@ -86,6 +86,69 @@ def test_full_batch_sghmc_settles_at_the_law_of_its_steps(noise):
     check_moments(chains.draws, np.ones(3), np.diag(variance), 800 * 14)
 
 
+NOISES = RNG.normal(size=600)
+NOISES = np.sqrt(3.2) * (NOISES - NOISES.mean()) / NOISES.std()
+VARIANCE = 0.8  # of the gradient, from batches of 4 rows
+
+
+def noisy_gaussian(w, batch):
+    """N(0, 1), its gradient with the mean of a batch of NOISES added."""
+    return -0.5 * jnp.sum(w**2) + jnp.sum(w) * jnp.mean(batch["z"])
+
+
+def law(sampler, steps=None):
+    """Variance of the position: stationary, or after so many steps from N(0, T)."""
+    schedule = sampler.step_size if steps else lambda _: sampler.step_size
+    covariance = np.diag([sampler.temperature, 0.0])
+    for t in range(steps or 4000):
+        epsilon = float(schedule(jnp.asarray(t)))
+        if isinstance(sampler, bayes.SGLD):
+            # half a step of the gradient, whose noise nobody takes away
+            a, noise = np.diag([1 - epsilon / 2, 0.0]), np.diag([1.0, 0.0])
+            noise = noise * (epsilon * sampler.temperature + epsilon**2 / 4 * VARIANCE)
+        else:
+            kept = 1 - sampler.friction
+            a = np.array([[1 - epsilon, kept], [-epsilon, kept]])
+            noise = 2 * sampler.friction * epsilon * sampler.temperature * np.ones((2, 2))
+        covariance = a @ covariance @ a.T + noise
+    return covariance[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "temperature"),
+    [
+        ("SGHMC", 0.5),
+        ("SGHMC", 2.0),
+        ("SGLD", 0.1),
+        *[pytest.param("SGHMC", t, marks=pytest.mark.slow) for t in (0.1, 1.0)],
+        *[pytest.param("SGLD", t, marks=pytest.mark.slow) for t in (0.5, 1.0, 2.0)],
+    ],
+)
+def test_noisy_gradients_settle_at_the_temperature(kind, temperature):
+    """The noise of the batches is declared to SGHMC, whose law is then that without it."""
+    options = {"friction": 0.3, "gradient_noise": 0.05 * VARIANCE / 2} if kind == "SGHMC" else {}
+    sampler = getattr(bayes, kind)(noisy_gaussian, 0.05, temperature, **options)
+    expected = law(sampler)
+    brought = 0.05 * VARIANCE / 4 if kind == "SGLD" else 0.0
+    assert abs(expected / (temperature + brought) - 1) < 0.02
+    start = RNG.normal(size=(4000, 1)) * np.sqrt(expected)
+    chains = sampler.run(KEY, start, {"z": NOISES}, 240, 4, num_warmup=140, thin=50, rows="random")
+    found = np.asarray(chains.draws)
+    # two draws of a chain have at most .08 (SGLD) of their squares in common
+    assert abs(found.var() / expected - 1) < 4.5 * np.sqrt(2 / (4000 * 1.8))
+
+
+def test_declared_noise_follows_a_falling_step_size():
+    """Half the step size times the variance of the gradient, at each step; exact after 60."""
+    schedule = bayes.PolynomialStepSize(0.2, 1.0, 0.6)
+    noise = float(schedule(jnp.asarray(0))) * VARIANCE / 2
+    sampler = bayes.SGHMC(noisy_gaussian, schedule, 0.3, friction=0.3, gradient_noise=noise)
+    start = RNG.normal(size=(12_000, 1)) * np.sqrt(0.3)
+    chains = sampler.run(KEY, start, {"z": NOISES}, 60, 4, num_warmup=59, rows="random")
+    expected = law(sampler, 60)
+    assert abs(np.asarray(chains.draws).var() / expected - 1) < 4.5 * np.sqrt(2 / 12_000)
+
+
 @pytest.mark.parametrize(
     ("sampler", "rows", "num_steps", "bias"),
     [
@@ -246,8 +309,10 @@ def test_bad_input():
         bayes.SGHMC(POSTERIOR, 0.1, -1.0)
     with pytest.raises(ValueError, match=r"friction must lie in \(0, 1\]; got 0.0"):
         bayes.SGHMC(POSTERIOR, 0.1, friction=0.0)
-    with pytest.raises(ValueError, match=r"gradient_noise must lie in \[0, friction\)"):
+    with pytest.raises(ValueError, match=r"\(0, friction \* temperature\) = \(0, 0.1\); got"):
         bayes.SGHMC(POSTERIOR, 0.1, friction=0.1, gradient_noise=0.1)
+    with pytest.raises(ValueError, match=r"temperature\) = \(0, 0.02\); got 0.05"):
+        bayes.SGHMC(POSTERIOR, 0.1, 0.2, friction=0.1, gradient_noise=0.05)
     with pytest.raises(ValueError, match=r"gamma must lie in \(0.5, 1\]; got 0.3"):
         bayes.PolynomialStepSize(1.0, gamma=0.3)
     with pytest.raises(ValueError, match=r"exploration must lie in \[0, 1\); got 1.0"):

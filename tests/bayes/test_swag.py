@@ -183,3 +183,54 @@ def test_bad_input():
     taken = bayes.snapshots(optim.sgd(0.1), 2, 5).init(START)
     with pytest.raises(ValueError, match="0 iterates were gathered"):
         bayes.snapshots_of(taken)
+
+
+def steep(params, batch, key):
+    """A quadratic whose curvature is 2 [1, 25]: plain steps of more than .04 diverge."""
+    return jnp.sum(jnp.asarray([1.0, 25.0]) * params["w"] ** 2) + jnp.mean(batch["x"]), {}
+
+
+def gathered(optimizer, start=(1.0, 1.0)):
+    fitted = training.fit(
+        steep, {"w": jnp.asarray(start)}, {"x": np.zeros(4)}, optimizer=optimizer, steps=30,
+        key=KEY, progress=False,
+    )  # fmt: skip
+    return fitted.state.opt_state
+
+
+def test_a_run_that_diverges_is_named():
+    swag = bayes.SWAG(rank=4)
+    state = swag.state_of(gathered(swag.collect(optim.sgd(0.01), 10)))
+    np.testing.assert_allclose(state.losses[0], 26.0, rtol=1e-6)
+    assert state.losses[1] < 1.0
+    swag.sample(state, KEY, 2)
+    state = swag.state_of(gathered(swag.collect(optim.sgd(0.0405), 10, 3)))
+    message = r"loss is .* at the weights that were gathered, and was 26 at the first step"
+    for use in (lambda: swag.sample(state, KEY, 2), lambda: swag.mean(state)):
+        with pytest.warns(UserWarning, match=message):
+            use()
+    with pytest.warns(UserWarning, match=r"SWAG.sample: .* spread by .* times the size"):
+        swag.sample(state._replace(losses=None), KEY, 2)
+    infinite = state._replace(mean={"w": jnp.asarray([jnp.inf, 1.0])})
+    with pytest.raises(ValueError, match="what was gathered of w is not finite. Lower the learn"):
+        swag.sample(infinite, KEY, 2)
+    with pytest.warns(UserWarning, match=r"snapshots_of: the loss is"):
+        bayes.snapshots_of(gathered(bayes.snapshots(optim.sgd(0.0405), 3, 10)))
+
+
+def test_a_member_that_diverges_is_named():
+    swag = bayes.SWAG(rank=0)
+    fitted = training.fit_ensemble(
+        steep, {"w": jnp.ones((2, 2)) * jnp.asarray([[1.0, 0.0], [1.0, 1.0]])}, {"x": np.zeros(4)},
+        optimizer=swag.collect(optim.sgd(0.0405), 20), steps=30, key=KEY, progress=False,
+    )  # fmt: skip
+    state = swag.state_of(fitted.state.opt_state)
+    with pytest.warns(UserWarning, match="the loss of member 1 is"):
+        swag.sample(state, KEY, 2)
+
+
+def test_a_loop_of_ones_own_hands_no_loss():
+    swag = bayes.SWAG(rank=0)
+    state = swag.state_of(walk(swag.collect(optim.sgd(0.05), 6))[0])
+    assert np.isnan(state.losses).all()
+    swag.sample(state, KEY, 2)

@@ -109,7 +109,7 @@ def test_a_posterior_over_a_model_with_state(bayesian):
     """Running statistics follow the draws: near the mean weights, those of the data."""
     q, fitted = bayesian
     assert set(fitted.params) == {"posterior", "collections"}
-    weights = q.mean(fitted.params)
+    weights = q.mean(fitted.params)["params"]
     hidden = X @ weights["Dense_0"]["kernel"] + weights["Dense_0"]["bias"][None]
     running = fitted.params["collections"]["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(running["running_mean"], hidden.mean(0), atol=0.3)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import torch_ref.random as jrandom
-from torch_ref.objectives.likelihood import LossFn, negative_log_likelihood
+from torch_ref.batches import mean_over_rows, weighted_mean
+from torch_ref.objectives.likelihood import LossFn, averaged
 
 __all__ = ["DeepEnsemble"]
 
@@ -37,7 +38,7 @@ class DeepEnsemble(nn.Module):
         inputs: Sequence[str] = ("x",),
     ) -> LossFn:
         """Returns the loss of one member: the mean of the clean and the adversarial one."""
-        likelihood = negative_log_likelihood(member, inputs)
+        likelihood = averaged(member, inputs, weighted_mean if prior is None else mean_over_rows)
         first = inputs[0]
 
         def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import torch_ref.random as jrandom
-from torch_ref.batches import inputs_of, weighted_mean
+from torch_ref.batches import inputs_of, mean_over_rows, weighted_mean
 from torch_ref.nn import Dropout
 from torch_ref.nn.apply import call
 from torch_ref.objectives.likelihood import LossFn, log_likelihood_of_batch
@@ -62,11 +62,12 @@ class MCDropout(nn.Module):
     ) -> LossFn:
         """Returns the loss under masks that differ from row to row."""
         network, rate = self.model.model, self.model.rate
+        average = weighted_mean if prior is None else mean_over_rows
 
         def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             with masked(network, key, rate, by_row=True):
                 prediction = call(network, inputs_of(network, batch, inputs))
-            nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
+            nll = -average(log_likelihood_of_batch(prediction, batch), batch)
             if prior is None:
                 return nll, {"nll": nll}
             log_prior = prior.log_prob(list(network.parameters()))

@@ -7,6 +7,8 @@ together with such an order.
 Twin of `jaxprob/bayes/gaussian_posterior.py`.
 """
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,6 +43,7 @@ class GaussianPosterior(nn.Module):
       prior: Prior over the weights.
       init_scale: Standard deviation of each weight at the start.
       rank: Directions of "low_rank".
+      select: Which weights are uncertain, by torch's names; the others are parameters `point`.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class GaussianPosterior(nn.Module):
         prior: Prior | None = None,
         init_scale: float = 0.05,
         rank: int = 10,
+        select: Callable[[str], bool] | None = None,
     ):
         super().__init__()
         if covariance not in ("diagonal", "low_rank", "layer", "full"):
@@ -60,6 +64,9 @@ class GaussianPosterior(nn.Module):
         self.prior_spec = GaussianPrior() if prior is None else prior
         self.groups: dict[str, list[str]] = {}
         names = sorted(dict(model.named_parameters()), key=_sort_key)
+        if select is not None:
+            names = [name for name in names if select(name)]
+            self.point = _without(model, names)
         for name in names:
             whole = covariance in ("full", "low_rank")
             group = "all" if whole else name.rpartition(".")[0].replace(".", "/")
@@ -106,14 +113,20 @@ class GaussianPosterior(nn.Module):
                 piece = weights[:, start : start + shape.numel()].reshape(num_draws, *shape)
                 draws[name] = piece.transpose(1, 2) if self._is_kernel(name) else piece
                 start += shape.numel()
+        for name, value in self._points().items():
+            draws[name] = value.expand(num_draws, *value.shape)
         return draws
+
+    def _points(self) -> dict[str, Tensor]:
+        return dict(self.point.named_parameters()) if "point" in self._modules else {}
 
     def kl(self, draws: dict[str, Tensor]) -> Tensor:
         """Returns KL(q || prior) in nats, from draws where it has no closed form."""
         if not isinstance(self.prior_spec, GaussianPrior | HierarchicalGaussianPrior):
+            uncertain = {n: draw for n, draw in draws.items() if n not in self._points()}
             per_draw = [
                 self.log_prob(weights) - self.prior_spec.log_prob(weights.values())
-                for weights in _unstacked(draws)
+                for weights in _unstacked(uncertain)
             ]
             return torch.stack(per_draw).mean()
         learned = getattr(self, "prior", {})
@@ -146,6 +159,15 @@ class GaussianPosterior(nn.Module):
 def _unstacked(draws: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     """One dict of named parameters for each draw."""
     return [dict(zip(draws, values, strict=True)) for values in zip(*draws.values(), strict=True)]
+
+
+def _without(model: nn.Module, names: list[str]) -> nn.Module:
+    """A copy of a module that holds its other parameters; it is not called."""
+    rest = copy.deepcopy(model)
+    for name in names:
+        owner, _, leaf = name.rpartition(".")
+        del rest.get_submodule(owner)._parameters[leaf]
+    return rest
 
 
 def _sort_key(name: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from torch_ref.bayes.curvature import gauss_newton, log_likelihood_and_gradient
 from torch_ref.bayes.kronecker import factored_gauss_newton
 from torch_ref.bayes.linearized import LinearizedModel, closed_form
 from torch_ref.bayes.precision import Curvature, Layout, only_diagonal, without
+from torch_ref.bayes.summary import summary
 from torch_ref.objectives import GaussianPrior
 
 __all__ = ["Laplace", "LaplaceState"]
@@ -36,6 +37,9 @@ class LaplaceState(NamedTuple):
     log_likelihood: Tensor
     prior_scale: Tensor
     num_data: Tensor
+
+    def __repr__(self) -> str:
+        return summary("LaplaceState", **self._asdict())
 
 
 class Laplace:
@@ -127,7 +131,7 @@ class Laplace:
         """Returns the model as a linear function of its weights."""
         return LinearizedModel(self.model, state.mean)
 
-    def predict_glm(self, state: LaplaceState, x: Tensor):
+    def predict_glm(self, state: LaplaceState, x: Tensor, classes: str = "log_probs"):
         """Returns the predictive of the linearised model in closed form."""
         covariance = torch.linalg.inv(self.precision(state))
-        return closed_form(self.model, state.mean, self.layout, covariance, x)
+        return closed_form(self.model, state.mean, self.layout, covariance, x, classes)

@@ -55,7 +55,12 @@ class LinearizedModel:
 
 
 def closed_form(
-    model: nn.Module, weights: Mapping[str, Tensor], layout: Layout, covariance: Tensor, x: Tensor
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    layout: Layout,
+    covariance: Tensor,
+    x: Tensor,
+    classes: str = "log_probs",
 ):
     """Returns the predictive of the linearised model under N(weights, covariance)."""
     slopes = jacobian(model, weights, x)
@@ -63,14 +68,19 @@ def closed_form(
         slopes[n].transpose(-1, -2) if n in layout.kernels else slopes[n] for n in layout.names
     ]
     j = torch.cat([part.flatten(2) for part in parts], dim=2)
-    variance = torch.einsum("bep,pq,beq->be", j, covariance, j)
     with torch.no_grad():
         at_mean = torch.func.functional_call(model, dict(weights), (x,))
     base = getattr(at_mean, "base_dist", at_mean)
+    if isinstance(base, Categorical):
+        # a matrix that maps log-probabilities to what is scaled
+        share = 1 / base.logits.shape[-1] if classes == "logits" else 0.0
+        centre = torch.eye(base.logits.shape[-1], dtype=j.dtype) - share
+        covariances = torch.einsum("bep,pq,bfq->bef", j, covariance, j)
+        scaled = torch.diagonal(centre @ covariances @ centre.T, dim1=1, dim2=2)
+        return Categorical(logits=base.logits @ centre.T / (1 + math.pi / 8 * scaled).sqrt())
+    variance = torch.einsum("bep,pq,beq->be", j, covariance, j)
     if isinstance(base, Normal):
         of_loc = variance[:, : base.loc.shape[-1]]
         return Independent(Normal(base.loc, (base.scale**2 + of_loc).sqrt()), 1)
     logits = base.logits / (1 + math.pi / 8 * variance).sqrt()
-    if isinstance(base, Categorical):
-        return Categorical(logits=logits)
     return Independent(Bernoulli(logits=logits), 1)

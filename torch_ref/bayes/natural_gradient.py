@@ -29,6 +29,7 @@ class natural_gradient(torch.optim.Optimizer):
       learning_rate: alpha.
       precision_rate: rho.
       momentum: Share of the old gradient in the running mean.
+      kl_weight: That of the loss, by which the gradient of the whole bound is divided.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class natural_gradient(torch.optim.Optimizer):
         learning_rate: float = 0.1,
         precision_rate: float = 0.1,
         momentum: float = 0.9,
+        kl_weight: float = 1.0,
     ):
         options = {
-            "num_data": num_data,
+            "num_data": num_data / kl_weight,
             "alpha": learning_rate,
             "rho": precision_rate,
             "momentum": momentum,

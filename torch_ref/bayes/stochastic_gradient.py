@@ -97,12 +97,12 @@ class SGLD:
             ):
                 shape = w.T.shape if transposed else w.shape
                 n = jrandom.normal(jrandom.fold_in(key, i), tuple(shape), dtype=w.dtype)
-                n = (n.T if transposed else n) * (self.temperature**0.5 if noisy else 0.0)
+                n = (n.T if transposed else n) * float(noisy)
                 w += self._increment(name, g, n, epsilon)
         return noisy
 
     def _increment(self, name: str, slope: Tensor, noise: Tensor, epsilon: float) -> Tensor:
-        return epsilon / 2 * slope + epsilon**0.5 * noise
+        return epsilon / 2 * slope + (epsilon * self.temperature) ** 0.5 * noise
 
 
 class SGHMC(SGLD):
@@ -114,7 +114,8 @@ class SGHMC(SGLD):
       step_size: epsilon, a number or a function of the number of steps taken.
       temperature: T.
       friction: alpha.
-      gradient_noise: beta.
+      gradient_noise: beta, at the first step size; the variance of the noise of the gradients
+        times half the step size.
     """
 
     def __init__(
@@ -130,7 +131,10 @@ class SGHMC(SGLD):
         self.friction, self.gradient_noise = friction, gradient_noise
 
     def _increment(self, name: str, slope: Tensor, noise: Tensor, epsilon: float) -> Tensor:
-        spread = (2 * (self.friction - self.gradient_noise) * epsilon) ** 0.5
+        first = self.step_size(0) if callable(self.step_size) else self.step_size
+        # 2 alpha epsilon T in all, of which the gradients bring epsilon^2 times their variance
+        brought = 2 * self.gradient_noise / first * epsilon**2
+        spread = (2 * self.friction * self.temperature * epsilon - brought) ** 0.5
         v = self.momentum[name]
         self.momentum[name] = v - self.friction * v + epsilon * slope + spread * noise
         return self.momentum[name]

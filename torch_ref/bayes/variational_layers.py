@@ -59,7 +59,7 @@ class VariationalLayer(GaussianBlock):
         raise NotImplementedError
 
     def forward(self, x: Tensor, key: Tensor | None = None) -> Tensor:
-        """Maps `[B, ..., D]` to `[B, ..., F]`, with the mean of the weights where key is None."""
+        """Maps `[B, ..., D]` to `[B, ..., F]`, or `[D]` to `[F]`; without a key by the mean."""
         if key is None:
             return self.linear(x, self.loc)
         return noisy_map(self.linear, self, x, key, self.estimator)
@@ -85,9 +85,10 @@ def noisy_map(
         return mean + spread * jrandom.normal(key, tuple(mean.shape), dtype=dtype)
     weight_key, in_key, out_key = jrandom.split(key, 3)
     error = jrandom.normal(weight_key, (len(deviation),), dtype=dtype) * deviation
+    rows = x.shape[:1] if x.dim() > 1 else ()  # a single row has no axis of rows
     middle = [1] * (x.dim() - 2)
-    flip_in = _signs(in_key, (x.shape[0], *middle, x.shape[-1]), dtype)
-    flip_out = _signs(out_key, (x.shape[0], *middle, mean.shape[-1]), dtype)
+    flip_in = _signs(in_key, (*rows, *middle, x.shape[-1]), dtype)
+    flip_out = _signs(out_key, (*rows, *middle, mean.shape[-1]), dtype)
     return mean + linear(x * flip_in, error) * flip_out
 
 

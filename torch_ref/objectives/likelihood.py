@@ -75,12 +75,24 @@ def inner_point(distribution: Distribution, like: Tensor) -> Tensor:
 
 
 def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) -> LossFn:
-    """Returns the loss -mean_b log p(y_b | x_b) of a module that returns a distribution."""
+    """Returns the loss -mean_b log p(y_b | x_b) of a module that returns a distribution.
+
+    Of rows with weights the weighted mean; a loss with a prior takes `mean_over_rows` for it.
+    """
+    return averaged(model, inputs, weighted_mean)
+
+
+def averaged(
+    model: nn.Module,
+    inputs: Sequence[str],
+    average: Callable[[Tensor, Mapping[str, Tensor]], Tensor],
+) -> LossFn:
+    """Returns the likelihood loss with its rows averaged by a function of `batches`."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         del key
         prediction = call(model, inputs_of(model, batch, inputs))
-        nll = -weighted_mean(log_likelihood_of_batch(prediction, batch), batch)
+        nll = -average(log_likelihood_of_batch(prediction, batch), batch)
         return nll, {"nll": nll}
 
     return loss_fn

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torch_ref.objectives.likelihood import LossFn, negative_log_likelihood
+from torch_ref.batches import mean_over_rows
+from torch_ref.objectives.likelihood import LossFn, averaged
 
 __all__ = ["dropout_precision", "map_loss"]
 
@@ -20,8 +21,11 @@ def map_loss(
     inputs: Sequence[str] = ("x",),
     select: Callable[[str], bool] | None = None,
 ) -> LossFn:
-    """Returns the negative log-posterior per row; `select` chooses by torch's parameter names."""
-    likelihood = negative_log_likelihood(model, inputs)
+    """Returns the negative log-posterior over N; `select` chooses by torch's parameter names.
+
+    A row counts `batch["weight"]` times; N is the number of rows all the same.
+    """
+    likelihood = averaged(model, inputs, mean_over_rows)
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         nll, _ = likelihood(batch, key)
