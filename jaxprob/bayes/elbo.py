@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from jaxprob.batches import inputs_of, weighted_mean
 from jaxprob.bayes.forward import VariationalPosterior
@@ -49,7 +50,8 @@ def negative_elbo(
       (nats, the whole of it): loss = nll + kl_weight * kl / num_data. Under a schedule "kl_weight"
       is there too, and with a stateful model its new "collections". Rows may carry "weight", "mask"
       and "censored" as in `objectives.negative_log_likelihood`. `loss_fn.evaluate` is the same
-      bound with the model in its mode of prediction, for validation.
+      bound with the model in its mode of prediction, for validation, at the weight at which a
+      schedule ends.
 
     Raises:
       ValueError: No data, no samples, or a negative weight.
@@ -66,9 +68,9 @@ def negative_elbo(
             terms = log_likelihood_of_batch(out.predictions, batch, num_leading=1)
             nll = -weighted_mean(terms, batch)
             metrics: Metrics = {"nll": nll, "kl": out.kl}
-            weight = weight_at(kl_weight, batch, "negative_elbo")
+            weight = weight_at(kl_weight, batch, "negative_elbo", train)
             if callable(kl_weight):
-                metrics["kl_weight"] = weight
+                metrics["kl_weight"] = jnp.asarray(weight)
             if out.collections:
                 metrics["collections"] = out.collections
             return nll + weight * out.kl / num_data, metrics

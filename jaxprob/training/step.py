@@ -65,7 +65,7 @@ class Proposal(NamedTuple):
 
 
 def evaluate(
-    loss_fn: LossFn, params: Params, batch: Batch, key: Key, step: Array
+    loss_fn: LossFn, params: Params, batch: Batch, key: Key, step: Array | int
 ) -> tuple[Array, Metrics, Any]:
     """Calls a loss by the two protocols above.
 

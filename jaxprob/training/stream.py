@@ -120,7 +120,7 @@ class Stream:
         done = checkpoints.epochs_done()
         if not done:
             return
-        metrics = jax.eval_shape(lambda: self._end(self._begin(self._first_batch())))[1]
+        metrics = jax.eval_shape(lambda: self._end(self._begin(self._first_batch()), 1))[1]
         length = max(self._plan.epochs, done) if self._plan.steps is None else done
         history = {
             name: self._placed(jnp.zeros((length, *v.shape), v.dtype), 1)
@@ -197,12 +197,13 @@ class Stream:
           ValueError: No batches, or one that is no good (named by its index).
         """
         pending: collections.deque = collections.deque()
-        running, plan = None, self._plan
+        running, plan, count = None, self._plan, 0
         left = None if plan.steps is None else plan.steps - self.taken
         for index, batch in enumerate(self._read(left)):
             running = self._begin(batch) if running is None else running
             numbers = (jnp.asarray(self.done, jnp.int32), jnp.asarray(index, jnp.int32))
             running, finite = _step(running, batch, *numbers, plan=plan)
+            count = index + 1
             pending.append((finite, index, batch))
             if len(pending) > LAG and not self._looked(*pending.popleft()):
                 break
@@ -213,7 +214,7 @@ class Stream:
                 f"fit: data gave no batch in epoch {self.done}; expected at least one. An iterator "
                 "that has been read is empty."
             )
-        running, metrics = self._end(running)
+        running, metrics = self._end(running, count)
         self.member, self.done = running.member, self.done + 1
         found = {name: to_host(value) for name, value in metrics.items()}
         for name, value in found.items():
@@ -256,9 +257,11 @@ class Stream:
         # A step donates what it is given, and this state is still needed if the first batch fails.
         return Running(jax.tree.map(jnp.copy, self.member), sums, zero)
 
-    def _end(self, running: Running) -> tuple[Running, Metrics]:
-        epoch = jnp.asarray(self.done, jnp.int32)
-        return _finish_epoch(running, epoch, self._validation, plan=self._plan)
+    def _end(self, running: Running, count: int) -> tuple[Running, Metrics]:
+        # nobody knows the length of the passes to come; they are taken to be as long as this one
+        steps = self._plan.steps or self._plan.epochs * count
+        numbers = (jnp.asarray(n, jnp.int32) for n in (self.done, steps - 1))
+        return _finish_epoch(running, *numbers, self._validation, plan=self._plan)
 
     def _placed(self, tree: Any, axis: int) -> Any:
         if self._plan.mesh is None:
@@ -301,13 +304,13 @@ def _one_step(
 
 @functools.partial(jax.jit, static_argnames="plan")
 def _finish_epoch(
-    running: Running, epoch: Array, validation: Batch | None, *, plan: Plan
+    running: Running, epoch: Array, last_step: Array, validation: Batch | None, *, plan: Plan
 ) -> tuple[Running, Metrics]:
-    def one(running: Running, epoch: Array, validation: Batch | None):
-        member, history = end_of_epoch(plan, running, epoch, validation)
+    def one(running: Running, epoch: Array, last_step: Array, validation: Batch | None):
+        member, history = end_of_epoch(plan, running, epoch, validation, last_step)
         return running._replace(member=member), history
 
-    return _mapped(plan, one, validation)(running, epoch, validation)
+    return _mapped(plan, one, validation)(running, epoch, last_step, validation)
 
 
 def _failed(well: np.ndarray) -> list[int]:
