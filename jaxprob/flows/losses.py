@@ -102,8 +102,8 @@ def reverse_kl(
             log_p = log_density(x, *given)
             if log_p.shape != log_q.shape:
                 raise ValueError(
-                    f"reverse_kl: log_density returned shape {log_p.shape}; expected one number for "
-                    f"each draw, {log_q.shape}. Sum over the last axis of x only."
+                    f"reverse_kl: log_density returned shape {log_p.shape}; expected one number "
+                    f"for each draw, {log_q.shape}. Sum over the last axis of x only."
                 )
             rows = batch if given else {}
             mean_q, mean_p = weighted_mean(log_q, rows), weighted_mean(log_p, rows)

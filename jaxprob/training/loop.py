@@ -248,29 +248,29 @@ def validate(
     train, loss_fn = member.train, plan.loss_of(member)
     loss_fn = getattr(loss_fn, "evaluate", loss_fn)  # the model in prediction
     order = jnp.arange(rows)
-    share_of = shares_of_parts(loss_fn, data) if full + bool(rest) > 1 else _by_rows
+    share_of, whole = shares_of_parts(loss_fn, data, alone=size == rows)
 
-    def sum_over(index: Array | int, count: int) -> tuple[Metrics, Array]:
+    def sum_over(index: Array | int, count: int) -> Metrics:
         batch, share = share_of(rows_of_batch(data, order, index * size, count), count)
         key = jax.random.fold_in(base, index)
-        loss, metrics, _ = evaluate(
-            loss_fn, train.params, split_rows(plan.mesh, batch), key, last_step
-        )
+        batch = split_rows(plan.mesh, batch)
+        loss, metrics, _ = evaluate(loss_fn, train.params, batch, key, last_step)
         metrics = to_sum({"loss": loss, **metrics})
-        return {n: jnp.where(share > 0, share * v, 0.0) for n, v in metrics.items()}, share
+        return {name: jnp.where(share > 0, share * v, 0.0) for name, v in metrics.items()}
 
     parts = jax.lax.map(lambda index: sum_over(index, size), jnp.arange(full))
-    sums = jax.tree.map(lambda part: jnp.sum(part, axis=0), parts)
+    sums = {name: jnp.sum(value, axis=0) for name, value in parts.items()}
     if rest:
-        sums = jax.tree.map(jnp.add, sums, sum_over(full, rest))
-    found, total = sums
-    return {f"validation_{name}": value / total for name, value in found.items()}
+        sums = {name: sums[name] + value for name, value in sum_over(full, rest).items()}
+    return {f"validation_{name}": total / whole for name, total in sums.items()}
 
 
-ShareOf = Callable[[dict[str, Array], int], tuple[dict[str, Array], Array]]
+Part = dict[str, Array]
 
 
-def shares_of_parts(loss_fn: LossFn, data: Batch) -> ShareOf:
+def shares_of_parts(
+    loss_fn: LossFn, data: Batch, alone: bool
+) -> tuple[Callable[[Part, int], tuple[Part, Array | int]], Array | int]:
     """Returns how the values of a loss over parts of the data make that over all of them.
 
     A part counts by its rows, or by their weights where there are some:
@@ -285,30 +285,28 @@ def shares_of_parts(loss_fn: LossFn, data: Batch) -> ShareOf:
     Args:
       loss_fn: The loss.
       data: All rows, with "weight" `[N]` perhaps.
+      alone: Whether there is one part only.
 
     Returns:
-      (rows of a part, their number) -> the rows as the loss is to see them, and their share.
+      (rows of a part, their number) -> the rows as the loss is to see them, and their share; and
+      the sum of all shares.
     """
     weight, average = data.get("weight"), getattr(loss_fn, "average", None)
-    if weight is None or weight.ndim != 1 or average == "rows":
-        return _by_rows
+    if weight is None or weight.ndim != 1 or average == "rows" or alone:
+        return lambda part, count: (part, count), num_rows(data)
     weight = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
-    mean = jnp.mean(weight)
+    mean, rows = jnp.mean(weight), weight.shape[0]
     usable = jnp.all(weight >= 0) & (mean > 0)  # else it is no number of times that a row counts
 
-    def by_weight(part: dict[str, Array], count: int) -> tuple[dict[str, Array], Array]:
+    def by_weight(part: Part, count: int) -> tuple[Part, Array]:
         own = part["weight"].astype(weight.dtype)
         total = jnp.sum(own)
-        seen = jnp.where(total > 0, own * (mean * count / total), 1.0)
         if average is None:
-            part = {**part, "weight": jnp.where(usable, seen, own)}
+            scaled = jnp.where(total > 0, own * (mean * count / total), 1.0)
+            part = {**part, "weight": jnp.where(usable, scaled, own)}
         return part, jnp.where(usable, total, count)
 
-    return by_weight
-
-
-def _by_rows(part: dict[str, Array], count: int) -> tuple[dict[str, Array], Array]:
-    return part, jnp.asarray(count, jnp.int32)
+    return by_weight, jnp.where(usable, jnp.sum(weight), rows)
 
 
 def keep_score(plan: Plan, member: Member, epoch: Array, metrics: Metrics) -> Member:
