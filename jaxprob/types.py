@@ -24,6 +24,7 @@ __all__ = [
     "Array",
     "ArrayLike",
     "Batch",
+    "Check",
     "Key",
     "Loss",
     "LossFn",
@@ -55,6 +56,13 @@ Metrics = dict[str, Array]
 LossFn = Callable[[Params, Batch, Key], tuple[Array, Metrics]]
 """The one loss signature: `loss_fn(params, batch, key) -> (loss, metrics)`."""
 
+Check = Callable[[Params, Batch], Callable[[str, Batch], None] | None]
+"""(params, example) -> None, or check(argument, batch), which raises for data that have no density.
+
+`training` prepares it once, from the params of the start and some rows, and calls it with all data
+before the first step; `argument` names them, as in 'fit: data'.
+"""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
@@ -65,21 +73,29 @@ class Loss:
       evaluate: The loss of the model in its mode of prediction, for validation; by default the same
         as in training.
       uses_step: Whether it finds the number of steps taken in `batch["step"]`.
+      check: What looks at the data before a run, such as targets outside of the support; or None.
     """
 
     function: LossFn
     evaluate: LossFn = None  # pyright: ignore[reportAssignmentType]
     uses_step: bool = False
+    check: Check | None = None
 
     def __post_init__(self):
         if self.evaluate is None:
             object.__setattr__(self, "evaluate", self.function)
 
     @classmethod
-    def in_modes(cls, in_mode: Callable[[bool], LossFn], uses_step: bool = False) -> "Loss":
+    def in_modes(
+        cls,
+        in_mode: Callable[[bool], LossFn],
+        uses_step: bool = False,
+        *,
+        check: Check | None = None,
+    ) -> "Loss":
         """Returns the loss whose two forms are in_mode(train=True) and in_mode(train=False)."""
         evaluate = cls(in_mode(False), uses_step=uses_step)
-        return cls(in_mode(True), evaluate, uses_step)
+        return cls(in_mode(True), evaluate, uses_step, check=check)
 
     def __call__(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         """Returns the loss and its metrics."""

@@ -128,7 +128,7 @@ class DeepEnsemble:
             half = 0.5 * (nll - metrics["nll"])
             return loss + half, {**metrics, "adversarial_nll": nll}
 
-        return Loss(loss_fn, clean.evaluate)
+        return Loss(loss_fn, clean.evaluate, check=clean.check)
 
     def sample(
         self, members: Params, key: Key | None = None, num_draws: int | None = None

@@ -29,7 +29,7 @@ from jaxprob.batches import inputs_of, weighted_mean
 from jaxprob.nn import Dropout
 from jaxprob.nn.apply import as_params, as_variables, call, initialize, mode_options
 from jaxprob.nn.initializers import param_dtype
-from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.objectives.likelihood import log_likelihood_of_batch, negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.requirements import require_count, require_in
@@ -196,7 +196,8 @@ class MCDropout:
 
             return loss_fn
 
-        return Loss.in_modes(in_mode)
+        check = negative_log_likelihood(self.model, inputs).check
+        return Loss.in_modes(in_mode, check=check)
 
     def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
         """Returns draws for `bayes.predict(mc.model, draws, x)`: the weights, and a key for each.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jaxprob.batches import inputs_of, weighted_mean
@@ -20,6 +21,7 @@ from jaxprob.bayes.forward import VariationalPosterior
 from jaxprob.bayes.variational_layers import VariationalLayers
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
 
@@ -77,4 +79,14 @@ def negative_elbo(
 
         return loss_fn
 
-    return Loss.in_modes(in_mode, follows_step(kl_weight))
+    def predict(params: Params, batch: Batch) -> Any:
+        model = getattr(posterior, "model", posterior)
+        given, key = inputs_of(model, batch, inputs), jax.random.key(0)
+        return posterior.forward(params, given, key, 1, False).predictions
+
+    def log_density(params: Params, batch: Batch) -> Array:
+        return log_likelihood_of_batch(predict(params, batch), batch, num_leading=1)
+
+    reads = (*inputs, *getattr(getattr(posterior, "model", posterior), "takes", ()))
+    check = support_check(predict, log_density, reads=reads)
+    return Loss.in_modes(in_mode, follows_step(kl_weight), check=check)

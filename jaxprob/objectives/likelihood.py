@@ -7,6 +7,7 @@ Analysis", 2nd ed., section 3.5.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import distrax
 import flax.linen as nn
@@ -25,6 +26,7 @@ from jaxprob.objectives.losses import (
     pinball,
     poisson_nll,
 )
+from jaxprob.objectives.targets import support_check
 from jaxprob.types import Array, ArrayLike, Batch, Key, Loss, LossFn, Metrics, Params
 
 __all__ = [
@@ -188,4 +190,11 @@ def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) ->
 
         return loss_fn
 
-    return Loss.in_modes(in_mode)
+    def predict(params: Params, batch: Batch) -> Any:
+        return call(model, as_variables(params), inputs_of(model, batch, inputs))[0]
+
+    def log_density(params: Params, batch: Batch) -> Array:
+        return log_likelihood_of_batch(predict(params, batch), batch)
+
+    reads = (*inputs, *getattr(model, "takes", ()))
+    return Loss.in_modes(in_mode, check=support_check(predict, log_density, reads=reads))

@@ -84,7 +84,7 @@ def map_loss(
 
         return loss_fn
 
-    return Loss(with_prior(likelihood), with_prior(likelihood.evaluate))
+    return Loss(with_prior(likelihood), with_prior(likelihood.evaluate), check=likelihood.check)
 
 
 def _chosen(params: Params, select: Callable[[str], bool] | None) -> Any:

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxprob.sharding import agreed, check_shares, to_host
 from jaxprob.training.arrays import Arrays
 from jaxprob.training.checkpoint import Checkpoints, describe_run
+from jaxprob.training.checks import DataCheck
 from jaxprob.training.data import as_device_data, num_rows, require_some_weight, to_device
 from jaxprob.training.interrupts import Interrupts
 from jaxprob.training.plan import Member
@@ -67,12 +68,18 @@ def run(
         require_loss(owner, settings.loss_fn)
     require_trainable(owner, params)
     rows = None if is_stream(data) else as_device_data(data, "data", everywhere, own, owner)
+    given = validation
     if validation is not None:
         validation = as_device_data(validation, "validation", everywhere, own, owner)
         require_some_weight(owner, validation)
     interrupts = Interrupts(owner)
     create = functools.partial(_first_member, settings, params, key, validation is not None)
-    source = _source(settings, create, data, rows, validation, interrupts)
+    check = DataCheck(settings, params, create)
+    if rows is not None:
+        check("data", data)  # pyright: ignore[reportArgumentType]
+    if given is not None:
+        check("validation", given)
+    source = _source(settings, create, data, rows, validation, interrupts, check)
     trees = {"data": rows, "validation": validation, "key": key, "params": params}
     if settings.hyperparams:
         trees["hyperparams"] = dict(settings.hyperparams)
@@ -147,6 +154,7 @@ def _source(
     rows: Batch | None,
     validation: Batch | None,
     interrupts: Interrupts,
+    check: DataCheck,
 ) -> Arrays | Stream:
     """The arrays or the stream, with the members before the first step."""
     size = None if rows is None else _batch_size(settings, rows)
@@ -166,7 +174,7 @@ def _source(
     plan = settings.plan(settings.batch_size if size is None else size, epochs)
     member = create()
     if rows is None:
-        return Stream(plan, data, member, validation, settings.owner, interrupts)
+        return Stream(plan, data, member, validation, settings.owner, interrupts, check)
     return Arrays(plan, member, rows, validation)
 
 

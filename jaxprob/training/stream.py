@@ -64,6 +64,7 @@ class Stream:
       member: Members before the first step.
       validation: Validation data on the device, or None.
       owner: "fit" or "fit_ensemble", for messages.
+      check: What the loss has to say of a batch, named by its number.
       interrupts: Ctrl-C, which is looked for after each step and while a batch is waited for.
 
     Raises:
@@ -78,8 +79,9 @@ class Stream:
         validation: Batch | None,
         owner: str,
         interrupts: Interrupts,
+        check: Callable[[str, Any], None],
     ):
-        self._owner, self._interrupts = owner, interrupts
+        self._owner, self._interrupts, self._check = owner, interrupts, check
         self._running: Running | None = None  # within a pass
         self._plan, self._data, self._validation = plan, data, validation
         self.member, self.done = member, 0
@@ -262,7 +264,9 @@ class Stream:
         argument = f"batch {index} of epoch {self.done}: data"
         if self._plan.per_member and isinstance(batch, Mapping):
             require_members(batch, self._plan.per_member, self.member.train.step.shape[0])
-        return as_device_data(batch, argument, sharding, self._plan.per_member, self._owner)
+        ready = as_device_data(batch, argument, sharding, self._plan.per_member, self._owner)
+        self._check(argument, batch)
+        return ready
 
     def _first_batch(self) -> Batch:
         return next(self._read(1))

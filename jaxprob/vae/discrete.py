@@ -23,6 +23,7 @@ from jaxprob.nn.apply import as_params, as_variables, call, mode_options
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.objectives.estimators import Estimator, score_function, states
 from jaxprob.objectives.estimators.contract import as_draws, draws
+from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
@@ -260,7 +261,16 @@ def negative_discrete_elbo(
     predicting = score_function(None, training.num_samples) if plain else training
     evaluation = Loss(with_estimator(predicting, False))
     follows = follows_step(beta, *training.schedules)
-    return Loss(with_estimator(training, True), evaluation, follows)
+
+    def predict(params: Params, batch: Batch) -> Any:
+        variables = as_variables(params)
+        variables.pop(STATE, None)
+        return model.apply(variables, observed_inputs(batch), jax.random.key(0)).p
+
+    check = support_check(
+        predict, lambda p, batch: log_likelihood_of_inputs(predict(p, batch), batch), "x"
+    )
+    return Loss(with_estimator(training, True), evaluation, follows, check)
 
 
 def exact_log_marginal(model: DiscreteVAE, params: Params, batch: Batch) -> Array:

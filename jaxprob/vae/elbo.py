@@ -16,7 +16,7 @@ from jaxprob.batches import weighted_mean
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
-from jaxprob.vae.latents import Latents, apply, draw, log_likelihood
+from jaxprob.vae.latents import Latents, apply, draw, input_check, log_likelihood
 
 __all__ = ["negative_elbo"]
 
@@ -75,7 +75,7 @@ def negative_elbo(
 
         return loss_fn
 
-    return Loss.in_modes(in_mode, follows_step(beta))
+    return Loss.in_modes(in_mode, follows_step(beta), check=input_check(model, binarize))
 
 
 def _kl(model: nn.Module, params: Params, seen: Latents, analytic: bool) -> Array:
