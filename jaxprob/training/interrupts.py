@@ -15,7 +15,7 @@ __all__ = ["Interrupts"]
 class Interrupts:
     """A context in which Ctrl-C waits for `look`.
 
-    In threads other than the main one, and where a program has a handler of its own, nothing is
+    Whoever enters it looks a last time before the end. In threads other than the main one, and where a program has a handler of its own, nothing is
     changed: there Python or that handler decides.
 
     Args:
@@ -36,11 +36,9 @@ class Interrupts:
                 signal.signal(signal.SIGINT, self._note)
         return self
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
+    def __exit__(self, *_: Any) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
-        if kind is None:
-            self.look()
 
     def _note(self, number: int, frame: Any) -> None:
         if self._asked:

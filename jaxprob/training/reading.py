@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+
 from jaxprob.types import Batch
 
 __all__ = ["read_ahead"]
@@ -33,6 +35,7 @@ def read_ahead(
     """
     waiting: queue.Queue = queue.Queue(READ_AHEAD)
     stopped = threading.Event()
+    x64 = jax.config.jax_enable_x64  # a thread does not inherit it from a `with` block
 
     def put(item: tuple[Any, BaseException | None]) -> None:
         while not stopped.is_set():
@@ -43,10 +46,11 @@ def read_ahead(
 
     def read() -> None:
         try:
-            for index, batch in enumerate(batches):
-                put((prepare(index, batch), None))
-                if stopped.is_set():
-                    return
+            with jax.enable_x64(x64):
+                for index, batch in enumerate(batches):
+                    put((prepare(index, batch), None))
+                    if stopped.is_set():
+                        return
             put((None, None))
         except BaseException as error:  # noqa: BLE001 - it is raised again where it can be seen
             put((None, error))

@@ -62,37 +62,47 @@ def run(
             f"{settings.owner}: patience counts epochs without a better validation loss, so it "
             'needs validation={"x": ..., "y": ...}; got None.'
         )
+    with Interrupts(settings.owner) as interrupts:
+        return _run(settings, params, key, data, validation, interrupts)
+
+
+def _run(
+    settings: Settings,
+    params: Params,
+    key: Key,
+    data: Batch | Iterable[Any],
+    validation: Batch | None,
+    interrupts: Interrupts,
+) -> Fitted:
     everywhere = None if settings.mesh is None else NamedSharding(settings.mesh, PartitionSpec())
-    own, owner = settings.per_member, settings.owner
+    own, owner, validated = settings.per_member, settings.owner, validation is not None
     if not settings.hyperparams:
         require_loss(owner, settings.loss_fn)
     require_trainable(owner, params)
-    rows = None if is_stream(data) else as_device_data(data, "data", everywhere, own, owner)
-    given = validation
-    if validation is not None:
-        validation = as_device_data(validation, "validation", everywhere, own, owner)
-        require_some_weight(owner, validation)
-    interrupts = Interrupts(owner)
-    create = functools.partial(_first_member, settings, params, key, validation is not None)
+    create = functools.partial(_first_member, settings, params, key, validated)
     check = DataCheck(settings, params, create)
-    if rows is not None:
+    rows = held_out = None
+    if not is_stream(data):
+        rows = as_device_data(data, "data", everywhere, own, owner)
         check("data", data)  # pyright: ignore[reportArgumentType]
-    if given is not None:
-        check("validation", given)
-    source = _source(settings, create, data, rows, validation, interrupts, check)
-    trees = {"data": rows, "validation": validation, "key": key, "params": params}
+    if validation is not None:
+        held_out = as_device_data(validation, "validation", everywhere, own, owner)
+        require_some_weight(owner, held_out)
+        check("validation", validation)
+    source = _source(settings, create, data, rows, held_out, interrupts, check)
+    trees = {"data": rows, "validation": held_out, "key": key, "params": params}
     if settings.hyperparams:
         trees["hyperparams"] = dict(settings.hyperparams)
     checkpoints = _open_checkpoints(settings, trees, source)
     try:
-        with interrupts:
-            _train_and_save(settings, source, checkpoints, interrupts)
-        fitted = _result(source.member, source.history, validation is not None)
+        _train_and_save(settings, source, checkpoints, interrupts)
+        fitted = _result(source.member, source.history, validated)
         if not _all_well(source):
             source.fail(fitted)
         source.require_all(fitted)
+        interrupts.look()
     except BaseException as error:
-        _keep_result(error, source, create, validation is not None)
+        _keep_result(error, source, create, validated)
         raise
     return fitted
 
@@ -221,6 +231,7 @@ def _train(
         paced = watched or not shared
         chunk = 1 if paced else source.length or 1
         while source.goes_on():
+            interrupts.look()
             until = agreed(source.until(chunk, checkpoints), shared)
             # several processes look together, or not at all
             recent = source.advance(until, watched or shared)
@@ -234,7 +245,6 @@ def _train(
                 _save(source, checkpoints)
             if source.once:
                 return
-            interrupts.look()
 
 
 def _save(source: Arrays | Stream, checkpoints: Checkpoints) -> None:
