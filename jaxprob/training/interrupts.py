@@ -15,8 +15,9 @@ __all__ = ["Interrupts"]
 class Interrupts:
     """A context in which Ctrl-C waits for `look`.
 
-    Whoever enters it looks a last time before the end. In threads other than the main one, and where a program has a handler of its own, nothing is
-    changed: there Python or that handler decides.
+    Whoever enters it looks a last time before the end. In threads other than the main one, and
+    where a program has a handler of its own, nothing is changed: there Python or that handler
+    decides.
 
     Args:
       owner: "fit" or "fit_ensemble", for the message.

@@ -108,10 +108,13 @@ def test_a_stream_is_interrupted_between_two_steps():
 
 
 def test_a_second_interrupt_is_raised_at_once_and_other_handlers_are_left_alone():
-    with pytest.raises(KeyboardInterrupt), Interrupts("fit"):
+    with Interrupts("fit") as interrupts:
         interrupt()
         with pytest.raises(KeyboardInterrupt):
             interrupt()
+        with pytest.raises(KeyboardInterrupt, match="fit: interrupted"):
+            interrupts.look()
+        interrupts.look()  # heard once
     heard = []
     before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
     try:

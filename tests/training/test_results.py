@@ -1,4 +1,4 @@
-"""What is given as loss, optimiser and params, and what a loss returns: refused by name or trained."""
+"""What is given as loss, optimiser and params, and what a loss returns: trained, or refused."""
 
 import functools
 
@@ -55,7 +55,7 @@ RETURNED = {
     "list": (lambda p, b, k: (squares(p, b, k), [1.0]), "metrics of the loss are a list; expected"),
     "three": (lambda p, b, k: (squares(p, b, k), {}, 1), "returned a tuple of 3; expected a pair"),
     "rows": (lambda p, b, k: (b["x"] @ p["w"], {}), r"loss is an array float64\[6\]; .*jnp.mean"),
-    "integer": (lambda p, b, k: (jnp.sum(b["x"] > 0), {}), "loss has dtype int64; expected a float"),
+    "integer": (lambda p, b, k: (jnp.sum(b["x"] > 0), {}), "loss has dtype int64; expected a fl"),
 }  # fmt: skip
 
 

@@ -19,12 +19,14 @@ def support_check(
 
     def check(argument: str, batch: Mapping[str, Tensor]) -> None:
         distribution = predict(batch)
-        inner = getattr(distribution, "base_dist", distribution)
+        inner = distribution
+        while isinstance(inner, torch.distributions.Independent):
+            inner = inner.base_dist
         y, mask = batch[name], batch.get(f"{name}_observed", batch.get("mask"))
         bad = ~inner.support.check(y)
-        if inner.event_shape == ():
-            inside = torch.where(bad, inner.mean if y.is_floating_point() else 0, y)
-            bad = bad | ~torch.isfinite(inner.log_prob(inside))
+        if not inner.support.is_discrete and inner.event_shape == ():
+            inside = torch.where(bad, inner.mean, y)
+            bad = bad | ~torch.isfinite(inner.log_prob(inside))  # at an end of the support
         if mask is not None and mask.shape == bad.shape:
             bad = bad & mask
         rows = bad.reshape(len(bad), -1).any(1).nonzero()
