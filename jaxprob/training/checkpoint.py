@@ -85,9 +85,7 @@ class Checkpoints:
                 f"{owner}: checkpoint_dir must be a directory; {self._path} is a file."
             )
         self._path.mkdir(parents=True, exist_ok=True)
-        # of several processes that train together the first one holds it for all
-        first = not shared or jax.process_index() == 0
-        self._lock = DirectoryLock(self._path, owner) if first else None
+        self._lock = self._locked()
         try:
             self._open()
             self._refuse_others(resume)
@@ -95,6 +93,22 @@ class Checkpoints:
             self._release()
             raise
         self._last = time.monotonic()
+
+    def _locked(self) -> DirectoryLock | None:
+        """Of several processes that train together the first one holds the directory for all."""
+        if not self._shared:
+            return DirectoryLock(self._path, self._owner)
+        lock, refused = None, None
+        if jax.process_index() == 0:
+            try:
+                lock = DirectoryLock(self._path, self._owner)
+            except ValueError as error:
+                refused = error
+        if not agreed(int(refused is None), shared=True):
+            if refused is not None:
+                raise refused
+            self._refuse("is in use by another run, as the first process has found.")
+        return lock
 
     def _open(self) -> None:
         options = self._ocp.CheckpointManagerOptions(

@@ -36,6 +36,8 @@ class DataCheck:
         """
         if self._prepared and self._check is None:
             return
+        if any(isinstance(v, jax.Array) and not v.is_fully_addressable for v in data.values()):
+            return  # rows of other processes
         for rows in self._rows(data):
             if not self._prepared:
                 self._prepared, self._check = True, self._prepare(rows)

@@ -75,7 +75,8 @@ def fit(
         time. Of a damaged one a warning tells, and the run goes on from the one before. A run that
         was killed and is called again with the same arguments goes on where it was, to the same
         bits; one that has finished returns at once; one with more `epochs` or `steps` goes on. The
-        optimiser is known by the shapes of its state only: a new learning rate goes on from the old state.
+        optimiser is known by the shapes of its state only: a new learning rate goes on from the
+        old state.
       checkpoint_every: Epochs between two checkpoints; None for about one in 30 seconds.
       resume: False refuses a directory that holds checkpoints.
       mesh: Devices with an axis "data", over which the rows of each batch are split. Several

@@ -141,13 +141,13 @@ def _keep_result(
     """Gives an error the result so far as its attribute `fitted`."""
     if hasattr(error, "fitted"):
         return
-    try:
-        member, history = source.latest()
-        fitted = jax.block_until_ready(_result(member, history, validated))
-    except Exception:  # the program failed within, and the state that it wrote over is lost
-        fitted = _result(create(), {}, validated)
-        error.add_note("The state was lost with the program; error.fitted holds the start.")
-    with contextlib.suppress(AttributeError):  # a class of the user's without a __dict__
+    with contextlib.suppress(Exception):  # nothing may stand in the place of what stopped the run
+        try:
+            member, history = source.latest()
+            fitted = jax.block_until_ready(_result(member, history, validated))
+        except Exception:  # the program failed within, and the state that it wrote over is lost
+            fitted = _result(create(), {}, validated)
+            error.add_note("The state was lost with the program; error.fitted holds the start.")
         error.fitted = fitted  # pyright: ignore[reportAttributeAccessIssue]
 
 
