@@ -83,7 +83,8 @@ class Loss:
 
     def __post_init__(self):
         if self.evaluate is None:
-            object.__setattr__(self, "evaluate", self.function)
+            same = Loss(self.function, self.function, True) if self.uses_step else self.function
+            object.__setattr__(self, "evaluate", same)
 
     @classmethod
     def in_modes(

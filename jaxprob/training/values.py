@@ -29,24 +29,19 @@ def require_representable(owner: str, name: str, value: Any) -> None:
     dtype = jax.dtypes.canonicalize_dtype(value.dtype)
     if dtype == value.dtype:
         return
-    array = np.asarray(value)
+    array, fix = np.asarray(value), "Rescale them"
     if jnp.issubdtype(dtype, jnp.integer):
-        bounds = jnp.iinfo(dtype)
+        bounds, fix = jnp.iinfo(dtype), "Give floats, as in x.astype(np.float32)"
         bad = (array < bounds.min) | (array > bounds.max)
-        float_type = "float32"
     else:
         with np.errstate(over="ignore"):
             bad = np.isfinite(array) & ~np.isfinite(array.astype(dtype))
-        float_type = None
     if not bad.any():
         return
     index = tuple(int(i) for i in np.argwhere(bad)[0])
-    fix = (
-        f"Give floats (x.astype(np.{float_type})), or turn" if float_type else "Rescale it, or turn"
-    )
     raise ValueError(
         f"{owner}: {name} holds {int(bad.sum())} values that {dtype} cannot represent, the first "
-        f"at index {index}: {array[index]}. JAX computes in {dtype} here. {fix} on "
+        f"at index {index}: {array[index]}. JAX computes in {dtype} here. {fix}, or turn on "
         'jax.config.update("jax_enable_x64", True).'
     )
 

@@ -270,7 +270,7 @@ def negative_discrete_elbo(
     check = support_check(
         predict, lambda p, batch: log_likelihood_of_inputs(predict(p, batch), batch), "x"
     )
-    return Loss(with_estimator(training, True), evaluation, follows, check)
+    return Loss(with_estimator(training, True), evaluation, follows, check=check)
 
 
 def exact_log_marginal(model: DiscreteVAE, params: Params, batch: Batch) -> Array:

@@ -13,6 +13,7 @@ import pytest
 from flax.core import FrozenDict
 
 from jaxprob import objectives
+from jaxprob.nn.apply import as_params, as_variables
 from jaxprob.sharding import check_shares
 from jaxprob.training import TrainState, fit, fit_ensemble, make_step
 
@@ -140,6 +141,12 @@ def test_a_frozen_dict_trains_as_a_dict_and_stays_frozen():
     fitted = run(stateful, members, train=fit_ensemble, **options)
     # the members shuffle on their own, but the rows are all alike
     chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[1], fitted.params), frozen.params)
+
+
+def test_a_model_is_called_with_frozen_collections():
+    variables = {"params": {"w": jnp.ones(2)}, "batch_stats": {"mean": jnp.zeros(2)}}
+    params = as_params(variables)
+    assert as_variables(FrozenDict(params)) == as_variables(params) == variables
 
 
 def test_params_whose_sum_overflows_are_finite():

@@ -179,3 +179,13 @@ def test_the_best_epoch_is_not_one_of_the_warm_up(kind):
     loss = fitted.history["validation_loss"]
     assert np.all(np.argmin(loss, axis=0) > 6)
     np.testing.assert_allclose(fitted.best_params["w"], 3 / 51, atol=0.02)
+
+
+def test_a_loss_that_says_it_itself_is_validated_as_the_function_is():
+    rows = {"id": np.arange(4.0)}
+    options = {**OPTIONS, "optimizer": optax.sgd(0.2), "epochs": 8}
+    runs = [
+        fit(loss, {"w": jnp.asarray(3.0)}, rows, validation=rows, **options).history
+        for loss in (warming, Loss(warming, uses_step=True))
+    ]
+    np.testing.assert_array_equal(runs[0]["validation_loss"], runs[1]["validation_loss"])
