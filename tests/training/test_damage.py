@@ -61,7 +61,10 @@ def damage(path, how):
         }[how])  # fmt: skip
 
 
-@pytest.mark.parametrize("how", ["emptied", "halved", "flipped", "removed"])
+LONGER = [pytest.param(how, marks=pytest.mark.slow) for how in ("emptied", "halved", "removed")]
+
+
+@pytest.mark.parametrize("how", ["flipped", *LONGER])
 def test_each_file_of_the_newest_checkpoint_may_be_damaged(finished, tmp_path, how):
     directory, result = finished
     names = [path.relative_to(directory / "3") for path in files(directory / "3")]
@@ -88,6 +91,7 @@ def test_each_file_of_the_newest_checkpoint_may_be_damaged(finished, tmp_path, h
     assert len(traced) == before  # no program is traced anew
 
 
+@pytest.mark.slow
 def test_without_the_hashes_of_files_those_of_the_arrays_tell(finished, tmp_path):
     """As after a kill between a checkpoint and its hashes: no other numbers are ever read."""
     directory, result = finished

@@ -142,7 +142,10 @@ def _flow():
     return loss, params, batch
 
 
-@pytest.mark.parametrize("case", [_neural, _autoencoder, _flow], ids=["bayes", "vae", "flow"])
+LONGER = [pytest.param(case, marks=pytest.mark.slow) for case in (_autoencoder, _flow)]
+
+
+@pytest.mark.parametrize("case", [_neural, *LONGER], ids=["bayes", "vae", "flow"])
 def test_every_loss_with_a_schedule_is_validated_at_its_end(case):
     """The oracle is the loss with that number as its weight."""
     loss, params, batch = case()
@@ -165,7 +168,9 @@ def warming(params, batch, key):
 warming.uses_step = True
 
 
-@pytest.mark.parametrize("kind", ["arrays", "stream", "members"])
+@pytest.mark.parametrize(
+    "kind", ["arrays", "stream", pytest.param("members", marks=pytest.mark.slow)]
+)
 def test_the_best_epoch_is_not_one_of_the_warm_up(kind):
     rows = {"id": np.arange(4.0)}
     start, train = {"w": jnp.asarray(3.0)}, fit
