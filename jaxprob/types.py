@@ -24,6 +24,7 @@ __all__ = [
     "Array",
     "ArrayLike",
     "Batch",
+    "Check",
     "Key",
     "Loss",
     "LossFn",
@@ -55,6 +56,13 @@ Metrics = dict[str, Array]
 LossFn = Callable[[Params, Batch, Key], tuple[Array, Metrics]]
 """The one loss signature: `loss_fn(params, batch, key) -> (loss, metrics)`."""
 
+Check = Callable[[Params, Batch], Callable[[str, Batch], None] | None]
+"""(params, example) -> None, or check(argument, batch), which raises for data that have no density.
+
+`training` prepares it once, from the params of the start and some rows, and calls it with all data
+before the first step; `argument` names them, as in 'fit: data'.
+"""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
@@ -69,16 +77,19 @@ class Loss:
         weighted by the sum of `batch["weight"]` in each part (a loss that is a weighted mean), or
         "rows", by the number of rows (a loss with a prior, see `batches.mean_over_rows`); None
         where nobody has said.
+      check: What looks at the data before a run, such as targets outside of the support; or None.
     """
 
     function: LossFn
     evaluate: LossFn = None  # pyright: ignore[reportAssignmentType]
     uses_step: bool = False
     average: str | None = None
+    check: Check | None = None
 
     def __post_init__(self):
         if self.evaluate is None:
-            object.__setattr__(self, "evaluate", self.function)
+            same = Loss(self.function, self.function, True) if self.uses_step else self.function
+            object.__setattr__(self, "evaluate", same)
 
     @classmethod
     def in_modes(
@@ -86,10 +97,12 @@ class Loss:
         in_mode: Callable[[bool], LossFn],
         uses_step: bool = False,
         average: str | None = None,
+        *,
+        check: Check | None = None,
     ) -> "Loss":
         """Returns the loss whose two forms are in_mode(train=True) and in_mode(train=False)."""
         evaluate = cls(in_mode(False), uses_step=uses_step, average=average)
-        return cls(in_mode(True), evaluate, uses_step, average)
+        return cls(in_mode(True), evaluate, uses_step, average, check)
 
     def __call__(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         """Returns the loss and its metrics."""

@@ -130,7 +130,7 @@ class DeepEnsemble:
             half = 0.5 * (nll - metrics["nll"])
             return loss + half, {**metrics, "adversarial_nll": nll}
 
-        return Loss(loss_fn, clean.evaluate, average=clean.average)
+        return Loss(loss_fn, clean.evaluate, average=clean.average, check=clean.check)
 
     def sample(
         self, members: Params, key: Key | None = None, num_draws: int | None = None

@@ -26,10 +26,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.batches import inputs_of, mean_over_rows, weighted_mean
+from jaxprob.distributions.convert import convert_outputs
 from jaxprob.nn import Dropout
 from jaxprob.nn.apply import as_params, as_variables, call, initialize, mode_options
 from jaxprob.nn.initializers import param_dtype
-from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.objectives.likelihood import log_likelihood_of_batch, negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
 from jaxprob.requirements import require_count, require_in
@@ -186,6 +187,7 @@ class MCDropout:
                     prediction, state = self._training_model.apply(
                         masked, *given.arrays, mutable=others, **given.extra
                     )
+                    prediction = convert_outputs(prediction)
                 else:
                     prediction, _ = call(self.model, variables, given)
                 nll = -average(log_likelihood_of_batch(prediction, batch), batch)
@@ -200,7 +202,9 @@ class MCDropout:
 
             return loss_fn
 
-        return Loss.in_modes(in_mode, average="weight" if fixed is None else "rows")
+        check = negative_log_likelihood(self.model, inputs).check
+        average_of_parts = "weight" if fixed is None else "rows"
+        return Loss.in_modes(in_mode, average=average_of_parts, check=check)
 
     def sample(self, params: Params, key: Key, num_draws: int = 1) -> Params:
         """Returns draws for `bayes.predict(mc.model, draws, x)`: the weights, and a key for each.

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from jaxprob.batches import inputs_of, mean_over_rows
 from jaxprob.bayes.forward import VariationalPosterior
 from jaxprob.bayes.variational_layers import VariationalLayers
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
+from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
 
@@ -51,7 +54,8 @@ def negative_elbo(
       is there too, and with a stateful model its new "collections". Rows may carry "weight", how
       often they count ("nll" is the mean over all B rows of weight times -log p), and "mask" and
       "censored" as in `objectives.negative_log_likelihood`. `loss_fn.evaluate` is the same bound
-      with the model in its mode of prediction, for validation.
+      with the model in its mode of prediction, for validation, at the weight at which a schedule
+      ends.
 
     Raises:
       ValueError: No data, no samples, or a negative weight.
@@ -68,13 +72,23 @@ def negative_elbo(
             terms = log_likelihood_of_batch(out.predictions, batch, num_leading=1)
             nll = -mean_over_rows(terms, batch)
             metrics: Metrics = {"nll": nll, "kl": out.kl}
-            weight = weight_at(kl_weight, batch, "negative_elbo")
+            weight = weight_at(kl_weight, batch, "negative_elbo", train)
             if callable(kl_weight):
-                metrics["kl_weight"] = weight
+                metrics["kl_weight"] = jnp.asarray(weight)
             if out.collections:
                 metrics["collections"] = out.collections
             return nll + weight * out.kl / num_data, metrics
 
         return loss_fn
 
-    return Loss.in_modes(in_mode, follows_step(kl_weight), average="rows")
+    def predict(params: Params, batch: Batch) -> Any:
+        model = getattr(posterior, "model", posterior)
+        given, key = inputs_of(model, batch, inputs), jax.random.key(0)
+        return posterior.forward(params, given, key, 1, False).predictions
+
+    def log_density(params: Params, batch: Batch) -> Array:
+        return log_likelihood_of_batch(predict(params, batch), batch, num_leading=1)
+
+    reads = (*inputs, *getattr(getattr(posterior, "model", posterior), "takes", ()))
+    check = support_check(predict, log_density, reads=reads)
+    return Loss.in_modes(in_mode, follows_step(kl_weight), average="rows", check=check)

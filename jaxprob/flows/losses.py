@@ -83,32 +83,37 @@ def reverse_kl(
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; metrics hold the means over the draws
-      "log_q" and "log_density": loss = log_q - weight log_density.
+      "log_q" and "log_density": loss = log_q - weight log_density. `loss_fn.evaluate`, for
+      validation, has the weight at which a schedule ends.
 
     Raises:
       ValueError: No samples.
     """
     require_count("reverse_kl", num_samples=num_samples)
 
-    def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-        value = _condition(model, batch, condition)
-        given = () if value is None else (value,)
-        drawn: Any = model.apply(
-            {"params": params}, key, (num_samples,), *given, method="sample_and_log_prob"
-        )
-        x, log_q = drawn
-        log_p = log_density(x, *given)
-        if log_p.shape != log_q.shape:
-            raise ValueError(
-                f"reverse_kl: log_density returned shape {log_p.shape}; expected one number for "
-                f"each draw, {log_q.shape}. Sum over the last axis of x only."
+    def in_mode(train: bool) -> LossFn:
+        def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+            value = _condition(model, batch, condition)
+            given = () if value is None else (value,)
+            drawn: Any = model.apply(
+                {"params": params}, key, (num_samples,), *given, method="sample_and_log_prob"
             )
-        rows = batch if given else {}
-        mean_q, mean_p = weighted_mean(log_q, rows), weighted_mean(log_p, rows)
-        loss = mean_q - weight_at(weight, batch, "reverse_kl") * mean_p
-        return loss, {"log_q": mean_q, "log_density": mean_p}
+            x, log_q = drawn
+            log_p = log_density(x, *given)
+            if log_p.shape != log_q.shape:
+                raise ValueError(
+                    f"reverse_kl: log_density returned shape {log_p.shape}; expected one number "
+                    f"for each draw, {log_q.shape}. Sum over the last axis of x only."
+                )
+            rows = batch if given else {}
+            mean_q, mean_p = weighted_mean(log_q, rows), weighted_mean(log_p, rows)
+            share = weight_at(weight, batch, "reverse_kl", train)
+            loss = mean_q - share * mean_p
+            return loss, {"log_q": mean_q, "log_density": mean_p}
 
-    return Loss(loss_fn, uses_step=follows_step(weight))
+        return loss_fn
+
+    return Loss.in_modes(in_mode, follows_step(weight))
 
 
 def _condition(model: Flow, batch: Batch, name: str | None) -> Any:

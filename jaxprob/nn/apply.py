@@ -14,6 +14,7 @@ Twin: none; a `torch.nn.Module` keeps its own buffers and its own mode.
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -60,7 +61,7 @@ def as_params(variables: dict[str, Any]) -> Params:
 
 def as_variables(params: Params) -> dict[str, Any]:
     """Returns what `model.apply` takes, from the pytree that is trained."""
-    if isinstance(params, dict) and "collections" in params:
+    if isinstance(params, Mapping) and "collections" in params:
         return {"params": params["params"], **params["collections"]}
     return {"params": params}
 

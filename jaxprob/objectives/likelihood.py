@@ -7,6 +7,7 @@ Analysis", 2nd ed., section 3.5.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import distrax
 import flax.linen as nn
@@ -25,7 +26,8 @@ from jaxprob.objectives.losses import (
     pinball,
     poisson_nll,
 )
-from jaxprob.types import Array, ArrayLike, Batch, Key, Loss, LossFn, Metrics, Params
+from jaxprob.objectives.targets import support_check
+from jaxprob.types import Array, ArrayLike, Batch, Check, Key, Loss, LossFn, Metrics, Params
 
 __all__ = [
     "Equivalence",
@@ -189,7 +191,9 @@ def negative_log_likelihood(model: nn.Module, inputs: Sequence[str] = ("x",)) ->
       the same loss with the model in its mode of prediction, for validation.
     """
     return Loss.in_modes(
-        lambda train: in_mode(model, inputs, train, weighted_mean), average="weight"
+        lambda train: in_mode(model, inputs, train, weighted_mean),
+        average="weight",
+        check=check_of(model, inputs),
     )
 
 
@@ -208,3 +212,16 @@ def in_mode(
         return nll, {"nll": nll} | ({"collections": collections} if collections else {})
 
     return loss_fn
+
+
+def check_of(model: nn.Module, inputs: Sequence[str]) -> Check:
+    """Returns the check of targets against the support of what a model predicts."""
+
+    def predict(params: Params, batch: Batch) -> Any:
+        return call(model, as_variables(params), inputs_of(model, batch, inputs))[0]
+
+    def log_density(params: Params, batch: Batch) -> Array:
+        return log_likelihood_of_batch(predict(params, batch), batch)
+
+    reads = (*inputs, *getattr(model, "takes", ()))
+    return support_check(predict, log_density, reads=reads)

@@ -97,7 +97,7 @@ def map_loss(
 
         return loss_fn
 
-    return Loss.in_modes(in_mode, average="rows")
+    return Loss.in_modes(in_mode, average="rows", check=likelihood.check_of(model, inputs))
 
 
 def _chosen(params: Params, select: Callable[[str], bool] | None) -> Any:

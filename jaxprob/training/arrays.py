@@ -57,6 +57,10 @@ class Arrays:
         """Each metric of the epochs so far."""
         return {name: to_host(values[: self.done]) for name, values in self._state.history.items()}
 
+    def latest(self) -> tuple[Member, dict[str, np.ndarray]]:
+        """Members and history as far as the run has come, when something else has stopped it."""
+        return self.member, self.history
+
     def metrics(self) -> dict[str, Any]:
         """Names and dtypes of the metrics, which are part of what a checkpoint says of its run."""
         history = self._state.history.items()

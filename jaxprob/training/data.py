@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxprob.sharding import place
+from jaxprob.sharding import place, to_host
+from jaxprob.training.values import require_finite, require_representable, seen_values
 from jaxprob.types import Array, Batch, Key
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "epoch_order",
     "num_rows",
     "require_members",
+    "require_some_weight",
     "rows_of_batch",
     "step_key",
     "to_device",
@@ -28,24 +30,49 @@ def as_device_data(
     argument: str = "data",
     sharding: NamedSharding | None = None,
     per_member: tuple[str, ...] = (),
+    owner: str = "fit",
 ) -> dict[str, Array]:
     """Checks a dict of arrays with leading axis N and puts it on the device.
 
     Args:
-      data: Arrays that share the leading axis N >= 1, finite.
+      data: Arrays that share the leading axis N >= 1, finite where they are observed.
       argument: Name of the argument, for messages.
       sharding: The devices on which they are wanted, or None for the default one.
       per_member: Entries that lead with M and have their rows on the second axis.
+      owner: Who asks, for messages.
 
     Returns:
       The same arrays as JAX arrays.
 
     Raises:
-      ValueError: Not a dict, no rows, different numbers of rows, or values that are not finite.
+      ValueError: Not a dict, no rows, different numbers of rows, values that are observed and not
+        finite, or numbers that JAX cannot hold.
     """
+    arrays = _checked_arrays(data, argument, per_member, owner)
+    rows = {name: array.shape[int(name in per_member)] for name, array in arrays.items()}
+    if len(set(rows.values())) != 1:
+        listed = ", ".join(f'"{name}" {array.shape}' for name, array in arrays.items())
+        raise ValueError(
+            f"{owner}: the arrays of {argument} must share their leading axis; got {listed}. Each "
+            "row of x needs its row of y."
+        )
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.inexact):
+            seen = seen_values(arrays, name, per_member)
+            require_finite(owner, f'{argument}["{name}"]', array, seen)
+        require_representable(owner, f'{argument}["{name}"]', array)
+    if sharding is not None:
+        return {name: place(array, sharding) for name, array in canonical(arrays).items()}
+    return {name: to_device(array) for name, array in canonical(arrays).items()}
+
+
+def _checked_arrays(
+    data: Any, argument: str, per_member: tuple[str, ...], owner: str
+) -> dict[str, Any]:
+    """The entries as arrays of numbers with rows."""
     if not isinstance(data, Mapping) or not data:
         raise ValueError(
-            f"fit: {argument} must be a dict of arrays with a common leading axis, such as "
+            f"{owner}: {argument} must be a dict of arrays with a common leading axis, such as "
             f'{{"x": x, "y": y}}; got {type(data).__name__}.'
         )
     arrays = {}
@@ -54,41 +81,33 @@ def as_device_data(
         axis = int(name in per_member)
         if array.ndim <= axis:
             raise ValueError(
-                f'fit: {argument}["{name}"] has shape {array.shape}; expected leading axes [M, N].'
+                f'{owner}: {argument}["{name}"] has shape {array.shape}; expected leading axes '
+                "[M, N]."
                 if axis
-                else f'fit: {argument}["{name}"] is a single number; expected an array with '
+                else f'{owner}: {argument}["{name}"] is a single number; expected an array with '
                 "leading axis N."
             )
         if array.shape[axis] == 0:
             raise ValueError(
-                f'fit: {argument}["{name}"] has shape {array.shape}, no rows; expected at least '
-                "one. Check how the data were read or split."
+                f'{owner}: {argument}["{name}"] has shape {array.shape}, no rows; expected at '
+                "least one. Check how the data were read or split."
             )
-        if jnp.issubdtype(array.dtype, jnp.inexact):
-            finite = np.isfinite(np.asarray(array))
-            if not finite.all():
-                first = tuple(int(i) for i in np.argwhere(~finite)[0])
-                raise ValueError(
-                    f'fit: {argument}["{name}"] must be finite; {int((~finite).sum())} of '
-                    f"{finite.size} values are not, the first at index {first}: "
-                    f"{np.asarray(array)[first]}. Drop those rows or impute the values."
-                )
-        elif not jnp.issubdtype(array.dtype, jnp.number) and array.dtype != bool:
+        if not jnp.issubdtype(array.dtype, jnp.number) and array.dtype != bool:
             raise ValueError(
-                f'fit: {argument}["{name}"] has dtype {array.dtype}; expected numbers. Encode '
+                f'{owner}: {argument}["{name}"] has dtype {array.dtype}; expected numbers. Encode '
                 "text or objects first."
             )
         arrays[name] = array
-    rows = {name: array.shape[int(name in per_member)] for name, array in arrays.items()}
-    if len(set(rows.values())) != 1:
-        listed = ", ".join(f'"{name}" {array.shape}' for name, array in arrays.items())
+    return arrays
+
+
+def require_some_weight(owner: str, validation: Batch) -> None:
+    """Raises a `ValueError` for validation data of which no row counts."""
+    if "weight" in validation and not np.any(to_host(validation["weight"])):
         raise ValueError(
-            f"fit: the arrays of {argument} must share their leading axis; got {listed}. Each row "
-            "of x needs its row of y."
+            f'{owner}: validation["weight"] is 0 in all rows, so there is nothing to validate on. '
+            "Give some row a weight above 0."
         )
-    if sharding is not None:
-        return {name: place(array, sharding) for name, array in canonical(arrays).items()}
-    return {name: to_device(array) for name, array in canonical(arrays).items()}
 
 
 def require_members(batch: Batch, per_member: tuple[str, ...], members: int) -> None:
@@ -112,7 +131,7 @@ def to_device(array: Any) -> Array:
 
 
 def canonical(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays in the dtypes that JAX will give them (float64 is float32 unless enabled)."""
+    """The arrays in the dtypes that JAX will give them, which can hold them."""
     dtypes = {n: jax.dtypes.canonicalize_dtype(a.dtype) for n, a in arrays.items()}
     return {
         name: array if array.dtype == dtypes[name] else array.astype(dtypes[name])

@@ -109,10 +109,16 @@ def step_error(
     term, value = _first_non_finite(plan, run, batch, key)
     step, (epoch, index) = int(run.train.step), place
     look = "the rows in error.rows" if rows is not None else "that batch"
+    fix = f"Try a smaller learning rate, clip the gradient, or look at {look}."
+    if step == 0 and not term.startswith(("gradient of", "optimizer's", "the step")):
+        fix = (
+            "It is so at the params of the start, so no learning rate helps: look for targets "
+            f"outside of the support of the model's distribution in {look}, or start elsewhere."
+        )
     return NonFiniteError(
         f"training{_who(member)} stopped at step {step} (epoch {epoch}, batch {index}): {term} is "
         f"{value}. The step was not applied; the last finite params are kept in "
-        f"error.fitted.params. Try a smaller learning rate, clip the gradient, or look at {look}.",
+        f"error.fitted.params. {fix}",
         fitted=fitted,
         term=term,
         step=step,
@@ -189,4 +195,4 @@ def _first_non_finite(plan: "Plan", run: "Member", batch: Batch, key: Key) -> tu
             if bad.size:
                 name = f"optimizer's state {jax.tree_util.keystr(path)}"
                 return name, f"{bad[0]} ({bad.size} values)"
-    return "the sum of loss, metrics, gradient and params", "not finite (an overflow)"
+    return "the step", "not finite within the program, though it is outside of it"

@@ -80,6 +80,7 @@ def fit_ensemble(
     Raises:
       ValueError: Bad data or arguments, or leaves without a common leading axis.
       NonFiniteError: A member stopped being finite; `error.fitted` holds all members.
+      KeyboardInterrupt: As in `fit`; whatever stops a run that has begun holds `error.fitted`.
     """
     settings = Settings(
         "fit_ensemble",

@@ -49,11 +49,14 @@ def fit(
     Args:
       loss_fn: `loss_fn(params, batch, key) -> (loss, metrics)`; every metric is a finite scalar. A
         loss with the attribute `uses_step = True` finds the number of steps taken in
-        `batch["step"]`; wrappers around it must carry the attribute on, as `functools.wraps` does.
+        `batch["step"]` (for validation, the number of the last step of the run); wrappers around it
+        must carry the attribute on, as `functools.wraps` does.
       params: Pytree where the training starts. It is not changed. A dict with the entry
         "collections" holds the model's other state there (batch statistics, ...): it is not
         trained, the loss returns its new value as `metrics["collections"]`.
-      data: Dict of arrays with leading axis N. Or any iterable of such dicts, each of them a batch:
+      data: Dict of arrays with leading axis N, finite where they are observed: NaN may stand where
+        a mask ("x_observed", "y_observed", or "mask" of that shape) is False, and behind the
+        "lengths" of sequences. Or any iterable of such dicts, each of them a batch:
         read ahead by a thread, one step for each batch (a batch of another shape compiles once
         more), one epoch for each pass. An iterator that can be read once wants `steps`; all of it
         is one epoch. For checkpoints a pass must give the same batches when it is asked for again;
@@ -63,14 +66,17 @@ def fit(
       steps: Number of optimisation steps; or give `epochs`.
       batch_size: Rows of a batch B (an iterable has its own).
       key: Key of the whole run: order of the rows and randomness of the loss.
-      validation: Dict of arrays like `data`, evaluated after every epoch.
+      validation: Dict of arrays like `data`, evaluated after every epoch, in parts of 1024 rows or
+        `batch_size`, whichever is more. Rows count `weight` times, if that is there.
       patience: Stop after this many epochs without a better validation loss.
       progress: Show a progress line.
       log: Called with (epoch, metrics) for every epoch.
-      checkpoint_dir: Directory for checkpoints, written in the background. A run that was killed
-        and is called again with the same arguments goes on where it was, to the same bits; one that
-        has finished returns at once; one with more `epochs` or `steps` goes on. The optimiser is
-        known by the shapes of its state only: a new learning rate goes on from the old state.
+      checkpoint_dir: Directory for checkpoints, written in the background, and held by one run at a
+        time. Of a damaged one a warning tells, and the run goes on from the one before. A run that
+        was killed and is called again with the same arguments goes on where it was, to the same
+        bits; one that has finished returns at once; one with more `epochs` or `steps` goes on. The
+        optimiser is known by the shapes of its state only: a new learning rate goes on from the
+        old state.
       checkpoint_every: Epochs between two checkpoints; None for about one in 30 seconds.
       resume: False refuses a directory that holds checkpoints.
       mesh: Devices with an axis "data", over which the rows of each batch are split. Several
@@ -82,9 +88,12 @@ def fit(
       Final and best params, the state, and the history.
 
     Raises:
-      ValueError: Bad data or arguments, or a directory that belongs to another run.
+      ValueError: Bad data or arguments, among them targets outside of the support of the model's
+        distribution; or a directory that belongs to another run.
       NonFiniteError: The loss or its gradient stopped being finite; the error names the step and
         the first term that is not finite, and holds the last finite result as `error.fitted`.
+      KeyboardInterrupt: Ctrl-C, raised after an epoch or after a step of a stream. This, and any
+        other error that stops a run which has begun, holds the result so far as `error.fitted`.
     """
     settings = Settings(
         "fit",

@@ -24,7 +24,7 @@ from jaxprob.sharding import (
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
 from jaxprob.training.plan import LoopState, Member, Plan, Running
 from jaxprob.training.step import apply_gradient, evaluate
-from jaxprob.types import Array, Batch, Key, Metrics
+from jaxprob.types import Array, Batch, Key, LossFn, Metrics
 
 __all__ = [
     "counted_step",
@@ -130,7 +130,8 @@ def _epoch(
         running = _steps_without_copies(plan, running, whole, full)
     if rest:
         running = step(running, full, rest)
-    return end_of_epoch(plan, running, epoch, validation)
+    steps = plan.steps or plan.epochs * (full + bool(rest))
+    return end_of_epoch(plan, running, epoch, validation, steps - 1)
 
 
 def _steps_without_copies(
@@ -204,13 +205,21 @@ def counted_step(
 
 
 def end_of_epoch(
-    plan: Plan, running: Running, epoch: Array, validation: Batch | None
+    plan: Plan, running: Running, epoch: Array, validation: Batch | None, last_step: Array | int
 ) -> tuple[Member, Metrics]:
-    """Averages the metrics over the rows, validates, and decides whether the member goes on."""
+    """Averages the metrics over the rows, validates, and decides whether the member goes on.
+
+    Args:
+      plan: The plan of the run.
+      running: The member after its last step of the epoch.
+      epoch: Number of the epoch.
+      validation: Validation data, or None.
+      last_step: Number of the last step of the run.
+    """
     member, sums, seen = running
     metrics = {name: total / seen for name, total in sums.items()}
     if validation is not None:
-        metrics |= validate(plan, member, epoch, validation)
+        metrics |= validate(plan, member, epoch, validation, last_step)
     # A stopped member records NaN while it waits for the others.
     history = {name: jnp.where(member.active, value, jnp.nan) for name, value in metrics.items()}
     return keep_score(plan, member, epoch, metrics), history
@@ -224,8 +233,14 @@ def to_sum(metrics: Metrics) -> Metrics:
     }
 
 
-def validate(plan: Plan, member: Member, epoch: Array, data: Batch) -> Metrics:
-    """Loss and metrics on the validation data, in batches, as "validation_..."."""
+def validate(
+    plan: Plan, member: Member, epoch: Array, data: Batch, last_step: Array | int
+) -> Metrics:
+    """Loss and metrics on the validation data, in batches, as "validation_...".
+
+    A loss that follows the step is given the last one of the run each time: the values of two
+    epochs are compared, so they must be those of one loss.
+    """
     rows = num_rows(data)
     size = min(rows, max(plan.batch_size, 1024))
     full, rest = divmod(rows, size)
@@ -233,19 +248,65 @@ def validate(plan: Plan, member: Member, epoch: Array, data: Batch) -> Metrics:
     train, loss_fn = member.train, plan.loss_of(member)
     loss_fn = getattr(loss_fn, "evaluate", loss_fn)  # the model in prediction
     order = jnp.arange(rows)
+    share_of, whole = shares_of_parts(loss_fn, data, alone=size == rows)
 
     def sum_over(index: Array | int, count: int) -> Metrics:
-        batch = split_rows(plan.mesh, rows_of_batch(data, order, index * size, count))
+        batch, share = share_of(rows_of_batch(data, order, index * size, count), count)
         key = jax.random.fold_in(base, index)
-        loss, metrics, _ = evaluate(loss_fn, train.params, batch, key, train.step)
+        batch = split_rows(plan.mesh, batch)
+        loss, metrics, _ = evaluate(loss_fn, train.params, batch, key, last_step)
         metrics = to_sum({"loss": loss, **metrics})
-        return {name: count * value for name, value in metrics.items()}
+        return {name: jnp.where(share > 0, share * v, 0.0) for name, v in metrics.items()}
 
     parts = jax.lax.map(lambda index: sum_over(index, size), jnp.arange(full))
     sums = {name: jnp.sum(value, axis=0) for name, value in parts.items()}
     if rest:
         sums = {name: sums[name] + value for name, value in sum_over(full, rest).items()}
-    return {f"validation_{name}": total / rows for name, total in sums.items()}
+    return {f"validation_{name}": total / whole for name, total in sums.items()}
+
+
+Part = dict[str, Array]
+
+
+def shares_of_parts(
+    loss_fn: LossFn, data: Batch, alone: bool
+) -> tuple[Callable[[Part, int], tuple[Part, Array | int]], Array | int]:
+    """Returns how the values of a loss over parts of the data make that over all of them.
+
+    A part counts by its rows, or by their weights where there are some:
+
+        L = sum_c W_c L_c / W     where L divides by the sum of the weights
+        L = sum_c n_c L_c / N     where L divides by the number of rows
+
+    Both are the first sum if the weights within each part are scaled to have the mean of all:
+    that leaves the one kind as it is and multiplies the other by (W n_c) / (N W_c). So nobody needs
+    to know which kind a loss is; one that says it (`average`) sees its weights as they are.
+
+    Args:
+      loss_fn: The loss.
+      data: All rows, with "weight" `[N]` perhaps.
+      alone: Whether there is one part only.
+
+    Returns:
+      (rows of a part, their number) -> the rows as the loss is to see them, and their share; and
+      the sum of all shares.
+    """
+    weight, average = data.get("weight"), getattr(loss_fn, "average", None)
+    if weight is None or weight.ndim != 1 or average == "rows" or alone:
+        return lambda part, count: (part, count), num_rows(data)
+    weight = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
+    mean, rows = jnp.mean(weight), weight.shape[0]
+    usable = jnp.all(weight >= 0) & (mean > 0)  # else it is no number of times that a row counts
+
+    def by_weight(part: Part, count: int) -> tuple[Part, Array]:
+        own = part["weight"].astype(weight.dtype)
+        total = jnp.sum(own)
+        if average is None:
+            scaled = jnp.where(total > 0, own * (mean * count / total), 1.0)
+            part = {**part, "weight": jnp.where(usable, scaled, own)}
+        return part, jnp.where(usable, total, count)
+
+    return by_weight, jnp.where(usable, jnp.sum(weight), rows)
 
 
 def keep_score(plan: Plan, member: Member, epoch: Array, metrics: Metrics) -> Member:

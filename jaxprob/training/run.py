@@ -1,6 +1,8 @@
 """A run from its settings to its result: the part that `fit` and `fit_ensemble` share."""
 
-from collections.abc import Iterable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +13,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxprob.sharding import agreed, check_shares, to_host
 from jaxprob.training.arrays import Arrays
 from jaxprob.training.checkpoint import Checkpoints, describe_run
-from jaxprob.training.data import as_device_data, num_rows, to_device
+from jaxprob.training.checks import DataCheck
+from jaxprob.training.data import as_device_data, num_rows, require_some_weight, to_device
+from jaxprob.training.interrupts import Interrupts
+from jaxprob.training.plan import Member
 from jaxprob.training.progress import Progress
+from jaxprob.training.protocol import require_loss
 from jaxprob.training.settings import Settings
 from jaxprob.training.start import first_member
-from jaxprob.training.step import TrainState
+from jaxprob.training.step import TrainState, require_trainable
 from jaxprob.training.stream import Stream, is_stream
 from jaxprob.types import Batch, Key, Params
 
@@ -56,53 +62,129 @@ def run(
             f"{settings.owner}: patience counts epochs without a better validation loss, so it "
             'needs validation={"x": ..., "y": ...}; got None.'
         )
+    with Interrupts(settings.owner) as interrupts:
+        return _run(settings, params, key, data, validation, interrupts)
+
+
+def _run(
+    settings: Settings,
+    params: Params,
+    key: Key,
+    data: Batch | Iterable[Any],
+    validation: Batch | None,
+    interrupts: Interrupts,
+) -> Fitted:
     everywhere = None if settings.mesh is None else NamedSharding(settings.mesh, PartitionSpec())
-    own = settings.per_member
-    rows = None if is_stream(data) else as_device_data(data, "data", everywhere, own)
+    own, owner, validated = settings.per_member, settings.owner, validation is not None
+    if not settings.hyperparams:
+        require_loss(owner, settings.loss_fn)
+    require_trainable(owner, params)
+    create = functools.partial(_first_member, settings, params, key, validated)
+    check = DataCheck(settings, params, create)
+    rows = held_out = None
+    if not is_stream(data):
+        rows = as_device_data(data, "data", everywhere, own, owner)
+        check("data", data)  # pyright: ignore[reportArgumentType]
     if validation is not None:
-        validation = as_device_data(validation, "validation", everywhere, own)
-    source = _source(settings, params, key, data, rows, validation)
-    trees = {"data": rows, "validation": validation, "key": key, "params": params}
+        held_out = as_device_data(validation, "validation", everywhere, own, owner)
+        require_some_weight(owner, held_out)
+        check("validation", validation)
+    source = _source(settings, create, data, rows, held_out, interrupts, check)
+    trees = {"data": rows, "validation": held_out, "key": key, "params": params}
     if settings.hyperparams:
         trees["hyperparams"] = dict(settings.hyperparams)
     checkpoints = _open_checkpoints(settings, trees, source)
     try:
-        if checkpoints is not None:
-            source.resume(checkpoints)
-        _train(settings, source, checkpoints)
-    finally:
-        if checkpoints is not None:
-            checkpoints.close()
-    train = source.member.train
-    params = jax.tree.map(jnp.copy, train.params)  # they outlive a step that donates the state
-    best = params if validation is None else source.member.best_params
-    fitted = Fitted(params, best, train, source.history)
-    if not _all_well(source):
-        source.fail(fitted)
-    source.require_all(fitted)
+        _train_and_save(settings, source, checkpoints, interrupts)
+        fitted = _result(source.member, source.history, validated)
+        if not _all_well(source):
+            source.fail(fitted)
+        source.require_all(fitted)
+        interrupts.look()
+    except BaseException as error:
+        _keep_result(error, source, create, validated)
+        raise
     return fitted
+
+
+def _train_and_save(
+    settings: Settings,
+    source: Arrays | Stream,
+    checkpoints: Checkpoints | None,
+    interrupts: Interrupts,
+) -> None:
+    """Trains to the end; the last checkpoint is on disk afterwards."""
+    if checkpoints is None:
+        return _train(settings, source, None, interrupts)
+    try:
+        source.resume(checkpoints)
+        _train(settings, source, checkpoints, interrupts)
+    except BaseException:
+        with contextlib.suppress(Exception):  # what stopped the run says more
+            checkpoints.close()
+        raise
+    checkpoints.close()
+
+
+def _result(member: Member, history: dict[str, np.ndarray], validated: bool) -> Fitted:
+    train = member.train
+    params = jax.tree.map(jnp.copy, train.params)  # they outlive a step that donates the state
+    return Fitted(params, member.best_params if validated else params, train, history)
+
+
+def _keep_result(
+    error: BaseException,
+    source: Arrays | Stream,
+    create: Callable[[], Member],
+    validated: bool,
+) -> None:
+    """Gives an error the result so far as its attribute `fitted`."""
+    if hasattr(error, "fitted"):
+        return
+    with contextlib.suppress(Exception):  # nothing may stand in the place of what stopped the run
+        try:
+            member, history = source.latest()
+            fitted = jax.block_until_ready(_result(member, history, validated))
+        except Exception:  # the program failed within, and the state that it wrote over is lost
+            fitted = _result(create(), {}, validated)
+            error.add_note("The state was lost with the program; error.fitted holds the start.")
+        error.fitted = fitted  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _first_member(settings: Settings, params: Params, key: Key, validated: bool) -> Member:
+    start = jax.tree.map(lambda w: w if isinstance(w, jax.Array) else to_device(w), params)
+    own = {name: to_device(value) for name, value in settings.hyperparams.items()}
+    return first_member(settings.plan(1, 1), start, key, validated, own)
 
 
 def _source(
     settings: Settings,
-    params: Params,
-    key: Key,
+    create: Callable[[], Member],
     data: Any,
     rows: Batch | None,
     validation: Batch | None,
+    interrupts: Interrupts,
+    check: DataCheck,
 ) -> Arrays | Stream:
     """The arrays or the stream, with the members before the first step."""
-    start = jax.tree.map(lambda w: w if isinstance(w, jax.Array) else to_device(w), params)
     size = None if rows is None else _batch_size(settings, rows)
-    check_shares(settings.mesh, members=settings.members, batch_size=size, where=settings.owner)
+    told = "batch_size"
+    if size is not None and size < settings.batch_size:
+        told = f"batch_size {settings.batch_size}, of which the data fill {size}"
+    check_shares(
+        settings.mesh,
+        members=settings.members,
+        batch_size=size,
+        where=settings.owner,
+        names=("the number of members", told),
+    )
     epochs = settings.epochs or 1
     if rows is not None and size is not None and settings.steps is not None:
         epochs = -(-settings.steps // -(-num_rows(rows, settings.per_member) // size))
     plan = settings.plan(settings.batch_size if size is None else size, epochs)
-    own = {name: to_device(value) for name, value in settings.hyperparams.items()}
-    member = first_member(plan, start, key, validation is not None, own)
+    member = create()
     if rows is None:
-        return Stream(plan, data, member, validation)
+        return Stream(plan, data, member, validation, settings.owner, interrupts, check)
     return Arrays(plan, member, rows, validation)
 
 
@@ -124,6 +206,7 @@ def _open_checkpoints(
     return Checkpoints(
         settings.checkpoint_dir,
         told,
+        owner=settings.owner,
         every=settings.checkpoint_every,
         resume=settings.resume,
         shared=_shared(settings),
@@ -134,13 +217,21 @@ def _shared(settings: Settings) -> bool:
     return settings.mesh is not None and jax.process_count() > 1
 
 
-def _train(settings: Settings, source: Arrays | Stream, checkpoints: Checkpoints | None) -> None:
+def _train(
+    settings: Settings,
+    source: Arrays | Stream,
+    checkpoints: Checkpoints | None,
+    interrupts: Interrupts,
+) -> None:
     """Trains to the end, and looks in as often as somebody wants to know."""
     shared = _shared(settings)
     with Progress(source.length, enabled=settings.progress) as display:
         watched = display.enabled or settings.log is not None or checkpoints is not None
-        chunk = 1 if watched else source.length or 1
+        # alone, a process looks in all the same: between two looks no interrupt is heard
+        paced = watched or not shared
+        chunk = 1 if paced else source.length or 1
         while source.goes_on():
+            interrupts.look()
             until = agreed(source.until(chunk, checkpoints), shared)
             # several processes look together, or not at all
             recent = source.advance(until, watched or shared)
@@ -148,8 +239,8 @@ def _train(settings: Settings, source: Arrays | Stream, checkpoints: Checkpoints
             if settings.log is not None:
                 for epoch, one in enumerate(means, source.done - len(means)):
                     settings.log(epoch, one)
-            if means:
-                chunk = display.update(source.done, means[-1], SECONDS_BETWEEN_LOOKS)
+            if paced:
+                chunk = display.update(source.done, (means or [{}])[-1], SECONDS_BETWEEN_LOOKS)
             if checkpoints is not None:
                 _save(source, checkpoints)
             if source.once:

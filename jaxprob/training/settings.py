@@ -12,6 +12,7 @@ from jaxprob.requirements import require_count
 from jaxprob.sharding import require_mesh
 from jaxprob.training.mixed_precision import in_precision
 from jaxprob.training.plan import Plan
+from jaxprob.training.protocol import require_optimizer
 from jaxprob.types import LossFn
 
 __all__ = ["Settings"]
@@ -47,6 +48,13 @@ class Settings:
     hyperparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        require_optimizer(self.owner, self.optimizer)
+        if self.batch_size is None:
+            raise ValueError(
+                f"{self.owner}: batch_size must be a whole number; got None. Write "
+                "batch_size=len(x) for all rows at once; a stream has batches of its own, so leave "
+                "it out there."
+            )
         require_count(
             self.owner,
             epochs=self.epochs,
@@ -59,6 +67,11 @@ class Settings:
             raise ValueError(
                 f"{self.owner}: give either epochs or steps; got epochs={self.epochs} and "
                 f"steps={self.steps}."
+            )
+        if self.checkpoint_dir is not None and not os.fspath(self.checkpoint_dir):
+            raise ValueError(
+                f'{self.owner}: checkpoint_dir must name a directory; got "". Write "." for the '
+                "current one, or None for no checkpoints."
             )
         if self.mesh is not None:
             object.__setattr__(self, "mesh", require_mesh(self.owner, self.mesh))

@@ -13,18 +13,34 @@ Collections (batch statistics and their like): where the trained pytree is a dic
 new value as `metrics["collections"]`; a loss that returns none leaves it as it is.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from jaxprob.training.protocol import (
+    COLLECTIONS,
+    checked_result,
+    explain_key_error,
+    require_loss,
+    require_optimizer,
+)
+from jaxprob.training.values import require_representable
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
-__all__ = ["Proposal", "TrainState", "apply_gradient", "evaluate", "make_step", "propose"]
-
-COLLECTIONS = "collections"
+__all__ = [
+    "Proposal",
+    "TrainState",
+    "apply_gradient",
+    "evaluate",
+    "make_step",
+    "propose",
+    "require_trainable",
+]
 
 
 class TrainState(NamedTuple):
@@ -42,7 +58,12 @@ class TrainState(NamedTuple):
 
     @classmethod
     def create(cls, params: Params, optimizer: optax.GradientTransformation) -> "TrainState":
-        """Returns the state before the first step, in copies: a step donates what it is given."""
+        """Returns the state before the first step, in copies: a step donates what it is given.
+
+        Raises:
+          ValueError: A leaf of the params that is no float, outside of the collections.
+        """
+        require_trainable("TrainState.create", params)
         trained, _ = _split_collections(params)
         state = cls(params, optimizer.init(trained), jnp.zeros((), jnp.int32))
         return jax.tree.map(jnp.copy, state)
@@ -65,7 +86,7 @@ class Proposal(NamedTuple):
 
 
 def evaluate(
-    loss_fn: LossFn, params: Params, batch: Batch, key: Key, step: Array
+    loss_fn: LossFn, params: Params, batch: Batch, key: Key, step: Array | int
 ) -> tuple[Array, Metrics, Any]:
     """Calls a loss by the two protocols above.
 
@@ -80,7 +101,9 @@ def evaluate(
       The loss, its metrics, and the new collections (None where the loss returns none).
 
     Raises:
-      ValueError: A loss that wants `batch["step"]` without saying so, or data with that name.
+      ValueError: A loss that wants `batch["step"]` without saying so, or data with that name; one
+        that reads an entry that is not there; one that returns anything but a scalar and a dict of
+        scalars, or metrics named as what `training` itself reports.
     """
     uses_step = getattr(loss_fn, "uses_step", False)
     if uses_step:
@@ -92,16 +115,11 @@ def evaluate(
         batch = {**batch, "step": jnp.asarray(step, jnp.int32)}
     try:
         # A jitted loss is traced once for each shape, however often the loop around it is.
-        loss, metrics = jax.jit(loss_fn, inline=True)(params, batch, key)
+        returned = jax.jit(loss_fn, inline=True)(params, batch, key)
     except KeyError as error:
-        if uses_step or error.args != ("step",):
-            raise
-        raise ValueError(
-            'training: the loss reads batch["step"], but has no attribute uses_step = True, so '
-            "nobody counts for it. Where it wraps another loss, wrap it with functools.wraps or "
-            "set loss_fn.uses_step = True on the wrapper."
-        ) from error
-    metrics = dict(metrics)
+        explain_key_error(error, params, batch)
+        raise
+    loss, metrics = checked_result(returned)
     return loss, metrics, metrics.pop(COLLECTIONS, None)
 
 
@@ -125,7 +143,7 @@ def propose(
     trained, collections = _split_collections(state.params)
 
     def loss_of(trained: Params):
-        params = _join_collections(trained, collections)
+        params = _join_collections(trained, collections, state.params)
         loss, metrics, new = evaluate(loss_fn, params, batch, key, state.step)
         return loss, (metrics, new)
 
@@ -140,7 +158,7 @@ def propose(
         grad=gradient,
         value_fn=lambda trained: loss_of(trained)[0],
     )
-    params = _join_collections(optax.apply_updates(trained, updates), collections)
+    params = _join_collections(optax.apply_updates(trained, updates), collections, state.params)
     return Proposal(loss, metrics, gradient, TrainState(params, opt_state, state.step + 1))
 
 
@@ -171,14 +189,20 @@ def apply_gradient(
       the step was finite.
     """
     loss, metrics, gradient, new = propose(loss_fn, optimizer, state, batch, key)
-    # One number that is finite exactly when all are (short of an overflow of their sum).
     leaves = [x for x in jax.tree.leaves((gradient, new.params, metrics)) if _is_inexact(x)]
-    finite = jnp.isfinite(sum((jnp.sum(leaf) for leaf in leaves), start=loss))
+    finite = jnp.isfinite(loss)
+    for leaf in leaves:  # each element by itself: a sum of finite numbers may overflow
+        finite = finite & jnp.all(jnp.isfinite(leaf))
     for old_leaf, new_leaf in _inexact_pairs(state.opt_state, new.opt_state):
-        finite = finite & ~newly_infinite(jnp.sum(old_leaf), jnp.sum(new_leaf))
+        finite = finite & (_num_infinite(new_leaf) <= _num_infinite(old_leaf))
     if undo:
         new = jax.tree.map(lambda a, b: jnp.where(finite & wanted, a, b), new, state)
     return new, {"loss": loss, **metrics}, finite
+
+
+def _num_infinite(leaf: Array) -> Array:
+    """Counted before and after a step, so that the old state need not outlive the new one."""
+    return jnp.sum(~jnp.isfinite(leaf), dtype=jnp.int32)
 
 
 def newly_infinite(old: Array, new: Array) -> Array:
@@ -202,23 +226,64 @@ def make_step(
       gradient, new params or new optimiser state are not finite leaves the state as it was and has
       `metrics["finite"]` False.
     """
+    require_loss("make_step", loss_fn)
+    require_optimizer("make_step", optimizer)
 
-    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+    @functools.partial(jax.jit, donate_argnums=0)
+    def compiled(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
         state, metrics, finite = apply_gradient(loss_fn, optimizer, state, batch, key)
+        if "finite" in metrics:
+            raise ValueError(
+                'make_step: the loss reports a metric named "finite", which says whether a step '
+                "was finite. Give the metric another name."
+            )
         return state, {**metrics, "finite": finite}
 
-    return jax.jit(step, donate_argnums=0)
+    @functools.wraps(compiled)
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        for name, value in batch.items():
+            require_representable("make_step", f'batch["{name}"]', value)
+        return compiled(state, batch, key)
+
+    return step
 
 
 def _split_collections(params: Params) -> tuple[Params, Any]:
     """What is trained, and the collections or None."""
     if not isinstance(params, Mapping) or COLLECTIONS not in params:
         return params, None
-    return {name: p for name, p in params.items() if name != COLLECTIONS}, params[COLLECTIONS]
+    trained = {name: p for name, p in params.items() if name != COLLECTIONS}
+    return trained, params[COLLECTIONS]
 
 
-def _join_collections(trained: Params, collections: Any) -> Params:
-    return trained if collections is None else {**trained, COLLECTIONS: collections}
+def _join_collections(trained: Params, collections: Any, like: Params) -> Params:
+    """The pytree as it came: a FrozenDict stays one, and an OrderedDict keeps its order."""
+    if collections is None:
+        return trained
+    whole = {**trained, COLLECTIONS: collections}
+    entries = {name: whole[name] for name in like}
+    return entries if isinstance(like, dict) and type(like) is dict else type(like)(entries)
+
+
+def require_trainable(owner: str, params: Params) -> None:
+    """Raises a `ValueError` for a leaf without a gradient, such as a counter, outside collections.
+
+    Args:
+      owner: Who asks, for messages.
+      params: Pytree of arrays or of their shapes, collections included.
+    """
+    trained, _ = _split_collections(params)
+    leaves = jax.tree_util.tree_leaves_with_path(trained)
+    if not leaves:
+        raise ValueError(f"{owner}: params holds no arrays; there is nothing to train.")
+    for path, leaf in leaves:
+        dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(
+                f"{owner}: params{jax.tree_util.keystr(path)} has dtype {dtype}, which has no "
+                'gradient; expected floats. Give it as floats, or keep it in params["collections"] '
+                "(counters and other state), which is not trained."
+            )
 
 
 def _checked_collections(old: Any, new: Any) -> Any:

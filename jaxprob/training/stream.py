@@ -5,10 +5,9 @@ An epoch is one pass over the iterable.
 """
 
 import collections
+import contextlib
 import functools
 import itertools
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,14 +20,13 @@ from jaxprob.sharding import member_sharding, place, split_rows, to_host
 from jaxprob.training.checkpoint import Checkpoints
 from jaxprob.training.data import as_device_data, require_members, step_key
 from jaxprob.training.diagnose import forgotten_error, step_error, to_local, validation_error
+from jaxprob.training.interrupts import Interrupts
 from jaxprob.training.loop import counted_step, end_of_epoch, over_members
 from jaxprob.training.plan import Member, Plan, Running, still_active
+from jaxprob.training.reading import read_ahead
 from jaxprob.types import Array, Batch, Metrics
 
 __all__ = ["Failure", "Stream", "StreamEndedError", "is_stream"]
-
-READ_AHEAD = 2
-"""Batches that wait on the device."""
 
 LAG = 4
 """Steps that the host runs ahead of its look at whether they were finite."""
@@ -65,12 +63,26 @@ class Stream:
       data: The iterable. One that has a method `set_epoch` is told the epoch before each pass.
       member: Members before the first step.
       validation: Validation data on the device, or None.
+      owner: "fit" or "fit_ensemble", for messages.
+      check: What the loss has to say of a batch, named by its number.
+      interrupts: Ctrl-C, which is looked for after each step and while a batch is waited for.
 
     Raises:
       ValueError: An iterator, which can be read once, where several passes are wanted.
     """
 
-    def __init__(self, plan: Plan, data: Iterable[Any], member: Member, validation: Batch | None):
+    def __init__(
+        self,
+        plan: Plan,
+        data: Iterable[Any],
+        member: Member,
+        validation: Batch | None,
+        owner: str,
+        interrupts: Interrupts,
+        check: Callable[[str, Any], None],
+    ):
+        self._owner, self._interrupts, self._check = owner, interrupts, check
+        self._running: Running | None = None  # within a pass
         self._plan, self._data, self._validation = plan, data, validation
         self.member, self.done = member, 0
         self._history: dict[str, list[np.ndarray]] = {}
@@ -79,10 +91,18 @@ class Stream:
         self.once = isinstance(data, Iterator)
         if self.once and plan.steps is None:
             raise ValueError(
-                f"fit: data is an iterator ({type(data).__name__}), which can be read once, and "
-                "epochs ask for passes. Give steps, or an object whose __iter__ starts anew (a "
-                "list, a data loader)."
+                f"{self._owner}: data is an iterator ({type(data).__name__}), which can be read "
+                "once, and epochs ask for passes. Give steps, or an object whose __iter__ starts "
+                "anew (a list, a data loader)."
             )
+
+    def latest(self) -> tuple[Member, dict[str, np.ndarray]]:
+        """Members and history as far as the run has come, when something else has stopped it."""
+        if self._running is not None:
+            member = self._running.member
+            with contextlib.suppress(Exception):  # a step that failed may have lost what it had
+                return jax.block_until_ready(member), self.history
+        return self.member, self.history
 
     @property
     def taken(self) -> int:
@@ -113,14 +133,14 @@ class Stream:
         """Goes back to the latest checkpoint; the passes before it are not read again."""
         if self.once:
             raise ValueError(
-                f"fit: data is an iterator ({type(self._data).__name__}), which cannot be read "
-                "again after a kill, so checkpoints of it are of no use. Give an object whose "
-                "__iter__ starts anew, or no checkpoint_dir."
+                f"{self._owner}: data is an iterator ({type(self._data).__name__}), which cannot "
+                "be read again after a kill, so checkpoints of it are of no use. Give an object "
+                "whose __iter__ starts anew, or no checkpoint_dir."
             )
         done = checkpoints.epochs_done()
         if not done:
             return
-        metrics = jax.eval_shape(lambda: self._end(self._begin(self._first_batch())))[1]
+        metrics = jax.eval_shape(lambda: self._end(self._begin(self._first_batch()), 1))[1]
         length = max(self._plan.epochs, done) if self._plan.steps is None else done
         history = {
             name: self._placed(jnp.zeros((length, *v.shape), v.dtype), 1)
@@ -179,9 +199,9 @@ class Stream:
         steps = self._plan.steps
         if steps is not None and self.once and self.taken < steps:
             raise StreamEndedError(
-                f"fit: data ended after {self.taken} batches; steps={steps} were asked for. The "
-                "result so far is kept in error.fitted. Give fewer steps, or an iterable that can "
-                "be read again.",
+                f"{self._owner}: data ended after {self.taken} batches; steps={steps} were asked "
+                "for. The result so far is kept in error.fitted. Give fewer steps, or an iterable "
+                "that can be read again.",
                 fitted,
             )
 
@@ -197,24 +217,27 @@ class Stream:
           ValueError: No batches, or one that is no good (named by its index).
         """
         pending: collections.deque = collections.deque()
-        running, plan = None, self._plan
+        running, plan, count = None, self._plan, 0
         left = None if plan.steps is None else plan.steps - self.taken
         for index, batch in enumerate(self._read(left)):
             running = self._begin(batch) if running is None else running
             numbers = (jnp.asarray(self.done, jnp.int32), jnp.asarray(index, jnp.int32))
             running, finite = _step(running, batch, *numbers, plan=plan)
+            self._running = running
+            count = index + 1
             pending.append((finite, index, batch))
             if len(pending) > LAG and not self._looked(*pending.popleft()):
                 break
+            self._interrupts.look()
         for look in pending:
             self._looked(*look)
         if running is None:
             raise ValueError(
-                f"fit: data gave no batch in epoch {self.done}; expected at least one. An iterator "
-                "that has been read is empty."
+                f"{self._owner}: data gave no batch in epoch {self.done}; expected at least one. "
+                "An iterator that has been read is empty."
             )
-        running, metrics = self._end(running)
-        self.member, self.done = running.member, self.done + 1
+        running, metrics = self._end(running, count)
+        self.member, self.done, self._running = running.member, self.done + 1, None
         found = {name: to_host(value) for name, value in metrics.items()}
         for name, value in found.items():
             self._history.setdefault(name, []).append(value)
@@ -232,7 +255,8 @@ class Stream:
     def _read(self, count: int | None) -> Iterator[Batch]:
         if hasattr(self._data, "set_epoch"):
             self._data.set_epoch(self.done)  # type: ignore[attr-defined]
-        return _read_ahead(itertools.islice(self._data, count), self._prepared)
+        batches = itertools.islice(self._data, count)
+        return read_ahead(batches, self._prepared, self._interrupts.look)
 
     def _prepared(self, index: int, batch: Any) -> Batch:
         mesh = self._plan.mesh
@@ -240,7 +264,9 @@ class Stream:
         argument = f"batch {index} of epoch {self.done}: data"
         if self._plan.per_member and isinstance(batch, Mapping):
             require_members(batch, self._plan.per_member, self.member.train.step.shape[0])
-        return as_device_data(batch, argument, sharding, self._plan.per_member)
+        ready = as_device_data(batch, argument, sharding, self._plan.per_member, self._owner)
+        self._check(argument, batch)
+        return ready
 
     def _first_batch(self) -> Batch:
         return next(self._read(1))
@@ -256,9 +282,11 @@ class Stream:
         # A step donates what it is given, and this state is still needed if the first batch fails.
         return Running(jax.tree.map(jnp.copy, self.member), sums, zero)
 
-    def _end(self, running: Running) -> tuple[Running, Metrics]:
-        epoch = jnp.asarray(self.done, jnp.int32)
-        return _finish_epoch(running, epoch, self._validation, plan=self._plan)
+    def _end(self, running: Running, count: int) -> tuple[Running, Metrics]:
+        # nobody knows the length of the passes to come; they are taken to be as long as this one
+        steps = self._plan.steps or self._plan.epochs * count
+        numbers = (jnp.asarray(n, jnp.int32) for n in (self.done, steps - 1))
+        return _finish_epoch(running, *numbers, self._validation, plan=self._plan)
 
     def _placed(self, tree: Any, axis: int) -> Any:
         if self._plan.mesh is None:
@@ -301,52 +329,15 @@ def _one_step(
 
 @functools.partial(jax.jit, static_argnames="plan")
 def _finish_epoch(
-    running: Running, epoch: Array, validation: Batch | None, *, plan: Plan
+    running: Running, epoch: Array, last_step: Array, validation: Batch | None, *, plan: Plan
 ) -> tuple[Running, Metrics]:
-    def one(running: Running, epoch: Array, validation: Batch | None):
-        member, history = end_of_epoch(plan, running, epoch, validation)
+    def one(running: Running, epoch: Array, last_step: Array, validation: Batch | None):
+        member, history = end_of_epoch(plan, running, epoch, validation, last_step)
         return running._replace(member=member), history
 
-    return _mapped(plan, one, validation)(running, epoch, validation)
+    return _mapped(plan, one, validation)(running, epoch, last_step, validation)
 
 
 def _failed(well: np.ndarray) -> list[int]:
     """Numbers of the members that are not well; a run without a member axis is number 0."""
     return np.flatnonzero(~np.atleast_1d(well)).tolist()
-
-
-def _read_ahead(batches: Iterator[Any], prepare: Callable[[int, Any], Batch]) -> Iterator[Batch]:
-    """Yields prepared batches, read by a thread that ends with this generator."""
-    waiting: queue.Queue = queue.Queue(READ_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: tuple[Any, BaseException | None]) -> None:
-        while not stopped.is_set():
-            try:
-                return waiting.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def read() -> None:
-        try:
-            for index, batch in enumerate(batches):
-                put((prepare(index, batch), None))
-                if stopped.is_set():
-                    return
-            put((None, None))
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it can be seen
-            put((None, error))
-
-    thread = threading.Thread(target=read, name="jaxprob-read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            batch, error = waiting.get()
-            if error is not None:
-                raise error
-            if batch is None:
-                return
-            yield batch
-    finally:
-        stopped.set()
-        thread.join()

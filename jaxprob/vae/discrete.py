@@ -23,6 +23,7 @@ from jaxprob.nn.apply import as_params, as_variables, call, mode_options
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.objectives.estimators import Estimator, score_function, states
 from jaxprob.objectives.estimators.contract import as_draws, draws
+from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
@@ -181,7 +182,8 @@ def negative_discrete_elbo(
       `normalize=True` "nll" is the whole bound and there is no "kl". A learned baseline or control
       adds "baseline_loss", whose gradient (not its value) is part of the loss. Modules that ask for
       it (see `jaxprob.nn.apply`) know that they are trained, and their new state is among the
-      "collections". `loss_fn.evaluate` is the bound of exact draws, whatever the estimator relaxes.
+      "collections". `loss_fn.evaluate` is the bound of exact draws, whatever the estimator relaxes,
+      at the weight at which a schedule ends.
 
     Raises:
       ValueError: A negative beta, or another than 1 where only 1 is right; when called, an
@@ -213,7 +215,7 @@ def negative_discrete_elbo(
             q, others = run("encode", x)
             dtype = jax.tree.leaves(q)[0].dtype
             p = model.apply(variables, dtype, method="prior")
-            weight = weight_at(beta, batch, "negative_discrete_elbo")
+            weight = weight_at(beta, batch, "negative_discrete_elbo", train)
             whole = estimator.log_mean_exp or estimator.shortened
 
             def integrand(z: Array) -> Array:
@@ -257,9 +259,18 @@ def negative_discrete_elbo(
     # a setting that follows the step is one of the gradient, and validation has no step
     plain = training.relaxed or bool(training.schedules)
     predicting = score_function(None, training.num_samples) if plain else training
-    evaluation = Loss(with_estimator(predicting, False), uses_step=follows_step(beta))
+    evaluation = Loss(with_estimator(predicting, False))
     follows = follows_step(beta, *training.schedules)
-    return Loss(with_estimator(training, True), evaluation, follows)
+
+    def predict(params: Params, batch: Batch) -> Any:
+        variables = as_variables(params)
+        variables.pop(STATE, None)
+        return model.apply(variables, observed_inputs(batch), jax.random.key(0)).p
+
+    check = support_check(
+        predict, lambda p, batch: log_likelihood_of_inputs(predict(p, batch), batch), "x"
+    )
+    return Loss(with_estimator(training, True), evaluation, follows, check=check)
 
 
 def exact_log_marginal(model: DiscreteVAE, params: Params, batch: Batch) -> Array:

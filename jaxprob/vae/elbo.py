@@ -16,7 +16,7 @@ from jaxprob.batches import weighted_mean
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import Array, Batch, Key, Loss, LossFn, Metrics, Params
-from jaxprob.vae.latents import Latents, apply, draw, log_likelihood
+from jaxprob.vae.latents import Latents, apply, draw, input_check, log_likelihood
 
 __all__ = ["negative_elbo"]
 
@@ -49,7 +49,8 @@ def negative_elbo(
       and what the model takes beside x, such as "condition" `[B, C]`. Metrics hold
       "nll" (-log p(x | z)) and "kl" (the whole of it, without beta or free bits), in nats a row;
       under a schedule "beta" too, and with a stateful model its new "collections".
-      `loss_fn.evaluate` is the same with the model in its mode of prediction, for validation.
+      `loss_fn.evaluate` is the same with the model in its mode of prediction, for validation, at
+      the weight at which a schedule ends.
 
     Raises:
       ValueError: No samples, a negative weight, or negative free bits.
@@ -64,9 +65,9 @@ def negative_elbo(
             nll = -weighted_mean(log_likelihood(seen.output.p, seen.batch), batch)
             kl = _mean_of_factors(_kl(model, params, seen, analytic_kl), batch)
             metrics: Metrics = {"nll": nll, "kl": jnp.sum(kl)}
-            weight = weight_at(beta, batch, "negative_elbo")
+            weight = weight_at(beta, batch, "negative_elbo", train)
             if callable(beta):
-                metrics["beta"] = weight
+                metrics["beta"] = jnp.asarray(weight)
             if seen.collections:
                 metrics["collections"] = seen.collections
             cost = jnp.maximum(kl, free_bits) if free_bits > 0 else kl
@@ -74,7 +75,7 @@ def negative_elbo(
 
         return loss_fn
 
-    return Loss.in_modes(in_mode, follows_step(beta))
+    return Loss.in_modes(in_mode, follows_step(beta), check=input_check(model, binarize))
 
 
 def _kl(model: nn.Module, params: Params, seen: Latents, analytic: bool) -> Array:

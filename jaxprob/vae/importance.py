@@ -37,6 +37,7 @@ from jaxprob.vae.latents import (
     apply,
     decode_latents,
     draw,
+    input_check,
     log_likelihood,
     log_weights,
     require_noise,
@@ -205,7 +206,7 @@ def _negative_bound(
 
         return loss_fn
 
-    return Loss.in_modes(in_mode)
+    return Loss.in_modes(in_mode, check=input_check(model, binarize))
 
 
 def log_marginal(

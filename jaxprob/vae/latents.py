@@ -19,7 +19,8 @@ from jaxprob.batches import Inputs, accepted, extra_inputs, observed, without_pa
 from jaxprob.distributions.constraints import unit_interval
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.apply import as_variables, call
-from jaxprob.types import AnyArray, Array, Batch, Key, Params
+from jaxprob.objectives.targets import support_check
+from jaxprob.types import AnyArray, Array, Batch, Check, Key, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
 from jaxprob.vae.model import VAEOutput
 
@@ -30,6 +31,7 @@ __all__ = [
     "decode_latents",
     "decoder_inputs",
     "draw",
+    "input_check",
     "log_likelihood",
     "log_weights",
     "noise",
@@ -193,3 +195,31 @@ def log_weights(model: nn.Module, params: Params, seen: Latents, frozen_q: bool 
         frozen, fixed_q = jax.lax.stop_gradient((params, q))
         log_q, _ = apply(model, frozen, seen.extra, "log_densities", fixed_q, z)
     return log_likelihood(p, seen.batch) + jnp.sum(log_prior - log_q, axis=-1)
+
+
+def input_check(model: nn.Module, binarized: bool = False) -> Check:
+    """Returns the check of the inputs against the support of p(x | z), see `types.Loss`.
+
+    Args:
+      model: A `LatentVariableModel`.
+      binarized: Whether "x" holds grey levels to be drawn, see `binarize`.
+    """
+
+    def seen(params: Params, batch: Batch) -> Latents:
+        return draw(model, params, batch, jax.random.key(0), 1, False, binarized)
+
+    def log_density(params: Params, batch: Batch) -> Array:
+        found = seen(params, batch)
+        return log_likelihood(found.output.p, found.batch)
+
+    grey = unit_interval._replace(
+        name="grey levels between 0 and 1, from which pixels are drawn",
+        test=lambda value, xp: (value >= 0) & (value <= 1),
+        fix="Divide by the largest possible value, such as 255.",
+    )
+    return support_check(
+        lambda params, batch: seen(params, batch).output.p,
+        log_density,
+        "x",
+        support=grey if binarized else None,
+    )

@@ -26,6 +26,7 @@ from jaxprob.batches import weighted_mean
 from jaxprob.distributions import Distribution
 from jaxprob.nn.apply import as_variables, call, mode_options
 from jaxprob.objectives.estimators.contract import with_gradient_of
+from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_in, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
@@ -247,7 +248,13 @@ def vq_loss(
 
         return loss_fn
 
-    return Loss.in_modes(in_mode)
+    def predict(params: Params, batch: Batch) -> Any:
+        return call(model, as_variables(params), (observed_inputs(batch),))[0].p
+
+    check = support_check(
+        predict, lambda p, batch: log_likelihood_of_inputs(predict(p, batch), batch), "x"
+    )
+    return Loss.in_modes(in_mode, check=check)
 
 
 def _one_hot(indices: Array, weight: Array | None, like: Array) -> Array:

@@ -96,7 +96,7 @@ def discrete_row(
     def torch_outputs(module, batch, key):
         out = module(batch["x"], key)
         found = {"logits": out.q.base_dist.logits, "z": out.z}
-        apart = copy.deepcopy(module)  # the loss moves the averages
+        apart = copy.deepcopy(module).eval()  # the loss moves the averages
         evaluate = twins.negative_discrete_elbo(apart, predicting, beta)
         found["evaluated"] = evaluate(batch, key)[0]
         if slow:

@@ -197,7 +197,10 @@ def test_a_schedule_and_a_relaxation_are_for_training_alone():
     assert abs(soft - hard) > 1e-6
     beta = vae.negative_discrete_elbo(BINARY, None, objectives.linear_annealing(10))
     assert beta.uses_step
-    assert beta.evaluate.uses_step
+    assert not beta.evaluate.uses_step
+    unweighted = vae.negative_discrete_elbo(BINARY)
+    ends, whole = (f.evaluate(PARAMS, {"x": X}, KEY)[0] for f in (beta, unweighted))
+    np.testing.assert_allclose(ends, whole, rtol=1e-13)
 
 
 def test_validation_asks_for_no_step_whichever_estimator_follows_a_schedule():

@@ -36,7 +36,7 @@ def negative_elbo(
         terms = [-mean_over_rows(log_likelihood_of_batch(p, batch), batch) for p in predictions]
         nll = torch.stack(terms).mean()
         metrics = {"nll": nll, "kl": kl}
-        weight = weight_at(kl_weight, batch, "negative_elbo")
+        weight = weight_at(kl_weight, batch, "negative_elbo", q.training)
         if callable(kl_weight):
             metrics["kl_weight"] = torch.as_tensor(weight)
         return nll + weight * kl / num_data, metrics

@@ -43,7 +43,7 @@ def reverse_kl(
         # a row's own mean over its draws, then the rows by their weights
         rows = {} if given is None else batch
         log_q, log_p = (weighted_mean(terms.mean(0), rows) for terms in (log_q, log_p))
-        loss = log_q - weight_at(weight, batch, "reverse_kl") * log_p
+        loss = log_q - weight_at(weight, batch, "reverse_kl", model.training) * log_p
         return loss, {"log_q": log_q, "log_density": log_p}
 
     mark_schedules(loss_fn, weight)

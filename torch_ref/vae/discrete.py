@@ -115,7 +115,7 @@ def negative_discrete_elbo(
         x = observed_inputs(batch)
         q = model.encode(x)
         p = model.prior(q.float_dtype())
-        weight = weight_at(beta, batch, "negative_discrete_elbo")
+        weight = weight_at(beta, batch, "negative_discrete_elbo", model.training)
 
         def log_likelihood(z: Tensor) -> Tensor:
             return log_likelihood_of_inputs(model.decode(z), batch)

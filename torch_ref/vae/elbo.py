@@ -37,7 +37,7 @@ def negative_elbo(
             kl = (log_q - log_prior).mean(0)
         per_latent = torch.stack([weighted_mean(column, batch) for column in kl.unbind(-1)])
         metrics = {"nll": nll, "kl": per_latent.sum()}
-        weight = weight_at(beta, batch, "negative_elbo")
+        weight = weight_at(beta, batch, "negative_elbo", model.training)
         if callable(beta):
             metrics["beta"] = torch.as_tensor(weight)
         if free_bits > 0:
