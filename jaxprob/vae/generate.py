@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
-from jaxprob.batches import as_batch, extra_inputs
+from jaxprob.batches import as_batch
 from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array, Batch, Key, Numbers, Params
-from jaxprob.vae.inputs import observed_inputs
+from jaxprob.vae.inputs import inputs_beside, observed_inputs
 from jaxprob.vae.latents import apply, decoder_inputs, require_decoder
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
@@ -42,7 +42,8 @@ def sample(
       params: Its params.
       key: Key of the draws.
       num: How many.
-      mean: True returns the means of p(x | z), as pictures of samples commonly do.
+      mean: True returns the means of p(x | z), as pictures of samples commonly do; of classes,
+        which have no mean, the most probable one.
       given: What the model takes beside x, by name: {"condition": c}, c `[B, C]`, for `num` draws
         of each of its rows.
       num_steps: Steps T of each draw, for a model of sequences.
@@ -51,7 +52,8 @@ def sample(
       Draws `[num, *event]`, with a condition `[num, B, *event]`.
 
     Raises:
-      ValueError: Fewer than one, or steps for a model that has none.
+      ValueError: Fewer than one, steps for a model that has none, a mean that p(x | z) has not, or
+        lengths or a mask, of which a draw knows nothing.
     """
     require_count("sample", num=num, num_steps=num_steps)
     require_decoder(model)
@@ -62,6 +64,12 @@ def sample(
             if num_steps is None
             else f"sample: {type(model).__name__} does not make sequences; leave num_steps out."
         )
+    for name in ("lengths", "x_observed", "mask"):
+        if (given or {}).get(name) is not None:
+            raise ValueError(
+                f"sample: {name} is not read, for nothing is observed; leave it out. num_steps "
+                "says how long sequences are, and impute draws what is missing in rows."
+            )
     return _sample(hashable(model), num, mean, num_steps, params, key, dict(given or {}))
 
 
@@ -180,7 +188,7 @@ def _sample(
     given: Batch,
 ) -> Array:
     code_key, event_key = jax.random.split(key)
-    extra = extra_inputs(model, given)
+    extra = inputs_beside(model, given)
     z = apply(model, params, extra, "sample_prior", code_key, num)
     length = {} if num_steps is None else {"num_steps": num_steps}
     return apply(model, params, {**extra, **length}, "generate", z, event_key, mean)
@@ -189,7 +197,7 @@ def _sample(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, batch: Batch) -> Any:
     """p(x | path(codes of the rows, arguments)), given what else the batch holds."""
-    extra = extra_inputs(model, batch)
+    extra = inputs_beside(model, batch)
     codes = [apply(model, params, extra, "code", x) for x in rows]
     z = path(*codes, *arguments)
     return apply(model, params, decoder_inputs(model, batch, extra), "decode", z)

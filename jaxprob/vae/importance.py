@@ -27,11 +27,11 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Shaped
 
-from jaxprob.batches import as_batch, extra_inputs, weighted_mean
+from jaxprob.batches import as_batch, weighted_mean
 from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_choice, require_count, require_in
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
-from jaxprob.vae.inputs import observed_inputs
+from jaxprob.vae.inputs import inputs_beside, observed_inputs
 from jaxprob.vae.latents import (
     Latents,
     apply,
@@ -257,7 +257,7 @@ def _log_marginal(
     batch: Batch,
     key: Key,
 ) -> LogMarginal:
-    x, extra = batch["x"], extra_inputs(model, batch)
+    x, extra = batch["x"], inputs_beside(model, batch)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     shape = (x.shape[0], model.latent_dim)
 

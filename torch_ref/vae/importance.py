@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from torch_ref import random
-from torch_ref.batches import as_batch, extra_inputs, weighted_mean
+from torch_ref.batches import as_batch, weighted_mean
 from torch_ref.distributions import Independent, MultivariateNormal, Normal
 from torch_ref.distributions.base import log_sum_exp
 from torch_ref.objectives.likelihood import LossFn
-from torch_ref.vae.inputs import observed_inputs
+from torch_ref.vae.inputs import inputs_beside, observed_inputs
 from torch_ref.vae.latents import Latents, draw, log_likelihood, log_weights
 from torch_ref.vae.model import LatentVariableModel
 
@@ -107,7 +107,7 @@ def log_marginal(
     """Estimates log p(x) `[B]` by `num_samples` draws of q(z | x), each with a key of its own."""
     batch = as_batch(x, given)
     batch["x"] = x = observed_inputs(batch)
-    extra, parts = extra_inputs(model, batch), []
+    extra, parts = inputs_beside(model, batch), []
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     for numbers in torch.arange(num_samples).split(chunk_size):
         keys = [random.fold_in(key, int(number)) for number in numbers]
