@@ -212,8 +212,8 @@ def negative_discrete_elbo(
 
     def with_estimator(estimator: Estimator, train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            variables, x = as_variables(params), observed_inputs(batch)
             beside = inputs_beside(model, batch)
+            variables, x = as_variables(params), observed_inputs(batch)
             state = variables.pop(STATE, None)
             if state is None and estimator.init(x.dtype):
                 raise ValueError(
@@ -288,7 +288,8 @@ def exact_log_marginal(model: DiscreteVAE, params: Params, batch: Batch) -> Arra
     Raises:
       ValueError: Too many states, or lengths or a condition that the model does not take.
     """
-    variables, x, beside = as_variables(params), observed_inputs(batch), inputs_beside(model, batch)
+    beside = inputs_beside(model, batch)
+    variables, x = as_variables(params), observed_inputs(batch)
     variables.pop(STATE, None)
     p = _prior(model, variables, beside)
     z = as_draws(p, jnp.asarray(states(p)))

@@ -86,11 +86,12 @@ def reconstruct(
         probable latents and the nearest codes.
       params: Its params.
       x: Rows `[B, *event]`, or a batch.
-      given: What the model takes beside x, by name. In a model of sequences each step is given
-        those before it in x, and steps behind the end mean nothing.
+      given: What stands beside x, by name: what the model takes, and "x_observed" (or "mask") of
+        x's shape, True where x was observed. In a model of sequences each step is given those
+        before it in x, and steps behind the end mean nothing. `impute` draws what is missing.
     """
     require_decoder(model)
-    batch = as_batch(x, given)
+    batch = _read(model, x, given)
     batch = {**batch, "x": observed_inputs(batch)}
     return _decode_codes(hashable(model), _itself, params, (batch["x"],), (), batch)
 
@@ -113,7 +114,7 @@ def interpolate(
       end: Rows at the end, as many.
       num: Points on the path, both ends among them; at least 2.
       spherical: Whether the path keeps the distance to the origin, where the prior puts its mass.
-      given: What the model takes beside x, by name; both ends share it.
+      given: What stands beside x, by name, see `reconstruct`; both ends share it.
 
     Returns:
       A distribution with batch shape `[num, B]`.
@@ -135,7 +136,7 @@ def interpolate(
     _need_paths("interpolate", model)
     shares = jnp.linspace(0.0, 1.0, num)
     path = _spherical if spherical else _straight
-    batch = as_batch(start, given)
+    batch = _read(model, start, given)
     rows = tuple(observed_inputs({**batch, "x": x}) for x in (start, end))
     return _decode_codes(hashable(model), path, params, rows, (shares,), batch)
 
@@ -156,7 +157,7 @@ def traverse(
       x: Rows `[B, *event]` to start from, or a batch.
       latent: Which latent, 0 to L - 1.
       values: Where to put it `[V]`; the standard prior has a spread of 1.
-      given: What the model takes beside x, by name.
+      given: What stands beside x, by name, see `reconstruct`.
 
     Returns:
       A distribution with batch shape `[V, B]`.
@@ -172,7 +173,7 @@ def traverse(
             f"traverse: latent must be from 0 to {count - 1}; got {latent}. decode reads no others."
         )
     arrays = (jnp.asarray(latent), jnp.asarray(values))
-    batch = as_batch(x, given)
+    batch = _read(model, x, given)
     rows = (observed_inputs(batch),)
     return _decode_codes(hashable(model), _replaced, params, rows, arrays, batch)
 
@@ -206,6 +207,13 @@ def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, ba
 def _reads_x(model: nn.Module) -> bool:
     """Whether p(x | z) of a step is given the steps before it."""
     return "x" in getattr(model, "decoder_takes", ())
+
+
+def _read(model: nn.Module, x: AnyArray | Batch, given: Batch | None) -> dict[str, Any]:
+    """One batch; what the model does not read is refused before anything is asked of its shape."""
+    batch = as_batch(x, given)
+    inputs_beside(model, batch)
+    return batch
 
 
 def _need_paths(owner: str, model: nn.Module) -> None:

@@ -136,6 +136,7 @@ def draw(
     """
     require_noise(model)
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
+    extra = inputs_beside(model, batch)  # first: what is not read need not fit
     x = observed_inputs(batch)
     if binarized:
         # with lengths and without, a model of sequences sees the same draws
@@ -143,7 +144,6 @@ def draw(
         x = _binarize_steps(x, pixel_key) if sequences else binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    extra = inputs_beside(model, batch)
     given = Inputs((x, eps), extra)
     output, collections = call(model, as_variables(params), given, inner_key, train)
     seen = {**batch, "x": x}

@@ -235,7 +235,8 @@ def vq_loss(
                     "vq_loss: the params have no codebook. Start from "
                     "jaxprob.nn.as_params(model.init(key, x))."
                 )
-            given = Inputs((observed_inputs(batch),), inputs_beside(model, batch))
+            beside = inputs_beside(model, batch)
+            given = Inputs((observed_inputs(batch),), beside)
             out, others = call(model, variables, given, key, train)
             nll = -weighted_mean(log_likelihood_of_inputs(out.p, batch), batch)
             valid = _valid_positions(out.indices, batch)
