@@ -74,4 +74,4 @@ def _shortlist(e: Array, codes: Array) -> tuple[Array, Array]:
     bound = -smallest[:, 0] + 2.0 * error + limits.tiny
     # what is no number, or has overflowed, settles nothing
     settled = (-smallest[:, -1] > bound) & jnp.isfinite(error)
-    return jnp.sort(listed, axis=-1), settled
+    return jnp.sort(listed, axis=-1).astype(int), settled
