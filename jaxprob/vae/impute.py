@@ -113,6 +113,8 @@ def _impute(
         z = jnp.take_along_axis(output.z, picked[None, :, None], axis=0)[0]
         p = apply(model, params, extra, "decode", z)
         drawn = mean_or_mode(type(model).__name__, p) if mean else p.sample(seed=x_key)
+        if jnp.issubdtype(whole.dtype, jnp.floating):
+            drawn = drawn.astype(whole.dtype)
         return jnp.where(keep, whole, drawn)
 
     return jax.lax.map(one, jnp.arange(num))

@@ -43,6 +43,8 @@ def largest_reliable(num: int) -> float:
 def tail_shape(largest: Array) -> Array:
     """Returns k of each row `[B]`, NaN where the tail is too short to tell.
 
+    Weights that differ by rounding alone have no tail, and k = 0.
+
     Args:
       largest: The log-weights of the tail and, last, the threshold below them, `[M + 1, B]`,
         falling.
@@ -53,7 +55,9 @@ def tail_shape(largest: Array) -> Array:
     scaled = jnp.exp(largest - largest[:1])
     # a weight that vanishes beside the largest still stands above the threshold
     tail = jnp.maximum(scaled[:-1] - scaled[-1:], 1e-30)[::-1]
-    return jax.vmap(_shape, in_axes=-1)(tail)
+    resolution = 64.0 * jnp.finfo(tail.dtype).eps * jnp.maximum(jnp.abs(largest[0]), 1.0)
+    found = jax.vmap(_shape, in_axes=-1)(tail)
+    return jnp.where(largest[0] - largest[-1] <= resolution, 0.0, found)
 
 
 def _shape(tail: Array) -> Array:

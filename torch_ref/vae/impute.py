@@ -48,7 +48,9 @@ def impute(
         log_w = log_weights(model, Latents(batch, extra, output))
         z = output.z[_pick(pick_key, log_w), rows]
         p = apply(model, extra, "decode", z)
-        drawn.append(whole.where(keep, mean_or_mode(p) if mean else p.draw(x_key)))
+        value = mean_or_mode(p) if mean else p.draw(x_key)
+        value = value.to(whole) if whole.is_floating_point() else value
+        drawn.append(whole.where(keep, value))
     return torch.stack(drawn)
 
 

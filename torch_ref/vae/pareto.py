@@ -28,8 +28,9 @@ def tail_shape(largest: Tensor) -> Tensor:
         weights = (column - column[0]).exp()
         x = (weights[:-1] - weights[-1]).clamp(min=1e-30).flip(0)
         n = len(x)
-        if n < 5:
-            found.append(x.new_tensor(math.nan))
+        resolution = 64 * torch.finfo(x.dtype).eps * column[0].abs().clamp(min=1)
+        if n < 5 or column[0] - column[-1] <= resolution:
+            found.append(x.new_tensor(math.nan if n < 5 else 0.0))
             continue
         m = 30 + int(n**0.5)
         j = torch.arange(1, m + 1, dtype=x.dtype)
