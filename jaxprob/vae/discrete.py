@@ -26,12 +26,7 @@ from jaxprob.objectives.estimators.contract import as_draws, draws
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae.average import mean_or_mode
-from jaxprob.vae.inputs import (
-    hand_on,
-    inputs_beside,
-    log_likelihood_of_inputs,
-    observed_inputs,
-)
+from jaxprob.vae.inputs import hand_on, log_likelihood_of_inputs, read
 
 __all__ = [
     "DiscreteVAE",
@@ -212,8 +207,7 @@ def negative_discrete_elbo(
 
     def with_estimator(estimator: Estimator, train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            beside = inputs_beside(model, batch)
-            variables, x = as_variables(params), observed_inputs(batch)
+            variables, (x, beside) = as_variables(params), read(model, batch)
             state = variables.pop(STATE, None)
             if state is None and estimator.init(x.dtype):
                 raise ValueError(
@@ -288,8 +282,7 @@ def exact_log_marginal(model: DiscreteVAE, params: Params, batch: Batch) -> Arra
     Raises:
       ValueError: Too many states, or lengths or a condition that the model does not take.
     """
-    beside = inputs_beside(model, batch)
-    variables, x = as_variables(params), observed_inputs(batch)
+    variables, (x, beside) = as_variables(params), read(model, batch)
     variables.pop(STATE, None)
     p = _prior(model, variables, beside)
     z = as_draws(p, jnp.asarray(states(p)))

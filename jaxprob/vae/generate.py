@@ -20,7 +20,7 @@ from jaxprob.batches import as_batch
 from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array, Batch, Key, Numbers, Params
-from jaxprob.vae.inputs import inputs_beside, observed_inputs
+from jaxprob.vae.inputs import inputs_beside, observed_inputs, read
 from jaxprob.vae.latents import apply, decoder_inputs, require_decoder
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
@@ -212,7 +212,7 @@ def _reads_x(model: nn.Module) -> bool:
 def _read(model: nn.Module, x: AnyArray | Batch, given: Batch | None) -> dict[str, Any]:
     """One batch; what the model does not read is refused before anything is asked of its shape."""
     batch = as_batch(x, given)
-    inputs_beside(model, batch)
+    read(model, batch)
     return batch
 
 

@@ -32,7 +32,7 @@ from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_choice, require_count, require_in
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 from jaxprob.vae import pareto
-from jaxprob.vae.inputs import inputs_beside, observed_inputs
+from jaxprob.vae.inputs import inputs_beside, read
 from jaxprob.vae.latents import (
     Latents,
     apply,
@@ -258,8 +258,7 @@ def log_marginal(
     chunks = -(-num_samples // chunk_size)
     size = -(-num_samples // chunks)
     batch = as_batch(x, given)
-    inputs_beside(model, batch)  # first: what is not read need not fit
-    batch = {**batch, "x": observed_inputs(batch)}
+    batch = {**batch, "x": read(model, batch)[0]}
     return _log_marginal(hashable(model), num_samples, size, chunks, params, batch, key)
 
 

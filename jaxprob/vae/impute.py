@@ -26,7 +26,7 @@ from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
 from jaxprob.vae.average import mean_or_mode
-from jaxprob.vae.inputs import inputs_beside, observed_inputs
+from jaxprob.vae.inputs import inputs_beside, read
 from jaxprob.vae.latents import Latents, apply, log_weights, noise, require_noise
 
 __all__ = ["impute"]
@@ -80,8 +80,7 @@ def impute(
             "impute: nothing says what is missing. Give a batch with x_observed, True where x was "
             'observed: {"x": x, "x_observed": ~jnp.isnan(x)}.'
         )
-    inputs_beside(model, batch)  # first: what is not read need not fit
-    whole, batch["x"] = batch["x"], observed_inputs(batch)
+    whole, batch["x"] = batch["x"], read(model, batch)[0]
     return _impute(hashable(model), num, num_proposals, mean, params, whole, batch, key)
 
 

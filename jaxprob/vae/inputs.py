@@ -24,7 +24,7 @@ from jaxprob.nn.apply import mode_options
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.types import Array, Batch
 
-__all__ = ["hand_on", "inputs_beside", "log_likelihood_of_inputs", "observed_inputs"]
+__all__ = ["hand_on", "inputs_beside", "log_likelihood_of_inputs", "observed_inputs", "read"]
 
 PACKAGE = __name__.rpartition(".")[0]
 
@@ -56,6 +56,15 @@ def hand_on(module: Any, x: Any, train: bool, given: dict[str, Any]) -> Any:
     """Calls a part of a model in its mode, with what it has arguments for of what is given."""
     given = accepted(type(module).__call__, given)
     return module(x, **given, **mode_options(module, train))
+
+
+def read(model: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
+    """Returns `observed_inputs` and `inputs_beside`; lengths that nobody reads need not fit x."""
+    if "lengths" in getattr(model, "takes", ()):
+        x = observed_inputs(batch)
+        return x, inputs_beside(model, batch)
+    beside = inputs_beside(model, batch)
+    return observed_inputs(batch), beside
 
 
 def _has_argument(model: Any, method: str, name: str) -> bool:

@@ -20,7 +20,7 @@ from jaxprob.distributions.constraints import unit_interval
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.apply import as_variables, call
 from jaxprob.types import AnyArray, Array, Batch, Key, Params
-from jaxprob.vae.inputs import inputs_beside, log_likelihood_of_inputs, observed_inputs
+from jaxprob.vae.inputs import log_likelihood_of_inputs, read
 from jaxprob.vae.model import VAEOutput
 
 __all__ = [
@@ -136,8 +136,7 @@ def draw(
     """
     require_noise(model)
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
-    extra = inputs_beside(model, batch)  # first: what is not read need not fit
-    x = observed_inputs(batch)
+    x, extra = read(model, batch)
     if binarized:
         # with lengths and without, a model of sequences sees the same draws
         sequences = "lengths" in getattr(model, "takes", ())

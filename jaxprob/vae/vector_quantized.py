@@ -28,7 +28,7 @@ from jaxprob.nn.apply import as_variables, call
 from jaxprob.objectives.estimators.contract import with_gradient_of
 from jaxprob.requirements import require_count, require_in, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
-from jaxprob.vae.inputs import hand_on, inputs_beside, log_likelihood_of_inputs, observed_inputs
+from jaxprob.vae.inputs import hand_on, log_likelihood_of_inputs, read
 from jaxprob.vae.nearest import nearest
 
 __all__ = ["VQVAE", "VQVAEOutput", "revive_codes", "update_codebook", "vq_loss"]
@@ -235,9 +235,8 @@ def vq_loss(
                     "vq_loss: the params have no codebook. Start from "
                     "jaxprob.nn.as_params(model.init(key, x))."
                 )
-            beside = inputs_beside(model, batch)
-            given = Inputs((observed_inputs(batch),), beside)
-            out, others = call(model, variables, given, key, train)
+            x, beside = read(model, batch)
+            out, others = call(model, variables, Inputs((x,), beside), key, train)
             nll = -weighted_mean(log_likelihood_of_inputs(out.p, batch), batch)
             valid = _valid_positions(out.indices, batch)
             distance = _squared(out.encodings - jax.lax.stop_gradient(out.quantized), valid)
