@@ -101,7 +101,10 @@ def diagnostics(
         )
     found = latent_statistics(hashable(model), params, batch, key)
     nll, kl, activity, information = jax.tree.map(np.asarray, found)
-    drawn = _drawn(hashable(model), params, batch, key)
+    try:
+        hint = _range_message(batch, _drawn(hashable(model), params, batch, key))
+    except NotImplementedError:  # a likelihood that gives densities alone
+        hint = ""
     active = activity > ACTIVE
     total = float(kl.sum())
     shares = np.asarray(_shares(batch, len(batch["x"]), kl.dtype))
@@ -116,8 +119,7 @@ def diagnostics(
         active_units=int(active.sum()),
         mutual_information=float(information),
         marginal_kl=total - float(information),
-        message=_message(activity, int(active.sum()), float(information), total, rows)
-        + _range_message(batch, drawn),
+        message=_message(activity, int(active.sum()), float(information), total, rows) + hint,
     )
 
 
@@ -190,7 +192,7 @@ def _message(activity: np.ndarray, count: int, information: float, kl: float, ro
 
 @functools.partial(jax.jit, static_argnums=0)
 def _drawn(model: nn.Module, params: Params, batch: Batch, key: Key) -> Array:
-    """A draw of each row from p(x | z), and of which of its values were observed."""
+    """A draw of each row from p(x | z), of the latents whose density `latent_statistics` gives."""
     p = draw(model, params, batch, key, 1).output.p
     return p.sample(seed=jax.random.fold_in(key, 1))[0]
 

@@ -19,6 +19,7 @@ Monte Carlo objectives" (2019), eq. 8; Li & Turner, "Renyi divergence variationa
 import functools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -68,13 +69,14 @@ class LogMarginal:
         than q(z | x) or elsewhere. More draws help slowly; a better encoder does.
     """
 
-    value: Array
-    standard_error: Array
-    effective_samples: Array
-    pareto_k: Array
-    reliable: Array
+    # a tree of them may hold anything, NumPy's arrays say
+    value: Any
+    standard_error: Any
+    effective_samples: Any
+    pareto_k: Any
+    reliable: Any
 
-    def __iter__(self) -> Iterator[Array]:
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.value, self.standard_error))
 
 

@@ -85,6 +85,7 @@ def test_value_and_error_come_apart_as_before():
     np.testing.assert_array_equal(value, found.value)
     np.testing.assert_array_equal(error, found.standard_error)
     assert len(jax.tree.leaves(found)) == 5
+    assert isinstance(jax.tree.map(np.asarray, found).value, np.ndarray)
 
 
 @pytest.mark.parametrize("shape", [-0.4, 0.1, 0.5, 1.2])
