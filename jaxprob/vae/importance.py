@@ -64,9 +64,7 @@ class LogMarginal:
       effective_samples: (sum w)^2 / sum w^2 `[B]`: how many draws the estimate rests on, 1 to S.
       pareto_k: Shape of the tail of the weights `[B]`, see `jaxprob.vae.pareto`: below 0 they are
         bounded, from 0.5 on their variance is infinite. NaN with fewer than 21 draws.
-      reliable: Whether the error may be believed `[B]`, by the size of `pareto_k`. Where it is
-        False the value is most likely too low by more than the error says: the posterior is wider
-        than q(z | x) or elsewhere. More draws help slowly; a better encoder does.
+      num_samples: Draws S of each row.
     """
 
     # a tree of them may hold anything, NumPy's arrays say
@@ -74,7 +72,17 @@ class LogMarginal:
     standard_error: Any
     effective_samples: Any
     pareto_k: Any
-    reliable: Any
+    num_samples: int = struct.field(pytree_node=False)
+
+    @property
+    def reliable(self) -> Any:
+        """Whether the error may be believed `[B]`, by the size of `pareto_k`.
+
+        Where it is False the value is most likely too low by more than the error says: the
+        posterior is wider than q(z | x) or elsewhere. More draws help slowly; a better encoder
+        does.
+        """
+        return self.pareto_k < pareto.largest_reliable(self.num_samples)
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.value, self.standard_error))
@@ -306,13 +314,12 @@ def _log_marginal(
     # the variance of a mean of n weights, over its square
     spread = jnp.maximum(squares / total**2 - 1.0 / num_samples, 0.0)
     error = jnp.sqrt(spread * num_samples / (num_samples - 1))
-    k = pareto.tail_shape(top)
     return LogMarginal(
         peak + jnp.log(total) - math.log(num_samples),
         error,
         total**2 / squares,
-        k,
-        k < pareto.largest_reliable(num_samples),
+        pareto.tail_shape(top),
+        num_samples,
     )
 
 

@@ -84,7 +84,7 @@ def test_value_and_error_come_apart_as_before():
     value, error = found
     np.testing.assert_array_equal(value, found.value)
     np.testing.assert_array_equal(error, found.standard_error)
-    assert len(jax.tree.leaves(found)) == 5
+    assert len(jax.tree.leaves(found)) == 4
     assert isinstance(jax.tree.map(np.asarray, found).value, np.ndarray)
 
 

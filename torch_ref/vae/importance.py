@@ -32,7 +32,12 @@ class LogMarginal:
     standard_error: Tensor
     effective_samples: Tensor
     pareto_k: Tensor
-    reliable: Tensor
+    num_samples: int
+
+    @property
+    def reliable(self) -> Tensor:
+        """Whether the error may be believed."""
+        return self.pareto_k < pareto.largest_reliable(self.num_samples)
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.value, self.standard_error))
@@ -129,7 +134,7 @@ def log_marginal(
     shares = log_w.softmax(0)
     k = pareto.tail_shape(log_w.topk(pareto.tail_size(num_samples) + 1, dim=0)[0])
     effective = 1 / shares.square().sum(0)
-    return LogMarginal(value, error, effective, k, k < pareto.largest_reliable(num_samples))
+    return LogMarginal(value, error, effective, k, num_samples)
 
 
 def _detached(q: Any) -> Any:
