@@ -4,6 +4,7 @@ Our side of a row is computed once; the twin is broken in each way by turns.
 """
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ import torch_ref.vae.conv as torch_conv
 import torch_ref.vae.elbo as torch_elbo
 import torch_ref.vae.importance as torch_importance
 import torch_ref.vae.latents as torch_latents
+import torch_ref.vae.pareto as torch_pareto
 import torch_ref.vae.recurrent as torch_recurrent
 from parity_tests.cases.vae import FUNCTIONS
+from parity_tests.cases.vae_missing import FUNCTIONS as ROWS_OF_MISSING
 from parity_tests.engine import compare_function, compare_gradients
 from parity_tests.loss_errors import NAMED, assert_caught, errors
 from parity_tests.tolerances import MODELS
@@ -40,6 +43,8 @@ def to_the_last_step(model, x, lengths):
 
 
 ENCODE = RecurrentVAE.encode
+torch_impute = importlib.import_module("torch_ref.vae.impute")  # the function has its name
+PICK, TAIL, (MISSING,) = torch_impute._pick, torch_pareto.tail_size, ROWS_OF_MISSING
 DECODE, ENCODE_GIVEN = ConditionalRecurrentVAE.decode, ConditionalRecurrentVAE.encode
 CONV_TRANSPOSE, NOISE = torch_conv.ConvTranspose, torch_latents.noise
 KL, LIKELIHOOD = LatentVariableModel.kl, torch_latents.log_likelihood
@@ -94,6 +99,22 @@ MUTATIONS = {
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_broken_twin_is_caught(mutation, monkeypatch):
     assert_caught(*MUTATIONS[mutation], monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "instead", "noticed"),
+    [
+        (torch_impute, "_pick", lambda key, log_w: 0 * PICK(key, log_w), "drawn"),
+        (torch_pareto, "tail_size", lambda num: TAIL(num) - 1, "pareto k"),
+    ],
+    ids=["weights of the proposals ignored", "a tail of one fewer"],
+)
+def test_a_mistake_about_missing_values_is_caught(module, name, instead, noticed, monkeypatch):
+    right, _ = compare_function(MISSING, "float64")
+    assert max(right.values()) <= MODELS["value"]["float64"]
+    monkeypatch.setattr(module, name, instead)
+    values, _ = compare_function(MISSING, "float64")
+    assert values[noticed] > MODELS["value"]["float64"]
 
 
 def test_another_order_of_the_divergence_is_caught(monkeypatch):

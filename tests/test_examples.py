@@ -42,6 +42,9 @@ VARIANTS = {
     "vae_discrete.py": [
         (["--only", "NVIL", "VIMCO"], ("NVIL", "VIMCO", "best log-likelihood")),
     ],
+    "vae_missing.py": [
+        (["--proposals", "3"], ("log p(what is seen) -", "can be trusted", "hidden pixels, 3")),
+    ],
     "vq_vae.py": [([], ("by gradient", "bits under the prior"))],
 }
 """Arguments of each run, and what it must print."""

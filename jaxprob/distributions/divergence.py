@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable
 
 import distrax
-import jax
 import jax.numpy as jnp
 import numpy as np
 from tensorflow_probability.substrates.jax.distributions import RegisterKL
@@ -299,14 +298,8 @@ def _negative_binomial(p: NegativeBinomial, q: NegativeBinomial) -> Array:
     binary = _binary(p, q)
     # The mean is n p / (1 - p); per outcome of the other kind one Bernoulli divergence over 1 - p.
     failure = _with_ndim(p._failure_probs, binary)
-    others = _unless_equal(n_p, n_q, lambda: relative_entropy_of_counts(p, q))
+    others = relative_entropy_of_counts(p, q, unless=n_p == n_q)
     return jnp.where(n_p == n_q, n_p * binary / failure, others)
-
-
-def _unless_equal(n_p: Array, n_q: Array, general: Callable[[], Array]) -> Array:
-    """Runs the sum over all counts only where some total counts differ."""
-    shape = jax.eval_shape(general)
-    return jax.lax.cond(jnp.all(n_p == n_q), lambda: jnp.zeros(shape.shape, shape.dtype), general)
 
 
 def _classes(p: ClassProbabilities, q: ClassProbabilities) -> Array:

@@ -56,16 +56,27 @@ def entropy_of_counts(family: Univariate) -> Array:
     return expected_over_counts(family, lambda k: -family._density_at(k, *family._parameters()))
 
 
-def relative_entropy_of_counts(p: Univariate, q: Univariate) -> Array:
-    """Returns KL(p || q) `[*batch]` in nats, where the support of q holds that of p."""
+def relative_entropy_of_counts(p: Univariate, q: Univariate, unless: Array | bool = False) -> Array:
+    """Returns KL(p || q) `[*batch]` in nats, where the support of q holds that of p.
+
+    Args:
+      p: Distribution of the counts.
+      q: Distribution to compare with.
+      unless: Where nobody needs it; if that is everywhere, 0 is returned and nothing is computed.
+    """
     shape = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
     p, q = (
         jax.tree.map(lambda leaf: jnp.broadcast_to(align(leaf, len(shape)), shape), d)
         for d in (p, q)
     )
-    return expected_over_counts(
-        p, lambda k: p._density_at(k, *p._parameters()) - q._density_at(k, *q._parameters())
-    )
+
+    def by_sum() -> Array:
+        return expected_over_counts(
+            p, lambda k: p._density_at(k, *p._parameters()) - q._density_at(k, *q._parameters())
+        )
+
+    zeros = jnp.zeros(shape, jax.eval_shape(by_sum).dtype)
+    return jax.lax.cond(jnp.all(unless), lambda: zeros, by_sum)
 
 
 def _nodes(family: Univariate) -> tuple[Array, Array]:

@@ -4,7 +4,9 @@
     M   w' = M(s, w)       the maximum of the expected log p(x, latents, w)
 
 F is log p(x, w) itself where the latents' posterior is exact, and a lower bound where it is not
-(variational EM); neither step decreases it. All starts run under `vmap`, in one program.
+(variational EM); neither step decreases it. So a bound that seems to fall by no more than its own
+rounding has not fallen, and the one before is repeated; a fall beyond that is a mistake of one of
+the steps, and is shown. All starts run under `vmap`, in one program.
 
 Twin: `torch_ref/objectives/em.py`. Source: Dempster, Laird & Rubin, "Maximum likelihood from
 incomplete data via the EM algorithm" (1977), section 2; Neal & Hinton, "A view of the EM algorithm"
@@ -20,7 +22,10 @@ import jax.numpy as jnp
 from jaxprob.requirements import require_count, require_non_negative, require_rows
 from jaxprob.types import Array, Params
 
-__all__ = ["EMFit", "fit_em"]
+__all__ = ["EMFit", "fit_em", "total"]
+
+ROUNDING = 4.0
+"""Units of rounding of a bound (its `eps` times its size) within which a fall is none."""
 
 EStep = Callable[[Params], tuple[Any, Array]]
 MStep = Callable[[Any, Params], Params]
@@ -77,6 +82,9 @@ def fit_em(
         def step(fit: EMFit) -> EMFit:
             statistics, bound = e_step(fit.params)
             params = m_step(statistics, fit.params)
+            last = jnp.where(fit.num_steps > 0, fit.bounds[fit.num_steps - 1], -jnp.inf)
+            slack = ROUNDING * jnp.finfo(dtype).eps * jnp.abs(last)
+            bound = jnp.where(bound >= last - slack, jnp.maximum(bound, last), bound)
             return EMFit(params, fit.bounds.at[fit.num_steps].set(bound), fit.num_steps + 1)
 
         return jax.lax.while_loop(unfinished, step, EMFit(start, bounds, jnp.zeros((), jnp.int32)))
@@ -85,3 +93,26 @@ def fit_em(
     last = jax.vmap(lambda bounds, count: bounds[count - 1])(fits.bounds, fits.num_steps)
     best = jnp.argmax(jnp.where(jnp.isfinite(last), last, -jnp.inf))  # argmax itself picks NaN
     return jax.tree.map(lambda leaf: leaf[best], fits)
+
+
+def total(terms: Array) -> Array:
+    """Returns the sum of `terms` `[N]`, as exact as one number can hold it.
+
+    The terms are added in pairs, and so are the roundings of these sums: over 100,000 rows a plain
+    sum in float32 loses more than a step of EM gains.
+    """
+    return _total(terms)
+
+
+@jax.jit
+def _total(terms: Array) -> Array:
+    lost = jnp.zeros_like(terms)
+    while terms.shape[0] > 1:
+        if terms.shape[0] % 2:
+            terms, lost = (jnp.pad(values, (0, 1)) for values in (terms, lost))
+        a, b = terms[::2], terms[1::2]
+        terms = a + b
+        shown = terms - a
+        rounding = (a - (terms - shown)) + (b - shown)
+        lost = lost[::2] + lost[1::2] + jnp.where(jnp.isfinite(terms), rounding, 0.0)
+    return jnp.sum(terms) + jnp.sum(lost)

@@ -24,6 +24,7 @@ from jaxprob.vae.importance import (
     negative_iwae,
     negative_renyi,
 )
+from jaxprob.vae.impute import impute
 from jaxprob.vae.latent_class import (
     FittedClasses,
     LatentClassModel,
@@ -67,6 +68,7 @@ __all__ = [
     "em_step",
     "exact_log_marginal",
     "fit_em",
+    "impute",
     "initial_classes",
     "interpolate",
     "log_marginal",

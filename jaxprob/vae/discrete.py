@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxprob.batches import weighted_mean
+from jaxprob.batches import Inputs, accepted, weighted_mean
 from jaxprob.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
 from jaxprob.nn.apply import as_params, as_variables, call, mode_options
 from jaxprob.objectives.annealing import Schedule, follows_step, weight_at
@@ -26,7 +26,8 @@ from jaxprob.objectives.estimators.contract import as_draws, draws
 from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
-from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
+from jaxprob.vae.average import mean_or_mode
+from jaxprob.vae.inputs import hand_on, log_likelihood_of_inputs, read
 
 __all__ = [
     "DiscreteVAE",
@@ -51,6 +52,9 @@ class DiscreteVAEOutput(NamedTuple):
 class DiscreteVAE(nn.Module):
     """Encoder, discrete latents, decoder.
 
+    With `batches.takes(model, "lengths")` encoder and decoder get the lengths, whichever of them
+    has an argument for it, and losses leave padding out.
+
     Attributes:
       encoder: Module x `[B, ...]` -> features `[B, H]`.
       decoder: Module latents `[B, L]` (or `[B, L K]`) -> distribution over x, batch shape `[B]`:
@@ -72,6 +76,7 @@ class DiscreteVAE(nn.Module):
     control: nn.Module | None = None
 
     loss_name = "negative_discrete_elbo"  # no annotation: Linen would make it a field
+    hands_on_to = ("encoder", "decoder")
 
     def setup(self) -> None:
         """Makes the layer of the latents' logits and the prior's."""
@@ -82,25 +87,27 @@ class DiscreteVAE(nn.Module):
         if self.learn_prior:
             self.prior_logits = self.param("prior_logits", nn.initializers.zeros, shape)
 
-    def __call__(self, x: AnyArray, key: Key, train: bool = False) -> DiscreteVAEOutput:
+    def __call__(
+        self, x: AnyArray, key: Key, train: bool = False, **given: AnyArray
+    ) -> DiscreteVAEOutput:
         """Encodes, draws and decodes; `key` is the noise of the draw."""
         if self.baseline is not None and self.is_initializing():
             self.predict_reward(x, train)
-        q = self.encode(x, train)
+        q = self.encode(x, train, **given)
         z = as_draws(q, q.sample(seed=key))
         if self.control is not None and self.is_initializing():
             self.predict_control(x, z, train)
-        return DiscreteVAEOutput(q, z, self.decode(z, train))
+        return DiscreteVAEOutput(q, z, self.decode(z, train, **given))
 
-    def encode(self, x: AnyArray, train: bool = False) -> Distribution:
+    def encode(self, x: AnyArray, train: bool = False, **given: AnyArray) -> Distribution:
         """Returns q(z | x): events `[L]`, or one-hot `[L, K]`."""
-        logits = self.to_latent(self.encoder(x, **mode_options(self.encoder, train)))
+        logits = self.to_latent(hand_on(self.encoder, x, train, given))
         return self._latents(logits.reshape(*logits.shape[:-1], *self._logits_shape()))
 
-    def decode(self, z: AnyArray, train: bool = False) -> Distribution:
+    def decode(self, z: AnyArray, train: bool = False, **given: AnyArray) -> Distribution:
         """Returns p(x | z) of latents `[B, L]`, or `[B, L, K]`, relaxed ones too."""
         z = z.reshape(*z.shape[: z.ndim - len(self._logits_shape())], -1)
-        return self.decoder(z, **mode_options(self.decoder, train))
+        return hand_on(self.decoder, z, train, given)
 
     def prior(self, dtype: Any = None) -> Distribution:
         """Returns p(z), batch shape `()`; `dtype` is that of a uniform one."""
@@ -108,20 +115,20 @@ class DiscreteVAE(nn.Module):
             return self._latents(self.prior_logits)
         return self._latents(jnp.zeros(self._logits_shape(), dtype or jnp.result_type(float)))
 
-    def code(self, x: AnyArray) -> Array:
+    def code(self, x: AnyArray, **given: AnyArray) -> Array:
         """Returns the most probable latents of each row, `[B, L]` or one-hot `[B, L, K]`."""
-        q = self.encode(x)
+        q = self.encode(x, **given)
         return as_draws(q, q.mode())
 
-    def sample_prior(self, key: Key, num: int) -> Array:
+    def sample_prior(self, key: Key, num: int, **given: AnyArray) -> Array:
         """Returns `num` draws of p(z), `[num, L]` or one-hot `[num, L, K]`."""
         p = self.prior(jax.tree.leaves(self.variables)[0].dtype)
         return as_draws(p, p.sample(seed=key, sample_shape=(num,)))
 
-    def generate(self, z: AnyArray, key: Key, mean: bool = False) -> Array:
-        """Returns a draw of p(x | z), or its mean, `[N, *event]`."""
-        p = self.decode(z)
-        return p.mean() if mean else p.sample(seed=key)
+    def generate(self, z: AnyArray, key: Key, mean: bool = False, **given: AnyArray) -> Array:
+        """Returns a draw of p(x | z), or its mean (of classes the mode), `[N, *event]`."""
+        p = self.decode(z, **given)
+        return mean_or_mode(type(self).__name__, p) if mean else p.sample(seed=key)
 
     def predict_reward(self, x: AnyArray, train: bool = False) -> Array | None:
         """Returns the baseline's b(x) `[B]`, or None."""
@@ -177,8 +184,9 @@ def negative_discrete_elbo(
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; batch holds "x" `[B, ...]`, the targets too,
-      and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
-      hold "nll", which is -E_q log p(x | z), and "kl"; with `vimco`, `reweighted_wake_sleep` and
+      and where they apply "mask" (of x's shape; True where observed), "weight" `[B]`, and what the
+      model takes, which encoder and decoder get by name ("lengths" leave padding out). Metrics hold
+      "nll", which is -E_q log p(x | z), and "kl"; with `vimco`, `reweighted_wake_sleep` and
       `normalize=True` "nll" is the whole bound and there is no "kl". A learned baseline or control
       adds "baseline_loss", whose gradient (not its value) is part of the loss. Modules that ask for
       it (see `jaxprob.nn.apply`) know that they are trained, and their new state is among the
@@ -187,7 +195,8 @@ def negative_discrete_elbo(
 
     Raises:
       ValueError: A negative beta, or another than 1 where only 1 is right; when called, an
-        estimator that lacks its baseline or its state.
+        estimator that lacks its baseline or its state, or lengths or a condition that the model
+        does not take.
     """
     require_non_negative("negative_discrete_elbo", beta=beta)
     training = score_function("leave_one_out", 4) if estimator is None else estimator
@@ -200,7 +209,7 @@ def negative_discrete_elbo(
 
     def with_estimator(estimator: Estimator, train: bool) -> LossFn:
         def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-            variables, x = as_variables(params), observed_inputs(batch)
+            variables, (x, beside) = as_variables(params), read(model, batch)
             state = variables.pop(STATE, None)
             if state is None and estimator.init(x.dtype):
                 raise ValueError(
@@ -210,11 +219,11 @@ def negative_discrete_elbo(
 
             def run(method: str, *values: Array) -> tuple[Any, dict[str, Any]]:
                 # Linen folds a module's path into the key: what is inside shares no bits with draws
-                return call(model, variables, values, key, train, method)
+                return call(model, variables, Inputs(values, beside), key, train, method)
 
             q, others = run("encode", x)
             dtype = jax.tree.leaves(q)[0].dtype
-            p = model.apply(variables, dtype, method="prior")
+            p = _prior(model, variables, beside, dtype)
             weight = weight_at(beta, batch, "negative_discrete_elbo", train)
             whole = estimator.log_mean_exp or estimator.shortened
 
@@ -263,9 +272,10 @@ def negative_discrete_elbo(
     follows = follows_step(beta, *training.schedules)
 
     def predict(params: Params, batch: Batch) -> Any:
-        variables = as_variables(params)
+        variables, (x, beside) = as_variables(params), read(model, batch)
         variables.pop(STATE, None)
-        return model.apply(variables, observed_inputs(batch), jax.random.key(0)).p
+        given = accepted(type(model).__call__, beside)
+        return model.apply(variables, x, jax.random.key(0), **given).p
 
     check = support_check(
         predict, lambda p, batch: log_likelihood_of_inputs(predict(p, batch), batch), "x"
@@ -282,16 +292,22 @@ def exact_log_marginal(model: DiscreteVAE, params: Params, batch: Batch) -> Arra
       batch: "x" and perhaps "mask".
 
     Raises:
-      ValueError: Too many states.
+      ValueError: Too many states, or lengths or a condition that the model does not take.
     """
-    variables, x = as_variables(params), observed_inputs(batch)
+    variables, (x, beside) = as_variables(params), read(model, batch)
     variables.pop(STATE, None)
-    p = model.apply(variables, method="prior")
+    p = _prior(model, variables, beside)
     z = as_draws(p, jnp.asarray(states(p)))
 
     def log_joint(one: Array) -> Array:
         rows = jnp.broadcast_to(one, (x.shape[0], *one.shape))
-        decoded = model.apply(variables, rows, method="decode")
+        decoded = call(model, variables, Inputs((rows,), beside), method="decode")[0]
         return log_likelihood_of_inputs(decoded, batch) + p.log_prob(one)
 
     return jax.nn.logsumexp(jax.lax.map(log_joint, z), axis=0)
+
+
+def _prior(model: DiscreteVAE, variables: dict, beside: dict, *dtype: Any) -> Distribution:
+    """p(z), given what a subclass takes for it."""
+    given = accepted(type(model).prior, beside)
+    return model.apply(variables, *dtype, **given, method="prior")  # pyright: ignore[reportReturnType]

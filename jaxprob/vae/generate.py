@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
-from jaxprob.batches import as_batch, extra_inputs
+from jaxprob.batches import as_batch
 from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_count
 from jaxprob.types import AnyArray, Array, Batch, Key, Numbers, Params
-from jaxprob.vae.inputs import observed_inputs
+from jaxprob.vae.inputs import inputs_beside, observed_inputs, read
 from jaxprob.vae.latents import apply, decoder_inputs, require_decoder
 
 __all__ = ["interpolate", "reconstruct", "sample", "traverse"]
@@ -42,7 +42,8 @@ def sample(
       params: Its params.
       key: Key of the draws.
       num: How many.
-      mean: True returns the means of p(x | z), as pictures of samples commonly do.
+      mean: True returns the means of p(x | z), as pictures of samples commonly do; of classes,
+        which have no mean, the most probable one.
       given: What the model takes beside x, by name: {"condition": c}, c `[B, C]`, for `num` draws
         of each of its rows.
       num_steps: Steps T of each draw, for a model of sequences.
@@ -51,7 +52,8 @@ def sample(
       Draws `[num, *event]`, with a condition `[num, B, *event]`.
 
     Raises:
-      ValueError: Fewer than one, or steps for a model that has none.
+      ValueError: Fewer than one, steps for a model that has none, a mean that p(x | z) has not, or
+        lengths or a mask, of which a draw knows nothing.
     """
     require_count("sample", num=num, num_steps=num_steps)
     require_decoder(model)
@@ -62,6 +64,12 @@ def sample(
             if num_steps is None
             else f"sample: {type(model).__name__} does not make sequences; leave num_steps out."
         )
+    for name in ("lengths", "x_observed", "mask"):
+        if (given or {}).get(name) is not None:
+            raise ValueError(
+                f"sample: {name} is not read, for nothing is observed; leave it out. num_steps "
+                "says how long sequences are, and impute draws what is missing in rows."
+            )
     return _sample(hashable(model), num, mean, num_steps, params, key, dict(given or {}))
 
 
@@ -78,11 +86,12 @@ def reconstruct(
         probable latents and the nearest codes.
       params: Its params.
       x: Rows `[B, *event]`, or a batch.
-      given: What the model takes beside x, by name. In a model of sequences each step is given
-        those before it in x, and steps behind the end mean nothing.
+      given: What stands beside x, by name: what the model takes, and "x_observed" (or "mask") of
+        x's shape, True where x was observed. In a model of sequences each step is given those
+        before it in x, and steps behind the end mean nothing. `impute` draws what is missing.
     """
     require_decoder(model)
-    batch = as_batch(x, given)
+    batch = _read(model, x, given)
     batch = {**batch, "x": observed_inputs(batch)}
     return _decode_codes(hashable(model), _itself, params, (batch["x"],), (), batch)
 
@@ -105,7 +114,7 @@ def interpolate(
       end: Rows at the end, as many.
       num: Points on the path, both ends among them; at least 2.
       spherical: Whether the path keeps the distance to the origin, where the prior puts its mass.
-      given: What the model takes beside x, by name; both ends share it.
+      given: What stands beside x, by name, see `reconstruct`; both ends share it.
 
     Returns:
       A distribution with batch shape `[num, B]`.
@@ -127,7 +136,7 @@ def interpolate(
     _need_paths("interpolate", model)
     shares = jnp.linspace(0.0, 1.0, num)
     path = _spherical if spherical else _straight
-    batch = as_batch(start, given)
+    batch = _read(model, start, given)
     rows = tuple(observed_inputs({**batch, "x": x}) for x in (start, end))
     return _decode_codes(hashable(model), path, params, rows, (shares,), batch)
 
@@ -148,7 +157,7 @@ def traverse(
       x: Rows `[B, *event]` to start from, or a batch.
       latent: Which latent, 0 to L - 1.
       values: Where to put it `[V]`; the standard prior has a spread of 1.
-      given: What the model takes beside x, by name.
+      given: What stands beside x, by name, see `reconstruct`.
 
     Returns:
       A distribution with batch shape `[V, B]`.
@@ -164,7 +173,7 @@ def traverse(
             f"traverse: latent must be from 0 to {count - 1}; got {latent}. decode reads no others."
         )
     arrays = (jnp.asarray(latent), jnp.asarray(values))
-    batch = as_batch(x, given)
+    batch = _read(model, x, given)
     rows = (observed_inputs(batch),)
     return _decode_codes(hashable(model), _replaced, params, rows, arrays, batch)
 
@@ -180,7 +189,7 @@ def _sample(
     given: Batch,
 ) -> Array:
     code_key, event_key = jax.random.split(key)
-    extra = extra_inputs(model, given)
+    extra = inputs_beside(model, given)
     z = apply(model, params, extra, "sample_prior", code_key, num)
     length = {} if num_steps is None else {"num_steps": num_steps}
     return apply(model, params, {**extra, **length}, "generate", z, event_key, mean)
@@ -189,7 +198,7 @@ def _sample(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, batch: Batch) -> Any:
     """p(x | path(codes of the rows, arguments)), given what else the batch holds."""
-    extra = extra_inputs(model, batch)
+    extra = inputs_beside(model, batch)
     codes = [apply(model, params, extra, "code", x) for x in rows]
     z = path(*codes, *arguments)
     return apply(model, params, decoder_inputs(model, batch, extra), "decode", z)
@@ -198,6 +207,13 @@ def _decode_codes(model, path, params: Params, rows: tuple, arguments: tuple, ba
 def _reads_x(model: nn.Module) -> bool:
     """Whether p(x | z) of a step is given the steps before it."""
     return "x" in getattr(model, "decoder_takes", ())
+
+
+def _read(model: nn.Module, x: AnyArray | Batch, given: Batch | None) -> dict[str, Any]:
+    """One batch; what the model does not read is refused before anything is asked of its shape."""
+    batch = as_batch(x, given)
+    read(model, batch)
+    return batch
 
 
 def _need_paths(owner: str, model: nn.Module) -> None:

@@ -18,20 +18,22 @@ Monte Carlo objectives" (2019), eq. 8; Li & Turner, "Renyi divergence variationa
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax.scipy.special import logsumexp
 from jaxtyping import Shaped
 
-from jaxprob.batches import as_batch, extra_inputs, weighted_mean
+from jaxprob.batches import as_batch, weighted_mean
 from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_choice, require_count, require_in
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
-from jaxprob.vae.inputs import observed_inputs
+from jaxprob.vae import pareto
+from jaxprob.vae.inputs import inputs_beside, read
 from jaxprob.vae.latents import (
     Latents,
     apply,
@@ -51,17 +53,40 @@ Bound = Callable[[Array], Array]
 """Log-weights `[S, B]` -> bound of each row `[B]`."""
 
 
-class LogMarginal(NamedTuple):
-    """An estimate of log p(x), in nats.
+@struct.dataclass
+class LogMarginal:
+    """An estimate of log p(x), in nats; `value, error = log_marginal(...)` takes its first two.
 
     Attributes:
       value: The estimate `[B]`. On average it lies below log p(x), by about half the square of its
         error.
-      standard_error: Its Monte Carlo error `[B]`, by the delta method.
+      standard_error: Its Monte Carlo error `[B]`, by the delta method. No more than about 1 nat
+        whatever the truth is, so that it says nothing where `reliable` is False.
+      effective_samples: (sum w)^2 / sum w^2 `[B]`: how many draws the estimate rests on, 1 to S.
+      pareto_k: Shape of the tail of the weights `[B]`, see `jaxprob.vae.pareto`: below 0 they are
+        bounded, from 0.5 on their variance is infinite. NaN with fewer than 21 draws.
+      num_samples: Draws S of each row.
     """
 
-    value: Array
-    standard_error: Array
+    # a tree of them may hold anything, NumPy's arrays say
+    value: Any
+    standard_error: Any
+    effective_samples: Any
+    pareto_k: Any
+    num_samples: int = struct.field(pytree_node=False)
+
+    @property
+    def reliable(self) -> Any:
+        """Whether the error may be believed `[B]`, by the size of `pareto_k`.
+
+        Where it is False the value is most likely too low by more than the error says: the
+        posterior is wider than q(z | x) or elsewhere. More draws help slowly; a better encoder
+        does.
+        """
+        return self.pareto_k < pareto.largest_reliable(self.num_samples)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.value, self.standard_error))
 
 
 def negative_iwae(
@@ -228,12 +253,12 @@ def log_marginal(
         `chunk_size`.
       num_samples: Draws for each row, at least 2.
       chunk_size: Draws that are in memory at a time.
-      given: What the model takes beside x, by name: with {"condition": c} the estimate is of
-        log p(x | c).
+      given: What stands beside x, by name: with {"condition": c} the estimate is of log p(x | c),
+        and with "x_observed" (or "mask") of x's shape of what was observed of x alone.
 
     Returns:
-      The estimate of each row and its standard error. Where q is much narrower than the posterior
-      the error is itself underestimated: compare two values of `num_samples`.
+      The estimate of each row and its standard error, how many draws it rests on, and whether that
+      error may be believed: where q is much narrower than the posterior it may not.
 
     Raises:
       ValueError: Too few samples, or chunks below 1.
@@ -244,7 +269,7 @@ def log_marginal(
     chunks = -(-num_samples // chunk_size)
     size = -(-num_samples // chunks)
     batch = as_batch(x, given)
-    batch = {**batch, "x": observed_inputs(batch)}
+    batch = {**batch, "x": read(model, batch)[0]}
     return _log_marginal(hashable(model), num_samples, size, chunks, params, batch, key)
 
 
@@ -258,7 +283,7 @@ def _log_marginal(
     batch: Batch,
     key: Key,
 ) -> LogMarginal:
-    x, extra = batch["x"], extra_inputs(model, batch)
+    x, extra = batch["x"], inputs_beside(model, batch)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     shape = (x.shape[0], model.latent_dim)
 
@@ -270,22 +295,33 @@ def _log_marginal(
         return jnp.where((numbers < num_samples)[:, None], log_w, -jnp.inf)
 
     def chunk(carry, first):
-        peak, total, squares = carry
+        peak, total, squares, top = carry
         log_w = weights(first + jnp.arange(size))
         new_peak = jnp.maximum(peak, jnp.max(log_w, axis=0))
         centre = jnp.where(jnp.isfinite(new_peak), new_peak, 0.0)
         scaled, shrink = jnp.exp(log_w - centre[None]), jnp.exp(peak - centre)
         total = total * shrink + jnp.sum(scaled, axis=0)
         squares = squares * shrink**2 + jnp.sum(scaled**2, axis=0)
-        return (new_peak, total, squares), None
+        both = jnp.concatenate([top, log_w]).T
+        top = jax.lax.top_k(both, top.shape[0])[0].T
+        return (new_peak, total, squares, top), None
 
     zeros = jnp.zeros(x.shape[:1], jax.eval_shape(weights, jnp.arange(size)).dtype)
-    start = (jnp.full_like(zeros, -jnp.inf), zeros, zeros)
-    (peak, total, squares), _ = jax.lax.scan(chunk, start, size * jnp.arange(chunks))
+    none = jnp.full_like(zeros, -jnp.inf)
+    tail = jnp.broadcast_to(none, (pareto.tail_size(num_samples) + 1, *none.shape))
+    (peak, total, squares, top), _ = jax.lax.scan(
+        chunk, (none, zeros, zeros, tail), size * jnp.arange(chunks)
+    )
     # the variance of a mean of n weights, over its square
     spread = jnp.maximum(squares / total**2 - 1.0 / num_samples, 0.0)
     error = jnp.sqrt(spread * num_samples / (num_samples - 1))
-    return LogMarginal(peak + jnp.log(total) - math.log(num_samples), error)
+    return LogMarginal(
+        peak + jnp.log(total) - math.log(num_samples),
+        error,
+        total**2 / squares,
+        pareto.tail_shape(top),
+        num_samples,
+    )
 
 
 @jax.custom_jvp

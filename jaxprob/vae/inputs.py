@@ -6,19 +6,75 @@
 Sequences have "lengths" too. What stands behind the end of one becomes a copy of its first step: an
 event of p(x | z) like any other, whose value and gradient are finite and are then left out.
 
+What a batch says of x is honoured or refused: an entry that changes what the answer means, and
+that no method of the model has an argument for, ends in an error.
+
 Twin: `torch_ref/vae/inputs.py`.
 """
 
+import inspect
 from typing import Any
 
 import distrax
 import jax.numpy as jnp
 
-from jaxprob.batches import observed, valid_steps, without_padding
+from jaxprob.batches import accepted, extra_inputs, observed, valid_steps, without_padding
+from jaxprob.distributions import Independent
+from jaxprob.nn.apply import mode_options
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.types import Array, Batch
 
-__all__ = ["log_likelihood_of_inputs", "observed_inputs"]
+__all__ = ["hand_on", "inputs_beside", "log_likelihood_of_inputs", "observed_inputs", "read"]
+
+PACKAGE = __name__.rpartition(".")[0]
+
+READERS = ("__call__", "encode", "decode", "prior", "infer", "code", "generate", "sample_prior")
+"""Methods that may have an argument for an entry of the batch."""
+
+
+def inputs_beside(model: Any, batch: Batch) -> dict[str, Array]:
+    """Returns what a model takes beside x, by name, see `batches.extra_inputs`.
+
+    Raises:
+      ValueError: What `extra_inputs` refuses, and an entry that the model says it takes although
+        none of its methods has an argument for it.
+    """
+    extra = extra_inputs(model, batch)
+    for name in extra:
+        own = any(_has_argument(model, method, name) for method in READERS)
+        parts = (getattr(model, part, None) for part in getattr(model, "hands_on_to", ()))
+        if not own and not any(_has_argument(part, "__call__", name) for part in parts):
+            raise ValueError(
+                f'{type(model).__name__} says that it takes "{name}", but none of its methods has '
+                f"an argument {name}: it would be read by nobody. Write a subclass whose encode or "
+                f'decode has one, or leave batch["{name}"] out.'
+            )
+    return extra
+
+
+def hand_on(module: Any, x: Any, train: bool, given: dict[str, Any]) -> Any:
+    """Calls a part of a model in its mode, with what it has arguments for of what is given."""
+    given = accepted(type(module).__call__, given)
+    return module(x, **given, **mode_options(module, train))
+
+
+def read(model: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
+    """Returns `observed_inputs` and `inputs_beside`; lengths that nobody reads need not fit x."""
+    if "lengths" in getattr(model, "takes", ()):
+        x = observed_inputs(batch)
+        return x, inputs_beside(model, batch)
+    beside = inputs_beside(model, batch)
+    return observed_inputs(batch), beside
+
+
+def _has_argument(model: Any, method: str, name: str) -> bool:
+    function = getattr(type(model), method, None)
+    if function is None:
+        return False
+    parameters = inspect.signature(function).parameters
+    open_to_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    # those of this package hand on what they are given
+    return name in parameters or (open_to_all and not function.__module__.startswith(PACKAGE))
 
 
 def observed_inputs(batch: Batch) -> Array:
@@ -70,6 +126,11 @@ def log_likelihood_of_inputs(p: Any, batch: Batch, num_leading: int = 0) -> Arra
     targets = {"y": x, "y_observed": observed(batch, "x")}
     if batch.get("lengths") is None:
         return log_likelihood_of_batch(p, targets, num_leading)
+    if not isinstance(p, Independent):
+        raise ValueError(
+            f'batch["lengths"] counts steps, but p(x | z) is {type(p).__name__} over all of '
+            f"{p.event_shape} together. End the decoder with Independent(head of each step, 1)."
+        )
     valid = valid_steps('batch["lengths"]', batch["lengths"], *x.shape[:2])
     steps = log_likelihood_of_batch(p.distribution, targets, num_leading)
     valid = valid.reshape((1,) * num_leading + valid.shape)

@@ -8,7 +8,10 @@ every cell (the mode under Dirichlet(1 + a) priors):
     r_nk = p(k | x_n),   w_k ~ a + sum_n r_nk,   p_kd(c) ~ a + sum_n r_nk [x_nd = c]
 
 Where nothing is counted (a = 0, and a class without rows or a column that none of them shows) any
-p_kd is as good as another, and the old one stays.
+p_kd is as good as another, and the old one stays. A probability of exactly 0 (a logit of -inf) is
+one: what needs it has log-density -inf, its class responsibility 0, and without pseudo-counts EM
+leaves it where it is. A row that no class can show tells no class from another: its
+responsibilities are the weights of the classes, and its gradient is 0.
 
 Twin: `torch_ref/vae/latent_class.py`. Source: Goodman, "Exploratory latent structure analysis"
 (1974); Dempster, Laird & Rubin (1977), section 4.3.
@@ -23,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprob.batches import weighted_mean
+from jaxprob.batches import extra_inputs, observed, weighted_mean
 from jaxprob.distributions import Categorical, Independent, MixtureSameFamily
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.validation import check_values
@@ -82,18 +85,21 @@ class LatentClassModel(nn.Module):
         """
         chosen, possible = self.indicators(x, mask)
         logits = jnp.where(self._exists(), self.item_logits, -jnp.inf)
-        log_p = jnp.where(self._exists(), jax.nn.log_softmax(logits, axis=-1), 0.0)
-        items = chosen.reshape(chosen.shape[0], -1) @ log_p.reshape(self.num_classes, -1).T
+        log_p = jax.nn.log_softmax(logits, axis=-1).reshape(self.num_classes, -1)
+        chosen = chosen.reshape(chosen.shape[0], -1)
+        none = log_p == -jnp.inf  # 0 * -inf is no number: impossible values are counted instead
+        items = chosen @ jnp.where(none, 0.0, log_p).T
+        possible = possible[:, None] & (chosen @ none.astype(chosen.dtype).T == 0.0)
         joint = items + jax.nn.log_softmax(self.class_logits)[None]
-        return jnp.where(possible[:, None], joint, -jnp.inf)
+        return jnp.where(possible, joint, -jnp.inf)
 
     def log_prob(self, x: AnyArray, mask: AnyArray | None = None) -> Array:
         """Returns log p(observed x) `[B]` in nats."""
-        return jax.nn.logsumexp(self.log_joint(x, mask), axis=-1)
+        return _log_sum_exp(self.log_joint(x, mask))
 
     def responsibilities(self, x: AnyArray, mask: AnyArray | None = None) -> Array:
         """Returns p(class | observed x), `[B, K]`."""
-        return jax.nn.softmax(self.log_joint(x, mask), axis=-1)
+        return _shares(self.log_joint(x, mask), self.class_logits)
 
     def indicators(self, x: AnyArray, mask: AnyArray | None = None) -> tuple[Array, Array]:
         """Returns [x_d = c] of the observed `[B, D, C]`, and whether all are values `[B]`."""
@@ -114,11 +120,13 @@ def negative_log_marginal(model: LatentClassModel) -> LossFn:
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, {"nll": loss})`, in nats a row; batch holds "x"
-      `[B, D]` and where they apply "mask" `[B, D]` and "weight" `[B]`.
+      `[B, D]` and where they apply "x_observed" (or "mask") `[B, D]` and "weight" `[B]`. It refuses
+      lengths and conditions, which the model does not read.
     """
 
     def loss_fn(params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-        seen = _counted(batch["x"], batch.get("mask"), batch.get("weight"))
+        extra_inputs(model, batch)  # refuses what would not be read
+        seen = _counted(batch["x"], observed(batch, "x"), batch.get("weight"))
         log_p = model.apply({"params": params}, batch["x"], seen, method="log_prob")
         nll = -weighted_mean(log_p, batch)  # pyright: ignore[reportArgumentType]
         return nll, {"nll": nll}
@@ -166,13 +174,13 @@ def _e_step(
     chosen, _ = model.apply(variables, x, mask, method="indicators")
     ones = jnp.ones(joint.shape[:1], joint.dtype)
     count = ones if weight is None else jnp.asarray(weight, joint.dtype)
-    r = jax.nn.softmax(joint, axis=-1) * count[:, None]
+    r = _shares(joint, params["class_logits"]) * count[:, None]
     table = (r.T @ chosen.reshape(chosen.shape[0], -1)).reshape(-1, *chosen.shape[1:])
     log_w, log_p = _log_probs(model, params)
     prior = jnp.sum(log_w) + jnp.sum(jnp.where(model._exists(), log_p, 0.0))
     # no 0 * -inf where nothing is added
     penalty = pseudo_count * prior if pseudo_count > 0.0 else jnp.zeros_like(prior)
-    objective = jnp.sum(count * jax.nn.logsumexp(joint, axis=-1)) + penalty
+    objective = em.total(count * _log_sum_exp(joint)) + penalty
     return {"classes": jnp.sum(r, axis=0), "items": table}, objective
 
 
@@ -331,10 +339,25 @@ def _values_below(sizes: np.ndarray) -> Constraint:
 def _log_shares(counts: Array, old: Array) -> Array:
     """log(counts / sum) over the last axis, or `old` where they sum to 0.
 
-    Of a count of 0 it is the logarithm of the smallest number; a sum below that has no digits.
+    Of a count of 0 it is the logarithm of the smallest number, or -inf where it was so before; a
+    sum below that has no digits.
     """
     tiny = jnp.finfo(counts.dtype).tiny
     total = jnp.sum(counts, axis=-1, keepdims=True)
     some = total >= tiny
     shares = jnp.log(jnp.maximum(counts / jnp.where(some, total, 1.0), tiny))
+    shares = jnp.where((counts == 0.0) & (old == -jnp.inf), -jnp.inf, shares)
     return jnp.where(some, shares, old)
+
+
+def _log_sum_exp(joint: Array) -> Array:
+    """Returns log sum_k exp `[B]`, -inf with gradient 0 where all terms are -inf."""
+    some = jnp.any(joint > -jnp.inf, axis=-1)
+    safe = jnp.where(some[:, None], joint, 0.0)
+    return jnp.where(some, jax.nn.logsumexp(safe, axis=-1), -jnp.inf)
+
+
+def _shares(joint: Array, class_logits: Array) -> Array:
+    """p(class | x) `[B, K]`; where no class can show x, the weights of the classes."""
+    some = jnp.any(joint > -jnp.inf, axis=-1, keepdims=True)
+    return jax.nn.softmax(jnp.where(some, joint, class_logits[None]), axis=-1)

@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
-from jaxprob.batches import Inputs, accepted, extra_inputs, observed, without_padding
+from jaxprob.batches import Inputs, accepted, observed, without_padding
 from jaxprob.distributions.constraints import unit_interval
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.apply import as_variables, call
 from jaxprob.objectives.targets import support_check
 from jaxprob.types import AnyArray, Array, Batch, Check, Key, Params
-from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
+from jaxprob.vae.inputs import log_likelihood_of_inputs, read
 from jaxprob.vae.model import VAEOutput
 
 __all__ = [
@@ -138,13 +138,13 @@ def draw(
     """
     require_noise(model)
     eps_key, pixel_key, inner_key = jax.random.split(key, 3)
-    x = observed_inputs(batch)
+    x, extra = read(model, batch)
     if binarized:
-        sequences = batch.get("lengths") is not None
+        # with lengths and without, a model of sequences sees the same draws
+        sequences = "lengths" in getattr(model, "takes", ())
         x = _binarize_steps(x, pixel_key) if sequences else binarize(x, pixel_key)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    extra = extra_inputs(model, batch)
     given = Inputs((x, eps), extra)
     output, collections = call(model, as_variables(params), given, inner_key, train)
     seen = {**batch, "x": x}

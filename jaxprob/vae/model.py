@@ -26,6 +26,7 @@ from jaxprob.distributions.validation import align
 from jaxprob.heads import NormalHead
 from jaxprob.nn.apply import mode_options
 from jaxprob.types import AnyArray, Array, Key
+from jaxprob.vae.average import mean_or_mode
 
 __all__ = ["VAE", "LatentVariableModel", "VAEOutput", "in_dtype", "reparameterize"]
 
@@ -77,9 +78,9 @@ class LatentVariableModel(nn.Module):
     def generate(
         self, z: Float[AnyArray, "*B L"], key: Key, mean: bool = False, **given: AnyArray
     ) -> Array:
-        """Returns a draw of p(x | z), or its mean, `[*B, *event]`."""
+        """Returns a draw of p(x | z), or its mean (of classes the mode), `[*B, *event]`."""
         p = self._ask("decode", z, **given)
-        return p.mean() if mean else p.sample(seed=key)
+        return mean_or_mode(type(self).__name__, p) if mean else p.sample(seed=key)
 
     def prior(self) -> Any:
         """Returns p(z), event shape `(L,)`: `prior_model`'s, or independent standard normals."""

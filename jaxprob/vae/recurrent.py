@@ -13,7 +13,6 @@ space" (2016), sections 2 and 3.1.
 
 from typing import Any
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from jaxprob.distributions import Independent
 from jaxprob.nn import GRU, LSTM
 from jaxprob.requirements import require_choice, require_in
 from jaxprob.types import AnyArray, Array, Key
+from jaxprob.vae.average import mean_or_mode
 from jaxprob.vae.model import LatentVariableModel
 
 __all__ = ["RecurrentVAE"]
@@ -148,9 +148,7 @@ class RecurrentVAE(LatentVariableModel):
         dtype = jnp.result_type(z)
 
         def value_of(p: Any, key: Key) -> Array:
-            if not mean:
-                return p.sample(seed=key)
-            return p.mode() if isinstance(p, distrax.Categorical) else p.mean()
+            return mean_or_mode(type(self).__name__, p) if mean else p.sample(seed=key)
 
         def embed(module: "RecurrentVAE", value: Array) -> Array:
             value = value if module.embedding is not None else value.astype(dtype)

@@ -22,14 +22,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxprob.batches import weighted_mean
+from jaxprob.batches import Inputs, valid_steps, weighted_mean
 from jaxprob.distributions import Distribution
-from jaxprob.nn.apply import as_variables, call, mode_options
+from jaxprob.nn.apply import as_variables, call
 from jaxprob.objectives.estimators.contract import with_gradient_of
 from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_in, require_non_negative
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
-from jaxprob.vae.inputs import log_likelihood_of_inputs, observed_inputs
+from jaxprob.vae.inputs import hand_on, log_likelihood_of_inputs, read
+from jaxprob.vae.nearest import nearest
 
 __all__ = ["VQVAE", "VQVAEOutput", "revive_codes", "update_codebook", "vq_loss"]
 
@@ -56,6 +57,9 @@ class VQVAEOutput(NamedTuple):
 class VQVAE(nn.Module):
     """Encoder, codebook, decoder.
 
+    With `batches.takes(model, "lengths")` encoder and decoder get the lengths, whichever of them
+    has an argument for it, and losses leave padding out.
+
     Attributes:
       encoder: Module x `[B, ...]` -> encodings `[B, *P, C]`, P positions with a code each.
       decoder: Module `[B, *P, C]` -> distribution over x, batch shape `[B]`.
@@ -71,6 +75,7 @@ class VQVAE(nn.Module):
     decay: float | None = 0.99
 
     loss_name = "vq_loss"  # no annotation: Linen would make it a field
+    hands_on_to = ("encoder", "decoder")
 
     def setup(self) -> None:
         """Makes the codebook, a param or a collection."""
@@ -86,18 +91,18 @@ class VQVAE(nn.Module):
         self.variable(CODEBOOK, "sums", lambda: jnp.copy(first.value))
         self.codes = first.value
 
-    def __call__(self, x: AnyArray, train: bool = False) -> VQVAEOutput:
+    def __call__(self, x: AnyArray, train: bool = False, **given: AnyArray) -> VQVAEOutput:
         """Encodes, quantises and decodes; the decoder's gradient passes straight to the encoder."""
-        encodings = self.encode(x, train)
+        encodings = self.encode(x, train, **given)
         indices = self.quantize(encodings)
         quantized = self.codes[indices]
         passed = with_gradient_of(encodings, quantized)
-        p = self.decoder(passed, **mode_options(self.decoder, train))
+        p = hand_on(self.decoder, passed, train, given)
         return VQVAEOutput(encodings, indices, quantized, p)
 
-    def encode(self, x: AnyArray, train: bool = False) -> Array:
+    def encode(self, x: AnyArray, train: bool = False, **given: AnyArray) -> Array:
         """Returns the encodings `[B, *P, C]`, before quantisation."""
-        encodings = self.encoder(x, **mode_options(self.encoder, train))
+        encodings = hand_on(self.encoder, x, train, given)
         if encodings.ndim < 2 or encodings.shape[-1] != self.code_dim:
             raise ValueError(
                 f"VQVAE: the encoder returned shape {encodings.shape}; expected [B, ..., "
@@ -107,24 +112,22 @@ class VQVAE(nn.Module):
 
     def quantize(self, encodings: AnyArray) -> Array:
         """Returns the index of the nearest code, `[B, *P]`; the first of equals."""
-        # |e|^2 is the same for all codes
-        squares = jnp.sum(self.codes**2, axis=-1).reshape((1,) * (encodings.ndim - 1) + (-1,))
-        return jnp.argmin(squares - 2.0 * (encodings @ self.codes.T), axis=-1)
+        return nearest(encodings, self.codes)
 
-    def code(self, x: AnyArray) -> Array:
+    def code(self, x: AnyArray, **given: AnyArray) -> Array:
         """Returns the index of each position's code, `[B, *P]`."""
-        return self.quantize(self.encode(x))
+        return self.quantize(self.encode(x, **given))
 
-    def sample_prior(self, key: Key, num: int) -> Array:
+    def sample_prior(self, key: Key, num: int, **given: AnyArray) -> Array:
         """Raises a `ValueError`: training leaves the prior of the codes to a second model."""
         raise ValueError(
             "VQVAE has no prior of its codes. Fit one to model.apply(variables, x, method='code'), "
             "and give draws of it to method='decode'."
         )
 
-    def decode(self, indices: AnyArray) -> Distribution:
+    def decode(self, indices: AnyArray, **given: AnyArray) -> Distribution:
         """Returns p(x | codes) of indices `[B, *P]`."""
-        return self.decoder(self.codes[indices])
+        return hand_on(self.decoder, self.codes[indices], False, given)
 
 
 def update_codebook(
@@ -168,15 +171,22 @@ def revive_codes(
     Args:
       codebook: As in `update_codebook`.
       encodings: Candidates `[N, C]`.
-      key: Which of them.
-      weight: `[N]`; an encoding is picked with probability proportional to it.
+      key: Which of them. No row is picked twice before all have been.
+      weight: `[N]`; an encoding is picked with probability proportional to it, one of weight 0
+        never: without any other the codes stay.
       threshold: A code whose running count is below this many encodings a batch is unused; its
         count starts again from there.
     """
     counts = codebook["counts"]
-    rows = jnp.zeros(encodings.shape[0], counts.dtype) if weight is None else jnp.log(weight)
-    picked = encodings[jax.random.categorical(key, rows, shape=counts.shape)]
-    unused = counts < threshold
+    number = encodings.shape[0]
+    weight = jnp.ones(number, counts.dtype) if weight is None else weight.astype(counts.dtype)
+    # the order in which rows come up, drawn one after the other without putting any back
+    noise = jax.random.gumbel(key, (number,), counts.dtype)
+    _, order = jax.lax.top_k(jnp.log(weight) + noise, min(number, counts.size))
+    rows = jnp.sum(weight > 0.0)
+    unused = (counts < threshold) & (rows > 0)
+    place = jnp.cumsum(unused) - 1
+    picked = encodings[order[place % jnp.clip(rows, 1, order.size)]]
     counts = jnp.where(unused, threshold, counts)
     codes = jnp.where(unused[:, None], picked, codebook["codes"])
     sums = jnp.where(unused[:, None], picked * threshold, codebook["sums"])
@@ -197,14 +207,17 @@ def vq_loss(
 
     Returns:
       `loss_fn(params, batch, key) -> (loss, metrics)`; batch holds "x" `[B, ...]`, the targets too,
-      and where they apply "mask" (of x's shape; True where observed) and "weight" `[B]`. Metrics
-      hold "nll", "commitment" (the squared distance itself), "perplexity" of the codes in the batch
-      (1 to K), and the new "collections", those of the encoder and the decoder too, which know that
-      they are trained (see `jaxprob.nn.apply`). `loss_fn.evaluate` is the mode of prediction
-      and leaves the codebook as it is.
+      and where they apply "mask" (of x's shape; True where observed), "weight" `[B]`, and what the
+      model takes, which encoder and decoder get by name; with "lengths" codes of padding count
+      neither in distances nor in the codebook. Metrics hold "nll", "commitment" (the squared
+      distance itself), "perplexity" of the codes in the batch (1 to K), and the new "collections",
+      those of the encoder and the decoder too, which know that they are trained (see
+      `jaxprob.nn.apply`). `loss_fn.evaluate` is the mode of prediction and leaves the codebook as
+      it is.
 
     Raises:
-      ValueError: Negative settings, or a revival of codes that are trained by gradient.
+      ValueError: Negative settings, or a revival of codes that are trained by gradient; when
+        called, lengths or a condition that the model does not take.
     """
     require_non_negative(
         "vq_loss", commitment=commitment, smoothing=smoothing, revive_below=revive_below
@@ -223,16 +236,18 @@ def vq_loss(
                     "vq_loss: the params have no codebook. Start from "
                     "jaxprob.nn.as_params(model.init(key, x))."
                 )
-            out, others = call(model, variables, (observed_inputs(batch),), key, train)
+            x, beside = read(model, batch)
+            out, others = call(model, variables, Inputs((x,), beside), key, train)
             nll = -weighted_mean(log_likelihood_of_inputs(out.p, batch), batch)
-            distance = _squared(out.encodings - jax.lax.stop_gradient(out.quantized))
+            valid = _valid_positions(out.indices, batch)
+            distance = _squared(out.encodings - jax.lax.stop_gradient(out.quantized), valid)
             metrics: Metrics = {"nll": nll, "commitment": weighted_mean(distance, batch)}
             loss = nll + commitment * metrics["commitment"]
             if model.decay is None:
-                to_codes = _squared(jax.lax.stop_gradient(out.encodings) - out.quantized)
+                to_codes = _squared(jax.lax.stop_gradient(out.encodings) - out.quantized, valid)
                 loss = loss + weighted_mean(to_codes, batch)
             encodings = jax.lax.stop_gradient(out.encodings).reshape(-1, model.code_dim)
-            indices, weight = out.indices.reshape(-1), _weights(out.indices, batch)
+            indices, weight = out.indices.reshape(-1), _weights(out.indices, batch, valid)
             metrics["perplexity"] = _perplexity(indices, weight, encodings, model.num_codes)
             if train and model.decay is not None:
                 codebook = variables[CODEBOOK]
@@ -249,7 +264,8 @@ def vq_loss(
         return loss_fn
 
     def predict(params: Params, batch: Batch) -> Any:
-        return call(model, as_variables(params), (observed_inputs(batch),))[0].p
+        x, beside = read(model, batch)
+        return call(model, as_variables(params), Inputs((x,), beside))[0].p
 
     check = support_check(
         predict, lambda p, batch: log_likelihood_of_inputs(predict(p, batch), batch), "x"
@@ -262,17 +278,38 @@ def _one_hot(indices: Array, weight: Array | None, like: Array) -> Array:
     return chosen if weight is None else chosen * weight[:, None].astype(like.dtype)
 
 
-def _squared(difference: Array) -> Array:
-    """Sum of squares of each row, `[B]`."""
-    return jnp.sum(difference**2, axis=tuple(range(1, difference.ndim)))
+def _squared(difference: Array, valid: Array | None) -> Array:
+    """Sum of squares of each row, `[B]`, over its valid positions."""
+    squares = jnp.sum(difference**2, axis=-1)
+    squares = squares if valid is None else jnp.where(valid, squares, 0.0)
+    return jnp.sum(squares, axis=tuple(range(1, squares.ndim)))
 
 
-def _weights(indices: Array, batch: Batch) -> Array | None:
-    """The row's weight at each of its positions, `[B P]`, or None."""
-    if batch.get("weight") is None:
+def _valid_positions(indices: Array, batch: Batch) -> Array | None:
+    """Which positions stand before the end of their sequence, `[B, *P]`, or None for all.
+
+    Raises:
+      ValueError: Positions that are not the steps of x, of which nobody knows where they end.
+    """
+    if batch.get("lengths") is None:
         return None
-    weight = jnp.asarray(batch["weight"])
-    return jnp.repeat(weight, indices.size // indices.shape[0])
+    steps = jnp.shape(batch["x"])[:2]
+    if indices.shape[:2] != steps:
+        raise ValueError(
+            f"vq_loss: codes have shape {indices.shape} and x has {steps[1]} steps; lengths need "
+            "a code (or several) for each step, [B, T, ...]. Let the encoder keep the steps, or "
+            "leave the lengths out."
+        )
+    valid = valid_steps('batch["lengths"]', batch["lengths"], *steps)
+    return jnp.broadcast_to(valid.reshape(*steps, *[1] * (indices.ndim - 2)), indices.shape)
+
+
+def _weights(indices: Array, batch: Batch, valid: Array | None) -> Array | None:
+    """The row's weight at each of its positions, `[B P]`, 0 in padding, or None."""
+    if batch.get("weight") is None:
+        return None if valid is None else valid.reshape(-1)
+    weight = jnp.repeat(jnp.asarray(batch["weight"]), indices.size // indices.shape[0])
+    return weight if valid is None else jnp.where(valid.reshape(-1), weight, 0.0)
 
 
 def _perplexity(indices: Array, weight: Array | None, like: Any, num_codes: int) -> Array:

@@ -17,6 +17,7 @@ from parity_tests.cases import (
     supervised,
     vae,
     vae_discrete,
+    vae_missing,
     vae_recurrent,
     vae_structured,
 )
@@ -43,5 +44,6 @@ FUNCTIONS = [
     *point_estimates.FUNCTIONS,
     *vae.FUNCTIONS,
     *vae_discrete.FUNCTIONS,
+    *vae_missing.FUNCTIONS,
     *vae_structured.FUNCTIONS,
 ]

@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from jaxprob import optim, training, vae
 from jaxprob.distributions import Independent, Normal
 from jaxprob.nn import MLP
+from jaxprob.vae.latents import draw
 
 KEY = jax.random.key(0)
 
@@ -94,6 +95,47 @@ def test_a_decoder_that_ignores_z_makes_the_posterior_collapse():
     assert report.active_units == 0
     assert report.kl < 0.02
     assert "free_bits" in report.message
+
+
+def test_a_row_that_counts_twice_is_two_rows():
+    """And one of weight 0 is none, whatever it holds."""
+    params = {"encoder": {"gain": jnp.ones(3), "scale": jnp.full(3, 0.5)}}
+    x = np.concatenate([X[:4], 50.0 * np.ones((2, 3))])
+    weight = np.array([1.0, 2.0, 1.0, 3.0, 0.0, 0.0])
+    found = vae.diagnostics(MODEL, params, {"x": x, "weight": weight}, KEY)
+    repeated = X[np.array([0, 1, 1, 2, 3, 3, 3])]
+    plain = vae.diagnostics(MODEL, params, repeated, KEY)
+    for name in ("nll", "kl", "kl_per_latent", "activity"):
+        np.testing.assert_allclose(getattr(found, name), getattr(plain, name), rtol=1e-12)
+    # q(z) of both are one mixture, whose information other draws of z estimate
+    q = np.log(np.array([1.0, 2.0, 1.0, 3.0]) / 7)
+    z = np.asarray(draw(MODEL, params, {"x": x}, KEY, 1).output.z)[0, :4]
+    of_rows = stats.norm.logpdf(z[:, None], X[None, :4], 0.5).sum(-1)
+    marginal = special.logsumexp(of_rows + q, axis=1)
+    information = np.exp(q) @ (np.diag(of_rows) - marginal)
+    np.testing.assert_allclose(found.mutual_information, information, rtol=1e-10)
+
+
+class Levels(nn.Module):
+    """A normal law of pixels around 0.5, wide or narrow."""
+
+    scale: float
+
+    def __call__(self, z):
+        return Independent(Normal(0.0 * z + 0.5, self.scale), 1)
+
+
+@pytest.mark.parametrize(("scale", "hint"), [(0.6, True), (0.1, False)])
+def test_draws_outside_of_where_the_data_ends_are_named(scale, hint):
+    """Pixels between black and white, many of them at an end; no hint of data without one."""
+    params = {"encoder": {"gain": jnp.ones(3), "scale": jnp.ones(3)}}
+    model = vae.VAE(Channel(), Levels(scale), 3)
+    message = vae.diagnostics(model, params, np.clip(X, 0.0, 1.0), KEY).message
+    assert ("lie outside of [0, 1]" in message) is hint
+    if hint:
+        share = round(200 * stats.norm.cdf(-0.5 / scale))
+        assert any(f"draws {near}% lie" in message for near in range(share - 3, share + 4))
+    assert "outside" not in vae.diagnostics(model, params, X, KEY).message
 
 
 def test_one_row_has_no_variance():

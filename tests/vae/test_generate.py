@@ -1,11 +1,13 @@
 """Samples have the model's distribution; paths go where they should."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxprob import heads, vae
+from jaxprob.distributions import Categorical, Independent
 from jaxprob.vae import generate
 from tests.support.latents import drawn
 from tests.vae.linear_gaussian import B, Decoder, Posterior, S, W, X
@@ -31,6 +33,51 @@ def test_samples_of_pixels_have_their_shape():
     x = vae.sample(model, params, KEY, 6)
     assert x.shape == (6, 5, 4, 1)
     assert set(np.unique(x)) <= {0, 1}
+
+
+class GreyLevels(nn.Module):
+    """Pixels of five grey levels each."""
+
+    @nn.compact
+    def __call__(self, z):
+        logits = nn.Dense(20)(z).reshape(*z.shape[:-1], 4, 5)
+        return Independent(Categorical(logits=logits), 1)
+
+
+def test_of_classes_the_mean_is_the_most_probable_one():
+    """Both of latents that are normal and that are discrete."""
+    normal = vae.VAE(nn.Dense(3), GreyLevels(), 2)
+    discrete = vae.DiscreteVAE(nn.Dense(3), GreyLevels(), 2)
+    shapes = jax.eval_shape(lambda: discrete.init(KEY, jnp.zeros((1, 4)), KEY))["params"]
+    rng = np.random.default_rng(0)
+    for model, params in (
+        (normal, drawn(normal, np.zeros((1, 4)))),
+        (discrete, jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), shapes)),
+    ):
+        x = vae.sample(model, params, KEY, 6, mean=True)
+        z = model.apply({"params": params}, jax.random.split(KEY)[0], 6, method="sample_prior")
+        logits = model.apply({"params": params}, z, method="decode").distribution.logits
+        np.testing.assert_array_equal(x, np.argmax(logits, -1))
+
+
+class Censored(nn.Module):
+    """A likelihood that has no mean in closed form."""
+
+    @nn.compact
+    def __call__(self, z):
+        class NoMean(heads.NormalHead(4)(z).distribution.__class__):
+            def mean(self):
+                raise NotImplementedError
+
+        p = heads.NormalHead(4)(z).distribution
+        return Independent(NoMean(p.loc, p.scale), 1)
+
+
+def test_a_likelihood_without_a_mean_says_so():
+    model = vae.VAE(nn.Dense(3), Censored(), 2)
+    params = jax.tree.map(jnp.zeros_like, drawn(model, X))
+    with pytest.raises(ValueError, match="VAE: p.x . z. is NoMean, which has no mean. Draw from"):
+        vae.sample(model, params, KEY, 2, mean=True)
 
 
 def test_reconstruction_is_the_mean_of_the_posterior_mean():

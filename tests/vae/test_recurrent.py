@@ -116,6 +116,18 @@ def test_more_padding_changes_no_pixel_that_is_drawn():
     )
 
 
+def test_lengths_that_cut_nothing_draw_the_same_pixels():
+    grey = np.random.default_rng(3).uniform(size=(4, T, 1))
+    loss = vae.negative_elbo(MODEL, binarize=True)
+
+    @jax.jit
+    def run():
+        whole = loss(PARAMS, {"x": grey, "lengths": jnp.full(4, T)}, KEY)[0]
+        return whole, loss(PARAMS, {"x": grey}, KEY)[0]
+
+    np.testing.assert_allclose(*run(), rtol=1e-12)
+
+
 def test_log_marginal_is_the_integral_over_the_latent():
     """With the prior as q, so that no weight is far above the others."""
     expected = np.array([log_marginal(X[b, : LENGTHS[b]]) for b in range(4)])

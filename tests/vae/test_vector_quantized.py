@@ -238,6 +238,43 @@ def test_revival_moves_unused_codes_onto_encodings():
     assert not np.array_equal(revive(jax.random.key(1))["codes"], revived["codes"])
 
 
+def test_no_encoding_is_picked_twice_while_there_are_others():
+    """Four unused codes: of four rows that count each is picked once; of two, each twice."""
+    book = {"codes": jnp.zeros((K, C)), "counts": jnp.asarray([9.0, 0.1, 0.2, 0.0, 0.3]),
+            "sums": jnp.zeros((K, C))}  # fmt: skip
+    rows = jnp.asarray(ENCODINGS)
+
+    @jax.jit
+    def revive(key, weight):
+        return vae.revive_codes(book, rows, key, weight, 1.0)
+
+    four, two, none = (jnp.asarray(np.arange(9) < n, float) for n in (4, 2, 0))
+    orders = set()
+    for seed in range(8):
+        key = jax.random.key(seed)
+        picked = np.asarray(revive(key, four)["codes"])[1:]
+        order = [int(np.flatnonzero(np.all(ENCODINGS == code, -1))[0]) for code in picked]
+        assert sorted(order) == [0, 1, 2, 3]
+        orders.add(tuple(order))
+        picked = np.asarray(revive(key, two)["codes"])[1:]
+        np.testing.assert_array_equal(
+            np.sort(picked, 0), np.sort(np.repeat(ENCODINGS[:2], 2, 0), 0)
+        )
+    assert len(orders) > 3
+    for a, b in zip(jax.tree.leaves(revive(KEY, none)), jax.tree.leaves(book), strict=True):
+        np.testing.assert_array_equal(a, b)  # nothing to pick, nothing moved
+
+
+def test_the_first_pick_has_the_probabilities_of_the_weights():
+    book = {"codes": jnp.zeros((1, C)), "counts": jnp.zeros(1), "sums": jnp.zeros((1, C))}
+    weight = jnp.asarray([1.0, 2.0, 5.0])
+    rows = jnp.arange(3.0)[:, None] * jnp.ones((1, C))
+    keys = jax.random.split(KEY, 4000)
+    run = jax.jit(jax.vmap(lambda key: vae.revive_codes(book, rows, key, weight)["codes"][0, 0]))
+    shares = np.bincount(np.asarray(run(keys), int), minlength=3) / 4000
+    np.testing.assert_allclose(shares, weight / 8, atol=4 * 0.5 / np.sqrt(4000))
+
+
 @pytest.mark.slow
 def test_training_moves_the_codebook_and_revives_it():
     """Two clusters and five codes, all started in one place far from the data."""

@@ -4,6 +4,7 @@ Twin of `jaxprob/distributions/transformed.py`.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Transformed(Distribution, torch.distributions.TransformedDistribution):
         """Returns log p(value); -inf with a gradient of 0 where f^-1 does not exist."""
         base, event = self.distribution, len(self.distribution.event_shape)
         with torch.no_grad():
-            x = self.bijector.inv(value)
+            x: Any = self.bijector.inv(value)
             known = x.isfinite()
             known = known.flatten(-event).all(-1) if event else known
             middle = self.bijector(torch.zeros(base.batch_shape + base.event_shape, dtype=x.dtype))

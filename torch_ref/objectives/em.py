@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["EMFit", "fit_em"]
+__all__ = ["EMFit", "fit_em", "total"]
+
+ROUNDING = 4.0
 
 
 class EMFit(NamedTuple):
@@ -36,6 +38,8 @@ def fit_em(
         while len(bounds) < num_steps:
             statistics, bound = e_step(params)
             params = m_step(statistics, params)
+            if bounds and bounds[-1] - _slack(bounds[-1]) <= bound < bounds[-1]:
+                bound = bounds[-1]  # it has fallen by rounding alone
             gain = bound - bounds[-1] if bounds else torch.inf
             bounds.append(bound)
             if tolerance is not None and gain <= tolerance * abs(bound):
@@ -45,3 +49,12 @@ def fit_em(
     ends = [float(fit.bounds[fit.num_steps - 1]) for fit in fits]
     ranks = [end if math.isfinite(end) else -math.inf for end in ends]
     return fits[ranks.index(max(ranks))]
+
+
+def total(terms: Tensor) -> Tensor:
+    """Returns the sum of `terms` `[N]`, exactly rounded."""
+    return torch.as_tensor(math.fsum(terms.tolist()), dtype=terms.dtype)
+
+
+def _slack(bound: Tensor) -> Tensor:
+    return ROUNDING * torch.finfo(bound.dtype).eps * bound.abs()

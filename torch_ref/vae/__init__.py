@@ -27,6 +27,7 @@ from torch_ref.vae.importance import (
     negative_iwae,
     negative_renyi,
 )
+from torch_ref.vae.impute import impute
 from torch_ref.vae.latent_class import (
     FittedClasses,
     LatentClassModel,
@@ -76,6 +77,7 @@ __all__ = [
     "em_step",
     "exact_log_marginal",
     "fit_em",
+    "impute",
     "initial_classes",
     "interpolate",
     "log_marginal",

@@ -4,7 +4,6 @@ Twin of `jaxprob/vae/diagnostics.py`, which adds the sentence.
 """
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -47,15 +46,18 @@ def diagnostics(
     x, (q, z, p) = batch["x"], output
     codes = z[0].unsqueeze(1)  # every code under every row's posterior: [B, B, L]
     of_rows = ask("log_densities", q, codes.expand(-1, len(x), -1))[0].sum(-1)
-    log_aggregated = torch.logsumexp(of_rows, dim=1) - math.log(len(x))
-    information = (of_rows.diagonal() - log_aggregated).mean()
+    weight = batch.get("weight", torch.ones_like(of_rows[0]))
+    share = weight / weight.sum()
+    log_aggregated = torch.logsumexp(of_rows + share.log(), dim=1)
+    information = share @ (of_rows.diagonal() - log_aggregated)
     try:
-        kl_per_latent = ask("kl_at_draws", output).mean(0)
+        kl_per_latent = share @ ask("kl_at_draws", output)
     except NotImplementedError:
         log_q, log_prior = ask("log_densities_of_draws", output)
-        kl_per_latent = (log_q - log_prior).mean((0, 1))
-    nll, kl = -log_likelihood(p, batch).mean(), kl_per_latent.sum()
-    activity = ask("code", x).var(0, unbiased=False)
+        kl_per_latent = share @ (log_q - log_prior).mean(0)
+    nll, kl = -(log_likelihood(p, batch)[0] @ share), kl_per_latent.sum()
+    code = ask("code", x)
+    activity = share @ (code - share @ code).square()
     active = activity > ACTIVE
     return Diagnostics(
         -(nll + kl),

@@ -17,7 +17,12 @@ from torch_ref.distributions.base import log_sum_exp
 from torch_ref.objectives.annealing import Schedule, mark_schedules, weight_at
 from torch_ref.objectives.estimators import Estimator, score_function, states
 from torch_ref.objectives.likelihood import LossFn
-from torch_ref.vae.inputs import log_likelihood_of_inputs, observed_inputs
+from torch_ref.vae.inputs import (
+    hand_on,
+    inputs_beside,
+    log_likelihood_of_inputs,
+    observed_inputs,
+)
 
 __all__ = [
     "DiscreteVAE",
@@ -39,6 +44,9 @@ class DiscreteVAEOutput(NamedTuple):
 class DiscreteVAE(nn.Module):
     """Encoder, discrete latents, decoder; `in_features` is the size of the encoder's features."""
 
+    takes: tuple[str, ...] = ()
+    hands_on_to = ("encoder", "decoder")
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -58,19 +66,20 @@ class DiscreteVAE(nn.Module):
         self.prior_logits = nn.Parameter(torch.zeros(self.latent_shape)) if learn_prior else None
         self.baseline, self.control = baseline, control
 
-    def forward(self, x: Tensor, key: Tensor) -> DiscreteVAEOutput:
+    def forward(self, x: Tensor, key: Tensor, **given: Tensor) -> DiscreteVAEOutput:
         """Encodes, draws and decodes."""
-        q = self.encode(x)
+        q = self.encode(x, **given)
         z = q.draw(key).to(q.float_dtype())
-        return DiscreteVAEOutput(q, z, self.decode(z))
+        return DiscreteVAEOutput(q, z, self.decode(z, **given))
 
-    def encode(self, x: Tensor) -> Distribution:
+    def encode(self, x: Tensor, **given: Tensor) -> Distribution:
         """Returns q(z | x)."""
-        return self._latents(self.to_latent(self.encoder(x)).unflatten(-1, self.latent_shape))
+        features = hand_on(self.encoder, x, given)
+        return self._latents(self.to_latent(features).unflatten(-1, self.latent_shape))
 
-    def decode(self, z: Tensor) -> Distribution:
+    def decode(self, z: Tensor, **given: Tensor) -> Distribution:
         """Returns p(x | z)."""
-        return self.decoder(z.flatten(1))
+        return hand_on(self.decoder, z.flatten(1), given)
 
     def prior(self, dtype: torch.dtype | None = None) -> Distribution:
         """Returns p(z)."""
@@ -112,13 +121,13 @@ def negative_discrete_elbo(
         raise ValueError(f"negative_discrete_elbo: {estimator.name} wants beta=1.")
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        x = observed_inputs(batch)
-        q = model.encode(x)
+        x, given = observed_inputs(batch), inputs_beside(model, batch)
+        q = model.encode(x, **given)
         p = model.prior(q.float_dtype())
         weight = weight_at(beta, batch, "negative_discrete_elbo", model.training)
 
         def log_likelihood(z: Tensor) -> Tensor:
-            return log_likelihood_of_inputs(model.decode(z), batch)
+            return log_likelihood_of_inputs(model.decode(z, **given), batch)
 
         def log_weight(z: Tensor) -> Tensor:
             log_q = q.log_prob(z)
@@ -156,10 +165,10 @@ def negative_discrete_elbo(
 
 def exact_log_marginal(model: DiscreteVAE, batch: Mapping[str, Tensor]) -> Tensor:
     """Returns log p(x) `[B]` by the sum over all states of the latents."""
-    p, rows = model.prior(), len(batch["x"])
+    p, rows, given = model.prior(), len(batch["x"]), inputs_beside(model, batch)
     terms = []
     for state in states(p):
         z = state.to(p.float_dtype())
-        decoded = model.decode(z.expand(rows, *z.shape))
+        decoded = model.decode(z.expand(rows, *z.shape), **given)
         terms.append(log_likelihood_of_inputs(decoded, batch) + p.log_prob(z))
     return log_sum_exp(torch.stack(terms), dim=0)

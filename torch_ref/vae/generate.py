@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from torch_ref import random
-from torch_ref.batches import as_batch, extra_inputs
-from torch_ref.vae.inputs import observed_inputs
+from torch_ref.batches import as_batch
+from torch_ref.vae.inputs import inputs_beside, observed_inputs
 from torch_ref.vae.latents import apply, decoder_inputs
 from torch_ref.vae.model import LatentVariableModel
 
@@ -28,8 +28,10 @@ def sample(
     num_steps: int | None = None,
 ) -> Tensor:
     """Draws z from the prior and x from p(x | z), `[num, *event]` or `[num, B, *event]`."""
+    for name in {"lengths", "x_observed", "mask"} & (given or {}).keys():
+        raise ValueError(f"sample: {name} is not read.")
     code_key, event_key = random.split(key)
-    extra = extra_inputs(model, given or {})
+    extra = inputs_beside(model, given or {})
     z = apply(model, extra, "sample_prior", code_key, num)
     length = {} if num_steps is None else {"num_steps": num_steps}
     return apply(model, {**extra, **length}, "generate", z, event_key, mean)
@@ -43,7 +45,7 @@ def reconstruct(
     """Returns p(x | z) at the posterior mean of z."""
     batch = as_batch(x, given)
     batch["x"] = observed_inputs(batch)
-    extra = extra_inputs(model, batch)
+    extra = inputs_beside(model, batch)
     z = apply(model, extra, "code", batch["x"])
     return apply(model, decoder_inputs(model, batch, extra), "decode", z)
 
@@ -58,7 +60,7 @@ def interpolate(
 ) -> Distribution:
     """Returns p(x | z) along the path between two batches of codes, batch shape `[num, B]`."""
     batch = as_batch(start, given)
-    extra = extra_inputs(model, batch)
+    extra = inputs_beside(model, batch)
     rows = (observed_inputs({**batch, "x": x}) for x in (start, end))
     a, b = (apply(model, extra, "code", x) for x in rows)
     path = [_between(a, b, float(t), spherical) for t in torch.linspace(0, 1, num, dtype=a.dtype)]
@@ -74,7 +76,7 @@ def traverse(
 ) -> Distribution:
     """Returns p(x | z) as one latent goes through `values`, batch shape `[V, B]`."""
     batch = as_batch(x, given)
-    extra = extra_inputs(model, batch)
+    extra = inputs_beside(model, batch)
     codes = apply(model, extra, "code", observed_inputs(batch))
     path = codes.expand(len(values), *codes.shape).clone()
     path[..., latent] = torch.as_tensor(values, dtype=codes.dtype).unsqueeze(-1)

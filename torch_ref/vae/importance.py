@@ -3,30 +3,44 @@
 Twin of `jaxprob/vae/importance.py`.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_ref import random
-from torch_ref.batches import as_batch, extra_inputs, weighted_mean
+from torch_ref.batches import as_batch, weighted_mean
 from torch_ref.distributions import Independent, MultivariateNormal, Normal
 from torch_ref.distributions.base import log_sum_exp
 from torch_ref.objectives.likelihood import LossFn
-from torch_ref.vae.inputs import observed_inputs
+from torch_ref.vae import pareto
+from torch_ref.vae.inputs import inputs_beside, observed_inputs
 from torch_ref.vae.latents import Latents, draw, log_likelihood, log_weights
 from torch_ref.vae.model import LatentVariableModel
 
 __all__ = ["LogMarginal", "log_marginal", "negative_ciwae", "negative_iwae", "negative_renyi"]
 
 
-class LogMarginal(NamedTuple):
-    """An estimate of log p(x) `[B]` and its standard error `[B]`."""
+@dataclasses.dataclass
+class LogMarginal:
+    """An estimate of log p(x) and what is known of its error, each `[B]`; see the twin."""
 
     value: Tensor
     standard_error: Tensor
+    effective_samples: Tensor
+    pareto_k: Tensor
+    num_samples: int
+
+    @property
+    def reliable(self) -> Tensor:
+        """Whether the error may be believed."""
+        return self.pareto_k < pareto.largest_reliable(self.num_samples)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.value, self.standard_error))
 
 
 def negative_iwae(
@@ -107,7 +121,7 @@ def log_marginal(
     """Estimates log p(x) `[B]` by `num_samples` draws of q(z | x), each with a key of its own."""
     batch = as_batch(x, given)
     batch["x"] = x = observed_inputs(batch)
-    extra, parts = extra_inputs(model, batch), []
+    extra, parts = inputs_beside(model, batch), []
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     for numbers in torch.arange(num_samples).split(chunk_size):
         keys = [random.fold_in(key, int(number)) for number in numbers]
@@ -117,7 +131,10 @@ def log_marginal(
     log_w = torch.cat(parts)
     value = _log_mean(log_w)
     error = (log_w - value).exp().std(0) / math.sqrt(num_samples)
-    return LogMarginal(value, error)
+    shares = log_w.softmax(0)
+    k = pareto.tail_shape(log_w.topk(pareto.tail_size(num_samples) + 1, dim=0)[0])
+    effective = 1 / shares.square().sum(0)
+    return LogMarginal(value, error, effective, k, num_samples)
 
 
 def _detached(q: Any) -> Any:

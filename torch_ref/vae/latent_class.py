@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_ref import random
-from torch_ref.batches import weighted_mean
+from torch_ref.batches import extra_inputs, observed, weighted_mean
 from torch_ref.distributions import Categorical, Independent, MixtureSameFamily
 from torch_ref.distributions.base import log_sum_exp
 from torch_ref.objectives import em
@@ -61,18 +61,24 @@ class LatentClassModel(nn.Module):
 
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns log p(observed x), `[B]`."""
-        return log_sum_exp(self.log_joint(x, mask), dim=-1)
+        joint = self.log_joint(x, mask)
+        impossible = (joint == -torch.inf).all(-1)
+        found = log_sum_exp(joint.masked_fill(impossible[:, None], 0.0), dim=-1)
+        return found.masked_fill(impossible, -torch.inf)
 
     def responsibilities(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns p(class | observed x), `[B, K]`."""
-        return self.log_joint(x, mask).softmax(-1)
+        joint = self.log_joint(x, mask)
+        impossible = (joint == -torch.inf).all(-1, keepdim=True)
+        return torch.where(impossible, self.class_logits, joint).softmax(-1)
 
 
 def negative_log_marginal(model: LatentClassModel) -> LossFn:
     """Returns the loss -mean_b log p(observed x_b)."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        log_p = model.log_prob(batch["x"], batch.get("mask"))
+        extra_inputs(model, batch)
+        log_p = model.log_prob(batch["x"], observed(batch, "x"))
         if "weight" in batch:  # 0 times -inf is no number
             log_p = log_p.masked_fill(batch["weight"] == 0, 0.0)
         nll = -weighted_mean(log_p, batch)
@@ -92,7 +98,7 @@ def em_step(
     """Takes one step of EM in place; returns the objective before it."""
     times = torch.ones_like(model.class_logits[:1]).expand(len(x)) if weight is None else weight
     counts = times > 0
-    objective = (times * model.log_prob(x, mask))[counts].sum()
+    objective = em.total((times * model.log_prob(x, mask))[counts])
     if pseudo_count > 0:
         objective = objective + pseudo_count * model.class_logits.log_softmax(0).sum()
         for d, size in enumerate(model.num_categories):
@@ -168,4 +174,5 @@ def _log_shares(counts: Tensor, old: Tensor) -> Tensor:
     """Logarithms of the shares; what was never counted keeps its old ones."""
     total, tiny = counts.sum(-1, keepdim=True), torch.finfo(counts.dtype).tiny
     shares = (counts / total).clamp(min=tiny).log()
+    shares = torch.where((counts == 0) & (old == -torch.inf), -torch.inf, shares)
     return torch.where(total < tiny, old.log_softmax(-1), shares)

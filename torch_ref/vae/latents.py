@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from torch_ref import random
-from torch_ref.batches import Inputs, extra_inputs, observed, valid_steps
+from torch_ref.batches import Inputs, observed, valid_steps
 from torch_ref.distributions import Distribution, Independent
 from torch_ref.nn.apply import call
-from torch_ref.vae.inputs import observed_inputs
+from torch_ref.vae.inputs import inputs_beside, observed_inputs
 from torch_ref.vae.model import LatentVariableModel, VAEOutput
 
 __all__ = [
@@ -59,14 +59,14 @@ def draw(
     """Draws S latents for each row and decodes them; missing values enter as 0."""
     eps_key, pixel_key, inner_key = random.split(key, 3)
     x = observed_inputs(batch)
-    if binarized and batch.get("lengths") is not None:
+    if binarized and "lengths" in model.takes:
         steps = (binarize(part, random.fold_in(pixel_key, t)) for t, part in enumerate(x.unbind(1)))
         x = torch.stack(list(steps), 1)
     elif binarized:
         x = binarize(x, pixel_key)
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
     eps = noise(eps_key, num_samples, x.shape[0], model.latent_dim, dtype)
-    extra = extra_inputs(model, batch)
+    extra = inputs_beside(model, batch)
     output = model(x, eps, key=inner_key if model.training else None, **extra)
     return Latents({**batch, "x": x}, extra, output)
 

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from torch_ref.batches import accepted
 from torch_ref.distributions import Independent, MultivariateNormal, Normal
 from torch_ref.heads import NormalHead
+from torch_ref.vae.average import mean_or_mode
 
 __all__ = ["VAE", "LatentVariableModel", "VAEOutput", "reparameterize"]
 
@@ -62,9 +63,9 @@ class LatentVariableModel(nn.Module):
         return self.decoder(z)
 
     def generate(self, z: Tensor, key: Tensor, mean: bool = False, **given: Tensor) -> Tensor:
-        """Returns a draw of p(x | z), or its mean."""
+        """Returns a draw of p(x | z), or its mean (of classes the mode)."""
         p = self._ask("decode", z, **given)
-        return p.mean if mean else p.draw(key)
+        return mean_or_mode(p) if mean else p.draw(key)
 
     def prior(self) -> Distribution:
         """Returns p(z)."""

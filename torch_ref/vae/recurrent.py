@@ -9,8 +9,9 @@ from torch.distributions import Distribution
 
 from torch_ref import random
 from torch_ref.batches import without_padding
-from torch_ref.distributions import Categorical, Independent
+from torch_ref.distributions import Independent
 from torch_ref.nn import GRU, LSTM
+from torch_ref.vae.average import mean_or_mode
 from torch_ref.vae.model import LatentVariableModel
 
 __all__ = ["RecurrentVAE"]
@@ -88,10 +89,7 @@ class RecurrentVAE(LatentVariableModel):
         for t in range(num_steps):
             outputs, state = self.decoder(torch.cat([seen, z], -1).unsqueeze(1), state)
             p = self.head(outputs[:, 0])
-            if mean:
-                value = p.probs.argmax(-1) if isinstance(p, Categorical) else p.mean
-            else:
-                value = p.draw(random.fold_in(key, t))
+            value = mean_or_mode(p) if mean else p.draw(random.fold_in(key, t))
             values.append(value)
             given = value if value.ndim == 1 else value.to(z)
             seen = torch.cat([self.embedding(given), torch.ones_like(z[:, :1])], -1)

@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torch_ref import random
-from torch_ref.batches import weighted_mean
+from torch_ref.batches import valid_steps, weighted_mean
 from torch_ref.distributions import Distribution
 from torch_ref.objectives.likelihood import LossFn
-from torch_ref.vae.inputs import log_likelihood_of_inputs, observed_inputs
+from torch_ref.vae.inputs import (
+    hand_on,
+    inputs_beside,
+    log_likelihood_of_inputs,
+    observed_inputs,
+)
+from torch_ref.vae.nearest import nearest
 
 __all__ = ["VQVAE", "VQVAEOutput", "revive_codes", "update_codebook", "vq_loss"]
 
@@ -32,6 +38,9 @@ class VQVAEOutput(NamedTuple):
 
 class VQVAE(nn.Module):
     """Encoder, codebook, decoder; running averages are buffers `codebook.<name>`."""
+
+    takes: tuple[str, ...] = ()
+    hands_on_to = ("encoder", "decoder")
 
     def __init__(
         self,
@@ -52,30 +61,29 @@ class VQVAE(nn.Module):
         self.codebook.register_buffer("counts", torch.ones(num_codes))
         self.codebook.register_buffer("sums", first.clone())
 
-    def forward(self, x: Tensor) -> VQVAEOutput:
+    def forward(self, x: Tensor, **given: Tensor) -> VQVAEOutput:
         """Encodes, quantises and decodes."""
-        encodings = self.encode(x)
+        encodings = self.encode(x, **given)
         indices = self.quantize(encodings)
         quantized = F.embedding(indices, self.code_vectors())
         passed = quantized.detach() + (encodings - encodings.detach())
-        return VQVAEOutput(encodings, indices, quantized, self.decoder(passed))
+        return VQVAEOutput(encodings, indices, quantized, hand_on(self.decoder, passed, given))
 
     def code_vectors(self) -> Tensor:
         """Returns the codes `[K, C]`."""
         return self.codes if self.decay is None else self.codebook.codes
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, **given: Tensor) -> Tensor:
         """Returns the encodings."""
-        return self.encoder(x)
+        return hand_on(self.encoder, x, given)
 
     def quantize(self, encodings: Tensor) -> Tensor:
         """Returns the index of the nearest code."""
-        gaps = encodings.detach().unsqueeze(-2) - self.code_vectors().detach()
-        return gaps.square().sum(-1).argmin(-1)
+        return nearest(encodings, self.code_vectors())
 
-    def decode(self, indices: Tensor) -> Distribution:
+    def decode(self, indices: Tensor, **given: Tensor) -> Distribution:
         """Returns p(x | codes)."""
-        return self.decoder(self.code_vectors()[indices])
+        return hand_on(self.decoder, self.code_vectors()[indices], given)
 
 
 def update_codebook(
@@ -109,11 +117,14 @@ def revive_codes(
 ) -> Codebook:
     """Returns the codebook with its unused codes moved onto random encodings."""
     codes, counts, sums = (codebook[name].clone() for name in ("codes", "counts", "sums"))
-    logits = torch.zeros_like(encodings[:, 0]) if weight is None else weight.to(encodings).log()
-    picked = encodings[random.categorical(key, logits, shape=counts.shape)]
-    unused = counts < threshold
-    codes[unused], counts[unused] = picked[unused], threshold
-    sums[unused] = threshold * picked[unused]
+    weight = torch.ones_like(encodings[:, 0]) if weight is None else weight.to(encodings)
+    noise = random.gumbel(key, weight.shape, weight.dtype)
+    order = (weight.log() + noise).argsort(descending=True)[: int((weight > 0).sum())]
+    unused = (counts < threshold).nonzero().squeeze(1)
+    if not len(order):
+        return {"codes": codes, "counts": counts, "sums": sums}
+    picked = encodings[order.repeat(len(unused) // len(order) + 1)[: len(unused)]]
+    codes[unused], counts[unused], sums[unused] = picked, threshold, threshold * picked
     return {"codes": codes, "counts": counts, "sums": sums}
 
 
@@ -123,19 +134,25 @@ def vq_loss(
     """Returns the loss of a VQ-VAE; it also moves the buffers of the codebook."""
 
     def loss_fn(batch: Mapping[str, Tensor], key: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        out = model(observed_inputs(batch))
+        x, given = observed_inputs(batch), inputs_beside(model, batch)
+        out = model(x, **given)
         nll = -weighted_mean(log_likelihood_of_inputs(out.p, batch), batch)
-        to_code = (out.encodings - out.quantized.detach()).square().flatten(1).sum(-1)
+        valid = torch.ones_like(out.encodings[..., 0])
+        if "lengths" in given:
+            steps = valid_steps(given["lengths"], x.shape[1]).to(valid)
+            valid = valid * steps.reshape(steps.shape + (1,) * (valid.ndim - 2))
+        to_code = valid.unsqueeze(-1) * (out.encodings - out.quantized.detach()).square()
+        to_code = to_code.flatten(1).sum(-1)
         metrics = {"nll": nll, "commitment": weighted_mean(to_code, batch)}
         loss = nll + commitment * metrics["commitment"]
         if model.decay is None:
-            to_encoding = (out.encodings.detach() - out.quantized).square().flatten(1).sum(-1)
-            loss = loss + weighted_mean(to_encoding, batch)
+            to_encoding = valid.unsqueeze(-1) * (out.encodings.detach() - out.quantized).square()
+            loss = loss + weighted_mean(to_encoding.flatten(1).sum(-1), batch)
         encodings, indices = out.encodings.detach().flatten(0, -2), out.indices.flatten()
-        weight = batch.get("weight")
-        if weight is not None:
-            weight = weight.repeat_interleave(len(indices) // len(weight))
-        times = torch.ones_like(encodings[:, 0]) if weight is None else weight.to(encodings)
+        weight = valid.flatten()
+        if batch.get("weight") is not None:
+            weight = weight * batch["weight"].repeat_interleave(len(indices) // len(x))
+        times = weight.to(encodings)
         usage = torch.zeros_like(model.code_vectors()[:, 0]).index_add(0, indices, times)
         used = usage[usage > 0] / usage.sum()
         metrics["perplexity"] = torch.exp(-(used * used.log()).sum()).detach()
