@@ -286,9 +286,8 @@ def _geometric(p: Geometric, q: Geometric) -> Array:
 @_register(Binomial, Binomial)
 def _binomial(p: Binomial, q: Binomial) -> Array:
     n_p, n_q = _pair(p.total_count, q.total_count)
-    others = _unless_equal(
-        n_p, n_q, lambda: jnp.where(n_p > n_q, jnp.inf, relative_entropy_of_counts(p, q))
-    )
+    others = relative_entropy_of_counts(p, q, unless=n_p >= n_q)
+    others = jnp.where(n_p > n_q, jnp.inf, others)  # q lacks outcomes of p
     return jnp.where(n_p == n_q, n_p * _binary(p, q), others)
 
 
@@ -393,10 +392,7 @@ def _as_normal(p: Independent) -> MultivariateNormalDiag:
 _NORMALS = (MultivariateNormal, MultivariateNormalDiag, LowRankMultivariateNormal)
 for _p in _NORMALS:
     for _q in _NORMALS:
-        if (_p, _q) not in (
-            (MultivariateNormal, MultivariateNormal),
-            (MultivariateNormalDiag, MultivariateNormalDiag),
-        ):
+        if _p is not _q or _p is LowRankMultivariateNormal:  # the others have formulas of their own
             _register(_p, _q)(_any_normal)
     _register(Independent, _p)(lambda p, q: _as_normal(p).kl_divergence(q))
     _register(_p, Independent)(lambda p, q: p.kl_divergence(_as_normal(q)))
