@@ -28,6 +28,7 @@ NO_TWIN = {
         "Tails": "a family of the twin gives both tails as a pair of tensors",
         "check": "the test-kit below",
         "check_distribution": "a test-kit for distributions of jaxprob; the twins are its rows",
+        "convert": "classes of distrax and TFP as ours; torch knows neither",
         "checked": "wraps jax.jit; eager PyTorch checks without it",
         "gradients": "derivatives by hand; the twins have autograd's, which is the proof of them",
         "unchecked": "torch.distributions has validate_args",

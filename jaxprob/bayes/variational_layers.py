@@ -28,6 +28,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxprob.batches import Inputs, inputs_of
 from jaxprob.bayes import gaussian_block
 from jaxprob.bayes.forward import Forward
+from jaxprob.distributions.convert import convert_outputs
 from jaxprob.nn.apply import (
     as_params,
     as_variables,
@@ -182,7 +183,10 @@ class VariationalLayers:
         options = {**given.extra, **mode_options(self.model, train)}
 
         def one_draw(draw_key: Key):
-            return self.model.apply(variables, *given.arrays, draw_key, mutable=mutable, **options)
+            output, state = self.model.apply(
+                variables, *given.arrays, draw_key, mutable=mutable, **options
+            )
+            return convert_outputs(output), state
 
         predictions, state = jax.vmap(one_draw)(jax.random.split(key, num_samples))
         state = dict(state)

@@ -3,6 +3,8 @@
 Twin: `torch_ref/distributions/bernoulli.py`.
 """
 
+from typing import Any
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -21,13 +23,17 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
     Args:
       logits: Log-odds of 1.
       probs: Probability of 1; give one of the two.
+      dtype: Of the draws.
     """
 
     arg_constraints = ODDS_CONSTRAINTS
     _ends = (0.0, 1.0)
 
-    def __init__(self, logits: Numbers | None = None, probs: Numbers | None = None):
+    def __init__(
+        self, logits: Numbers | None = None, probs: Numbers | None = None, dtype: Any = jnp.int32
+    ):
         self._set_odds(logits, probs)
+        self._event_dtype = jnp.dtype(dtype)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -53,7 +59,7 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
 
     def _sample_n(self, key: Key, n: int) -> Array:
         draws = jax.random.bernoulli(key, self.probs[None], (n, *self.batch_shape))
-        return draws.astype(jnp.int32)
+        return draws.astype(self._event_dtype)
 
     def mean(self) -> Array:
         """Returns p."""
@@ -69,7 +75,7 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
 
     def mode(self) -> Array:
         """Returns 1 where p > 1/2, else 0."""
-        return (self.probs > 0.5).astype(jnp.int32)
+        return (self.probs > 0.5).astype(self._event_dtype)
 
     def entropy(self) -> Array:
         """Returns -p log p - (1 - p) log(1 - p)."""

@@ -39,6 +39,8 @@ class Beta(Univariate, distrax.Beta):
     Args:
       concentration1: a (> 0), pulls towards 1; the mean is a / (a + b).
       concentration0: b (> 0), pulls towards 0.
+      alpha: distrax's name of concentration1.
+      beta: distrax's name of concentration0.
     """
 
     arg_constraints = {
@@ -49,8 +51,19 @@ class Beta(Univariate, distrax.Beta):
     _inside = 0.5
     _ends = (0.0, 1.0)
 
-    def __init__(self, concentration1: Numbers, concentration0: Numbers):
-        self._set(concentration1=concentration1, concentration0=concentration0)
+    def __init__(
+        self,
+        concentration1: Numbers | None = None,
+        concentration0: Numbers | None = None,
+        *,
+        alpha: Numbers | None = None,
+        beta: Numbers | None = None,
+    ):
+        first = _either("concentration1", concentration1, "alpha", alpha)
+        self._set(
+            concentration1=first,
+            concentration0=_either("concentration0", concentration0, "beta", beta),
+        )
 
     concentration1 = parameter("concentration1", "Concentration a `[*batch]`.")
     concentration0 = parameter("concentration0", "Concentration b `[*batch]`.")
@@ -131,3 +144,10 @@ class Beta(Univariate, distrax.Beta):
             - (b - 1.0) * digamma_minus_log(b)
         )
         return 0.5 * math.log(2 * math.pi) + logs + smaller + digammas
+
+
+def _either(name: str, value: Numbers | None, other: str, alias: Numbers | None) -> Numbers:
+    """One parameter under either of its names."""
+    if (value is None) == (alias is None):
+        raise ValueError(f"Beta: give {name} (or {other}, its name in distrax), and one of them.")
+    return alias if value is None else value  # pyright: ignore[reportReturnType]

@@ -35,6 +35,8 @@ __all__ = ["Binomial", "NegativeBinomial"]
 class Binomial(LogitsOrProbs):
     """Binomial distribution: successes among `total_count` trials.
 
+    Say `probs=` or `logits=`: torch takes the former by position.
+
     Args:
       total_count: Number of trials n, an integer >= 0.
       logits: Log-odds of a success.
@@ -44,7 +46,7 @@ class Binomial(LogitsOrProbs):
     arg_constraints = {"total_count": constraints.non_negative_integer, **ODDS_CONSTRAINTS}
 
     def __init__(
-        self, total_count: Numbers, logits: Numbers | None = None, probs: Numbers | None = None
+        self, total_count: Numbers, *, logits: Numbers | None = None, probs: Numbers | None = None
     ):
         self._set_odds(logits, probs, total_count=total_count)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.classes import class_variance, log_softmax
+from jaxprob.distributions.classes import class_variance, log_softmax, sums_after
 from jaxprob.distributions.logits import require_one
 from jaxprob.distributions.special import (
     log_sum,
@@ -140,10 +140,14 @@ class Categorical(ClassProbabilities, distrax.Categorical):
     Args:
       logits: Unnormalised log-probabilities `[*batch, K]`; -inf excludes a class.
       probs: Probabilities `[*batch, K]`, normalised if they are not; give one of the two.
+      dtype: Of the draws.
     """
 
-    def __init__(self, logits: Numbers | None = None, probs: Numbers | None = None):
+    def __init__(
+        self, logits: Numbers | None = None, probs: Numbers | None = None, dtype: Any = jnp.int32
+    ):
         self._set_classes(logits, probs)
+        self._event_dtype = jnp.dtype(dtype)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -222,7 +226,7 @@ class Categorical(ClassProbabilities, distrax.Categorical):
         eps = jnp.finfo(probs.dtype).eps
         slack = 16 * eps
         cdf = jnp.cumsum(probs, axis=-1)
-        after = jnp.flip(jnp.cumsum(jnp.flip(probs, -1), axis=-1), -1) - probs
+        after = sums_after(probs)
         ndim = max(lower.ndim, len(self.batch_shape))
         low, high = align(lower, ndim)[..., None], align(upper, ndim)[..., None]
         reached = jnp.where(
@@ -234,7 +238,7 @@ class Categorical(ClassProbabilities, distrax.Categorical):
         return jnp.argmax(reached, axis=-1)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        return self._draw_classes(key, n).astype(jnp.int32)
+        return self._draw_classes(key, n).astype(self._event_dtype)
 
     def mode(self) -> Array:
         """Returns the likeliest class, the first of equals."""
@@ -251,10 +255,14 @@ class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
     Args:
       logits: Unnormalised log-probabilities `[*batch, K]`; -inf excludes a class.
       probs: Probabilities `[*batch, K]`, normalised if they are not; give one of the two.
+      dtype: Of the draws.
     """
 
-    def __init__(self, logits: Numbers | None = None, probs: Numbers | None = None):
+    def __init__(
+        self, logits: Numbers | None = None, probs: Numbers | None = None, dtype: Any = jnp.int32
+    ):
         self._set_classes(logits, probs)
+        self._event_dtype = jnp.dtype(dtype)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -294,7 +302,9 @@ class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
         return Bernoulli(probs=jnp.minimum(self.probs, 1.0))
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        return jax.nn.one_hot(self._draw_classes(key, n), self.num_categories, dtype=jnp.int32)
+        return jax.nn.one_hot(
+            self._draw_classes(key, n), self.num_categories, dtype=self._event_dtype
+        )
 
     def mean(self) -> Array:
         """Returns the probabilities."""
@@ -307,7 +317,7 @@ class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
     def mode(self) -> Array:
         """Returns the likeliest class as a one-hot vector."""
         best = jnp.argmax(self._held, axis=-1)
-        return jax.nn.one_hot(best, self.num_categories, dtype=jnp.int32)
+        return jax.nn.one_hot(best, self.num_categories, dtype=self._event_dtype)
 
     def entropy(self) -> Array:
         """Returns -sum_k p_k log p_k."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxprob.types import Array
 
-__all__ = ["class_covariance", "class_variance", "log_softmax"]
+__all__ = ["class_covariance", "class_variance", "log_softmax", "sums_after"]
 
 
 def log_softmax(logits: Array) -> Array:
@@ -39,3 +39,9 @@ def class_covariance(p: Array) -> Array:
     diagonal = jnp.eye(p.shape[-1], dtype=bool).reshape((1,) * (p.ndim - 1) + (p.shape[-1],) * 2)
     products = p[..., :, None] * p[..., None, :]
     return jnp.where(diagonal, class_variance(p)[..., None], -products)
+
+
+def sums_after(weights: Array) -> Array:
+    """Returns the sum of all later entries, which no subtraction has rounded, for `[..., K]`."""
+    later = jnp.flip(jnp.cumsum(jnp.flip(weights[..., 1:], -1), axis=-1), -1)
+    return jnp.concatenate([later, jnp.zeros_like(weights[..., :1])], axis=-1)

@@ -40,7 +40,7 @@ from jaxprob.distributions.von_mises import VonMises
 __all__ = ["convert", "convert_outputs"]
 
 
-def convert(distribution: Any) -> Distribution:
+def convert(distribution: Any) -> Any:
     """Returns the same distribution as a class of `jaxprob.distributions`.
 
     Args:

@@ -76,6 +76,8 @@ class Poisson(Univariate):
 class Geometric(LogitsOrProbs):
     """Geometric distribution: failures before the first success.
 
+    Say `probs=` or `logits=`: torch takes the former by position.
+
     Args:
       logits: Log-odds of a success.
       probs: Probability of a success; give one of the two.
@@ -84,7 +86,7 @@ class Geometric(LogitsOrProbs):
     arg_constraints = ODDS_CONSTRAINTS
     _ends = (0.0, float("inf"))
 
-    def __init__(self, logits: Numbers | None = None, probs: Numbers | None = None):
+    def __init__(self, *, logits: Numbers | None = None, probs: Numbers | None = None):
         self._set_odds(logits, probs)
 
     @property

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.circular import between_directions, from_cut, mean_direction
+from jaxprob.distributions.classes import sums_after
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.quantiles import ROUNDING, monotone_quantile, smallest_integer
 from jaxprob.distributions.special import log_sum, log_sum_weighted
@@ -278,7 +279,7 @@ def _quantile_of_atoms(q: Array, tail: Array, atoms: Array, weights: Array) -> A
     atoms, weights = (jnp.take_along_axis(a, order, axis=-1) for a in (atoms, weights))
     slack = ROUNDING * jnp.finfo(q.dtype).eps
     below = align(jnp.cumsum(weights, axis=-1), q.ndim + 1)
-    above = align(jnp.cumsum(weights[..., ::-1], axis=-1)[..., ::-1] - weights, q.ndim + 1)
+    above = align(sums_after(weights), q.ndim + 1)
     low, high = q[..., None], tail[..., None]
     reached = jnp.where(low <= 0.5, below >= low * (1.0 - slack), above <= high + slack)
     reached = (reached & (align(weights, q.ndim + 1) > 0.0)).at[..., -1].set(True)

@@ -27,14 +27,19 @@ class MultivariateNormalDiag(Distribution):
 
     Args:
       loc: Mean `[*batch, D]`.
-      scale_diag: Standard deviations `[*batch, D]` (> 0).
+      scale_diag: Standard deviations `[*batch, D]` (> 0). Without one of the two it is 0 or 1, as
+        in distrax.
     """
 
     arg_constraints = {"loc": constraints.real, "scale_diag": constraints.positive}
     reparameterized = True
 
-    def __init__(self, loc: Numbers, scale_diag: Numbers):
+    def __init__(self, loc: Numbers | None = None, scale_diag: Numbers | None = None):
         super().__init__()
+        if loc is None and scale_diag is None:
+            raise ValueError("MultivariateNormalDiag: give loc, scale_diag or both; got none.")
+        loc = jnp.zeros_like(jnp.asarray(scale_diag)) if loc is None else loc
+        scale_diag = jnp.ones_like(jnp.asarray(loc)) if scale_diag is None else scale_diag
         self._loc, self._scale_diag = as_parameters(
             "MultivariateNormalDiag", self.arg_constraints, loc=loc, scale_diag=scale_diag
         )

@@ -2,9 +2,9 @@
 
 Up to 256 counts are added one by one. Beyond them the terms are smooth, and the sum is the integral
 between half-integers, by Gauss-Legendre panels over the bulk of the distribution (both evenly and
-geometrically spaced, for narrow peaks and for heavy tails), with its first correction:
+geometrically spaced, for narrow peaks and for heavy tails), with two corrections:
 
-    sum_(k >= a) f(k) = integral from a - 1/2 of f + f'(a - 1/2) / 24 + ...
+    sum_(k >= a) f(k) = integral from a - 1/2 of f + f'(a - 1/2) / 24 - 7 f'''(a - 1/2) / 5760 + ...
 
 Twin: `torch_ref/distributions/summation.py`. Source: DLMF 2.10.1 (Euler-Maclaurin).
 """
@@ -103,9 +103,10 @@ def _nodes(family: Univariate) -> tuple[Array, Array]:
     points = [middle + half * float(node) for node in NODES]
     weights = [half * float(weight) for weight in WEIGHTS]
 
-    # f'(a - 1/2) = f(a) - f(a - 1)
-    correction = jnp.where(many, 1.0 / 24.0, 0.0).astype(dtype)
-    points = [single, *points, first + SINGLE, first + (SINGLE - 1)]
-    weights = [ones, *weights, correction, -correction]
+    # with d1 = f(a) - f(a - 1) and d3 its third difference, f' = d1 - d3 / 24 and f''' = d3
+    one, three = jnp.where(many, 1.0 / 24.0, 0.0), jnp.where(many, -17.0 / 5760.0, 0.0)
+    ends = (three, one - 3.0 * three, 3.0 * three - one, -three)
+    points = [single, *points, *(first + (SINGLE + step) for step in (1, 0, -1, -2))]
+    weights = [ones, *weights, *(weight.astype(dtype) for weight in ends)]
     inside = jnp.clip(jnp.concatenate(points), first, last)
     return inside, jnp.concatenate(weights)

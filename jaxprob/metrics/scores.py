@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 
 from jaxprob.distributions import Distribution, MixtureSameFamily, Normal, constraints
-from jaxprob.distributions.validation import check_values
+from jaxprob.distributions.circular import nearest_turn
+from jaxprob.distributions.validation import as_array, check_values
 from jaxprob.types import Array, ArrayLike
 
 __all__ = ["brier", "crps", "nll"]
@@ -34,13 +35,16 @@ PROBABILITY = constraints.Constraint(
 
 
 def check_targets(metric: str, predictive: distrax.Distribution, y: ArrayLike) -> Array:
-    """Returns `y` as array, refusing NaN and any shape but that of the prediction."""
+    """Returns `y` as array, refusing NaN and any shape but that of the prediction.
+
+    Angles are turned to within pi of the predicted direction, where intervals and cdf are stated.
+    """
     if not isinstance(predictive, distrax.Distribution):
         raise ValueError(
             f"{metric}: predictive must be a distribution; got {type(predictive).__name__}. Pass "
             "what bayes.predict or model.apply returns."
         )
-    y = jnp.asarray(y)
+    y = as_array(y)
     expected = predictive.batch_shape + predictive.event_shape
     if y.shape != expected:
         hint = " Write y[:, None]." if y.shape == expected[:-1] else ""
@@ -50,6 +54,8 @@ def check_targets(metric: str, predictive: distrax.Distribution, y: ArrayLike) -
     if y.size == 0:
         raise ValueError(f"{metric}: y has shape {y.shape}, no rows; expected at least one.")
     check_values(metric, "y", y, constraints.real)
+    if getattr(predictive, "periodic", False):
+        return nearest_turn(y, predictive.mean())
     return y
 
 

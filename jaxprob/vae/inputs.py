@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from jaxprob.batches import accepted, extra_inputs, observed, valid_steps, without_padding
 from jaxprob.distributions import Independent
+from jaxprob.distributions.convert import convert_outputs
 from jaxprob.nn.apply import mode_options
 from jaxprob.objectives.likelihood import log_likelihood_of_batch
 from jaxprob.types import Array, Batch
@@ -55,7 +56,7 @@ def inputs_beside(model: Any, batch: Batch) -> dict[str, Array]:
 def hand_on(module: Any, x: Any, train: bool, given: dict[str, Any]) -> Any:
     """Calls a part of a model in its mode, with what it has arguments for of what is given."""
     given = accepted(type(module).__call__, given)
-    return module(x, **given, **mode_options(module, train))
+    return convert_outputs(module(x, **given, **mode_options(module, train)))
 
 
 def read(model: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:

@@ -22,6 +22,7 @@ from jaxtyping import Float, Shaped
 
 from jaxprob.batches import accepted, extra_inputs
 from jaxprob.distributions import Distribution, Independent, MultivariateNormal, Normal
+from jaxprob.distributions.convert import convert_outputs
 from jaxprob.distributions.validation import align
 from jaxprob.heads import NormalHead
 from jaxprob.nn.apply import mode_options
@@ -126,7 +127,7 @@ class LatentVariableModel(nn.Module):
     def _ask(self, method: str, *arrays: AnyArray, **entries: Any) -> Any:
         """What a method returns, given those of the entries that it has an argument for."""
         function = getattr(self, method)
-        return function(*arrays, **accepted(function, entries))
+        return convert_outputs(function(*arrays, **accepted(function, entries)))
 
     def infer(
         self, x: AnyArray, eps: AnyArray, train: bool = False, **given: AnyArray

@@ -8,7 +8,9 @@ import scipy.integrate as si
 import torch
 
 import torch_ref.distributions as td
+import torch_ref.metrics as ref
 from jaxprob import distributions as jd
+from jaxprob import metrics
 from jaxprob.distributions.circular import nearest_turn
 
 LOCS = np.array([2.9, -3.0, 1.5])  # on both sides of the seam at pi
@@ -99,3 +101,16 @@ def test_opposite_directions_have_no_mean_but_finite_gradients():
     value, slope = jax.value_and_grad(spread)(0.0)
     np.testing.assert_allclose(value, 1.0, rtol=1e-12)
     assert np.isfinite(slope)
+
+
+def test_coverage_of_angles_given_within_pi():
+    rng = np.random.default_rng(0)
+    y = rng.vonmises(3.0, 4.0, 4000)  # NumPy gives angles in [-pi, pi]
+    exact = jd.VonMises(jnp.full(4000, 3.0), 4.0)
+    assert abs(float(metrics.coverage(exact, y)) - 0.9) < 4 * np.sqrt(0.09 / 4000)
+    uniform = np.asarray(metrics.pit(exact, y))
+    assert abs(uniform.mean() - 0.5) < 4 / np.sqrt(12 * 4000)
+    twin = td.VonMises(torch.full((4000,), 3.0).double(), torch.full((4000,), 4.0).double())
+    turned = ref.coverage(twin, torch.as_tensor(y))
+    np.testing.assert_allclose(turned, metrics.coverage(exact, y), atol=1e-12)
+    assert "covers" in str(metrics.report(exact, y))

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 from tensorflow_probability.substrates.jax import bijectors as tfb
 from tensorflow_probability.substrates.jax import distributions as tfd
 
-from jaxprob import bayes, objectives, training
+from jaxprob import bayes, interop, objectives, training, vae
 from jaxprob import distributions as jd
 from jaxprob.distributions.convert import _FORMULAS
 
@@ -106,7 +107,7 @@ def test_every_class_of_the_table_is_tried():
 
 
 def test_what_is_refused_says_what_to_do():
-    with pytest.raises(ValueError, match=r"tensorflow_probability's Pareto .* check_distribution"):
+    with pytest.raises(ValueError, match=r"tensorflow_probability's Pareto .*check_distribution"):
         jd.convert(tfd.Pareto(1.0, 2.0))
     with pytest.raises(ValueError, match=r"distrax's Joint has no counterpart"):
         jd.convert(distrax.Joint([distrax.Normal(0.0, 1.0)]))
@@ -187,7 +188,7 @@ def test_a_model_of_theirs_gives_what_a_model_of_ours_gives(kind):
     )
     np.testing.assert_allclose(theirs.mean(), ours.mean(), rtol=1e-12)
     np.testing.assert_allclose(theirs.interval(0.9), ours.interval(0.9), rtol=1e-9)
-    chunks = bayes.predict(Net(kind), draws["theirs"], x, batch_size=5)
+    chunks = bayes.predict(Net(kind), draws["theirs"], x, chunk_size=5)
     np.testing.assert_allclose(chunks.mean(), ours.mean(), rtol=1e-12)
 
 
@@ -201,3 +202,47 @@ def test_a_loss_takes_their_distribution_under_vmap():
         return jax.vmap(lambda p: loss(p, batch, key)[0])(members)
 
     np.testing.assert_allclose(losses(Net()), losses(OurNet()), rtol=1e-12)
+
+
+def test_an_autoencoder_of_their_distributions():
+    class Encoder(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            h = nn.Dense(4)(x)
+            return distrax.MultivariateNormalDiag(h[..., :2], nn.softplus(h[..., 2:]) + 0.1)
+
+    class Decoder(nn.Module):
+        @nn.compact
+        def __call__(self, z):
+            return distrax.Independent(distrax.Bernoulli(logits=nn.Dense(3)(z)), 1)
+
+    x = jnp.array([[0, 1, 1], [1, 0, 1]])
+    model = vae.VAE(Encoder(), Decoder(), latent_dim=2)
+    params = model.init(jax.random.key(0), x, jnp.zeros((2, 2)))["params"]
+    with jax.numpy_rank_promotion("allow"):
+        loss, metrics = jax.jit(vae.negative_elbo(model))(params, {"x": x}, jax.random.key(1))
+        q = model.apply({"params": params}, x, method="encode")
+        right = distrax.MultivariateNormalDiag(jnp.zeros(2), jnp.ones(2))
+        np.testing.assert_allclose(metrics["kl"], jnp.mean(q.kl_divergence(right)), rtol=1e-6)
+    assert np.isfinite(loss)
+    draws = vae.sample(model, params, jax.random.key(2), 3)
+    assert draws.shape == (3, 3)
+
+
+def test_parity_takes_them_apart():
+    class Twin(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.Dense_0, self.Dense_1 = torch.nn.Linear(1, 4), torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            out = self.Dense_1(torch.tanh(self.Dense_0(x)))
+            scale = torch.nn.functional.softplus(out[..., 1:]) + 1e-3
+            return torch.distributions.Independent(
+                torch.distributions.Normal(out[..., :1], scale), 1
+            )
+
+    x = np.linspace(-1.0, 1.0, 6).reshape(6, 1)
+    with jax.numpy_rank_promotion("allow"):
+        report = interop.check_parity(Net(), Twin(), {"x": x, "y": x})
+    report.require(value=1e-12, grad=1e-11)

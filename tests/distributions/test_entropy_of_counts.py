@@ -18,7 +18,8 @@ ODDS = np.array([0.3, 0.5, 0.02, 0.999])
 
 def by_sum(distribution):
     """-sum p log p of one of SciPy's counts."""
-    k = np.arange(0, np.ceil(distribution.mean() + 45 * distribution.std()) + 60)
+    last = distribution.mean() + 45 * distribution.std()
+    k = np.arange(0, np.nanmax([last, distribution.isf(1e-25)]) + 60)
     logs = distribution.logpmf(k)
     logs = logs[np.isfinite(logs)]
     return -np.sum(np.exp(logs) * logs)

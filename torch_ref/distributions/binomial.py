@@ -34,7 +34,7 @@ class Binomial(LogitsOrProbs):
     arg_constraints = {"total_count": constraints.nonnegative_integer, **ODDS_CONSTRAINTS}
     _discrete = True
 
-    def __init__(self, total_count, logits: Tensor | None = None, probs: Tensor | None = None):
+    def __init__(self, total_count, *, logits: Tensor | None = None, probs: Tensor | None = None):
         (self.total_count,) = self._set_odds(logits, probs, total_count)
         self._validate_parameters()
         super().__init__(self.probs.shape, validate_args=False)

@@ -61,7 +61,7 @@ class Geometric(LogitsOrProbs):
     _ends = (0.0, math.inf)
     _discrete = True
 
-    def __init__(self, logits: Tensor | None = None, probs: Tensor | None = None):
+    def __init__(self, *, logits: Tensor | None = None, probs: Tensor | None = None):
         self._set_odds(logits, probs)
         self._validate_parameters()
         super().__init__(self.probs.shape, validate_args=False)

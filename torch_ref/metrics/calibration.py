@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_ref.distributions import Distribution
+from torch_ref.distributions.circular import nearest_turn
 
 __all__ = ["coverage", "expected_calibration_error", "pit", "sharpness"]
 
@@ -14,6 +15,8 @@ __all__ = ["coverage", "expected_calibration_error", "pit", "sharpness"]
 def coverage(predictive: Distribution, y: Tensor, level: float = 0.9) -> Tensor:
     """Returns the fraction of targets inside the central interval."""
     lower, upper = predictive.interval(level)
+    if predictive.periodic:
+        y = nearest_turn(y, predictive.mean)
     return ((lower <= y) & (y <= upper)).to(y.dtype).mean()
 
 
@@ -25,6 +28,8 @@ def sharpness(predictive: Distribution, level: float = 0.9) -> Tensor:
 
 def pit(predictive: Distribution, y: Tensor) -> Tensor:
     """Returns F(y) of each marginal."""
+    if predictive.periodic:
+        y = nearest_turn(y, predictive.mean)
     return predictive.marginal().cdf(y)
 
 
