@@ -18,6 +18,8 @@ Twin: `torch_ref/distributions/predictive.py`. Source: Depeweg et al., "Decompos
 in Bayesian deep learning" (ICML 2018), eqs. 1-4.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import distrax
@@ -26,6 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.distributions.mixture import MixtureSameFamily, move_batch_axis
+from jaxprob.distributions.special import log_sum
+from jaxprob.distributions.summation import expected_over_counts
+from jaxprob.distributions.univariate import Univariate
 from jaxprob.types import Array
 
 __all__ = ["Predictive"]
@@ -116,7 +121,7 @@ class Predictive(MixtureSameFamily):
         """Returns the entropy of the mixture `[*batch]` in nats.
 
         Exact over classes; for other scalar events the mean entropy of the components and the
-        mutual information, by its quadrature.
+        mutual information, by its sum or quadrature.
 
         Raises:
           NotImplementedError: Events with several elements.
@@ -180,8 +185,13 @@ class Predictive(MixtureSameFamily):
     def mutual_information(self) -> Array:
         """Information that y would give on the weights, I(y; w) in nats, for each marginal.
 
-        Exact over classes. Else the entropy of the mixture is integrated over each component by
-        the trapezoidal rule in z, y = Q_s(Phi(z)).
+        Exact over classes and a sum over counts. Else integrated over each component by the
+        trapezoidal rule in z, y = Q_s(Phi(z)). Of the two forms
+
+            I = mean_s E[log r_s(y)],  y ~ p_s   =   E[mean_s r_s log r_s],  y ~ p = mean_s p_s
+
+        with r_s = p_s / p the second is taken: what is averaged stays between 0 and log S, and
+        hardly changes where a narrow component stands inside a wide one.
 
         Returns:
           `[*batch, *event]` (`[*batch]` over classes), between 0 and log S up to the error of the
@@ -191,8 +201,23 @@ class Predictive(MixtureSameFamily):
         if outcomes is not None:
             information = _entropy(jnp.mean(outcomes, axis=-2)) - jnp.mean(_entropy(outcomes), -1)
             return jnp.maximum(information, 0.0)
-        mixture = self.marginal()
-        components = mixture.components_distribution
+        components = self.marginal().components_distribution
+
+        def information_at(y: Array, log_probs: Callable[[Array], Array]) -> Array:
+            # y [*batch, *event, S], one point of each component; their densities [..., S, S]
+            logs = jax.vmap(log_probs, in_axes=-1, out_axes=-2)(y)
+            log_ratio = logs - (log_sum(logs) - math.log(logs.shape[-1]))[..., None]
+            ratio = jnp.exp(log_ratio)
+            return jnp.mean(ratio * jnp.where(ratio > 0.0, log_ratio, 0.0), axis=-1)
+
+        if isinstance(components, Univariate) and components.support.discrete:
+
+            def between(k: Array) -> Array:  # a formula that holds between counts too
+                aligned = components._aligned(k[..., None])
+                return components._density_at(*aligned)
+
+            of_each = expected_over_counts(components, lambda k: information_at(k, between))
+            return jnp.mean(of_each, axis=-1)
         nodes = np.linspace(-ENTROPY_RANGE, ENTROPY_RANGE, ENTROPY_NODES)
         weights = np.exp(-0.5 * nodes**2)
         dtype = components.mean().dtype
@@ -200,8 +225,8 @@ class Predictive(MixtureSameFamily):
         def weighted_information(node_and_weight: Array) -> Array:
             node, weight = node_and_weight
             y = components.from_standard_normal(node)  # [*batch, *event, S]
-            log_mixture = jax.vmap(mixture.log_prob, in_axes=-1, out_axes=-1)(y)
-            return weight * jnp.mean(components.log_prob(y) - log_mixture, axis=-1)
+            each = information_at(y, lambda point: components.log_prob(point[..., None]))
+            return weight * jnp.mean(each, axis=-1)
 
         pairs = jnp.asarray(np.stack([nodes, weights / weights.sum()], axis=1), dtype)
         return jnp.sum(jax.lax.map(weighted_information, pairs), axis=0)

@@ -3,7 +3,9 @@
 Twin of `jaxprob/distributions/predictive.py`.
 """
 
+import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from torch_ref.distributions.base import Distribution, log_sum_exp
 from torch_ref.distributions.bernoulli import Bernoulli
 from torch_ref.distributions.categorical import Categorical, OneHotCategorical
 from torch_ref.distributions.mixture import MixtureSameFamily, move_batch_axis
+from torch_ref.distributions.summation import expected_over_counts
 
 __all__ = ["Predictive"]
 
@@ -112,14 +115,38 @@ class Predictive(MixtureSameFamily):
             each = torch.xlogy(classes, classes) - torch.xlogy(classes, mean)
             return each.sum(-1).mean(-1)
         components = self.marginal().component_distribution
+        if getattr(components, "_discrete", False):
+            pairs = _every_pair(components)
+
+            def at_counts(k: Tensor) -> Tensor:  # [N, *batch, S]
+                return _information(pairs._log_density(k.unsqueeze(-1)))
+
+            return expected_over_counts(components, at_counts).mean(-1)
         mean = components.mean
         z = torch.linspace(-7.0, 7.0, 113, dtype=mean.dtype, device=mean.device)
         weights = torch.softmax(-0.5 * z.square(), dim=0)
         total = torch.zeros_like(mean[..., 0])
         for node, weight in zip(z, weights, strict=True):
             y = components.from_standard_normal(node)  # [*batch, S]: one point per component
-            inside = components.log_prob(y)
             of_all = components.log_prob(y.movedim(-1, 0).unsqueeze(-1))  # [S, *batch, S]
-            mixed = log_sum_exp(of_all, dim=-1).movedim(0, -1) - math.log(self.num_draws)
-            total = total + weight * (inside - mixed).mean(dim=-1)
+            total = total + weight * _information(of_all).mean(0)
         return total
+
+
+def _information(log_probs: Tensor) -> Tensor:
+    """mean_s r_s log r_s with r_s = p_s / mean p, from log-densities whose last axis is s."""
+    mean = log_sum_exp(log_probs, dim=-1) - math.log(log_probs.shape[-1])
+    log_ratio = log_probs - mean.unsqueeze(-1)
+    ratio = log_ratio.exp()
+    return (ratio * torch.where(ratio > 0.0, log_ratio, 0.0)).mean(-1)
+
+
+def _every_pair(components: Distribution) -> Any:
+    """Components `[*batch, S]` as `[*batch, 1, S]`, to be taken at the points of all of them."""
+    every = copy.copy(components)
+    for name, value in vars(components).items():
+        if isinstance(value, Tensor):
+            setattr(every, name, value.unsqueeze(-2))
+        elif isinstance(value, Distribution):
+            setattr(every, name, _every_pair(value))
+    return every
