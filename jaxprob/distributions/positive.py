@@ -131,8 +131,9 @@ class Weibull(_Positive):
         hazard = jnp.where(zero, 0.0, jnp.exp(k * log_scaled))
         # at 0 the density is finite for k = 1 alone, where it falls at the rate 1 / scale
         to_x = ((k - 1.0) - k * hazard) / jnp.where(zero, 1.0, x)
-        to_x = jnp.where(zero, jnp.where(k == 1.0, -1.0 / scale, -jnp.inf), to_x)
-        return to_x, k * (hazard - 1.0) / scale, 1.0 / k + log_scaled * (1.0 - hazard)
+        to_x = jnp.where(zero, jnp.where(k == 1.0, -1.0 / scale, 0.0), to_x)
+        to_scale = jnp.where(zero, -1.0, k * (hazard - 1.0)) / scale
+        return to_x, to_scale, 1.0 / k + log_scaled * (1.0 - hazard)
 
     def _tails(self, x: Array, scale: Array, concentration: Array) -> Tails:
         zero = x == 0.0
@@ -200,9 +201,11 @@ class LogNormal(_Positive):
         return jnp.where(zero, -jnp.inf, log_density)
 
     def _slopes(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
-        safe = jnp.where(x == 0.0, 1.0, x)
+        zero = x == 0.0  # the density and all its slopes are 0 there
+        safe = jnp.where(zero, 1.0, x)
         z = standardize(jnp.log(safe), loc, scale)
-        return -(z / scale + 1.0) / safe, z / scale, (z - 1.0) * (z + 1.0) / scale
+        slopes = -(z / scale + 1.0) / safe, z / scale, (z - 1.0) * (z + 1.0) / scale
+        return tuple(jnp.where(zero, 0.0, slope) for slope in slopes)
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         zero = x == 0.0

@@ -9,7 +9,7 @@ A family states its formulas, for arrays that are aligned and inside the support
     _sample_n(key, n), mean(), ...
 
 and gets `log_prob`, `cdf`, `log_cdf`, `survival_function`, `quantile`, `interval`, ... from this
-class. Where a logarithm is -inf, outside of the support for one, its gradient is 0; NaN stays NaN.
+class. Outside of the support `log_prob` is -inf, its gradient 0; NaN stays NaN.
 The derivative of a cdf towards the value is the density, at an end of the support the one inside.
 
 Twin: `torch_ref/distributions/univariate.py`.
@@ -115,9 +115,8 @@ class Univariate(Distribution):
 
         def slopes(allowed: Array, x: Array, *parameters: Array) -> tuple[Array, ...]:
             inside = jnp.where(allowed, x, self._inner_point(*parameters))
-            impossible = value(allowed, x, *parameters) == -jnp.inf
             inner = self._slopes(inside, *parameters)  # pyright: ignore[reportOptionalCall]
-            return (allowed, *(jnp.where(impossible, 0.0, slope) for slope in inner))
+            return (allowed, *(jnp.where(allowed, slope, 0.0) for slope in inner))
 
         states = self._slopes is not None and _states_both(type(self))
         function = with_slopes(value, slopes) if states else value

@@ -29,6 +29,7 @@ NO_COUNT = {
     "num_weights": "what a posterior hands down",
     "num_rows of Report": "a result, which nobody makes by hand",
     "num_samples of Estimator": "a result of the factories, which are here",
+    "num_samples of LogMarginal": "a result, which nobody makes by hand",
 }
 MAY_BE_ZERO = {"cooldown", "num_warmup of run", "patience of reduce_lr_on_plateau", "rank of SWAG"}
 

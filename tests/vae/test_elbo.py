@@ -190,8 +190,19 @@ def test_refuses_bad_options(options, message):
 
 
 def test_a_kl_without_closed_form_names_the_option():
+    mixture = vae.VAE(Posterior(), Decoder(), 2, vae.MixturePrior(3))
+    params = drawn(mixture, X)
     with pytest.raises(NotImplementedError, match="analytic_kl=False"):
-        jax.eval_shape(vae.negative_elbo(EXACT), {}, {"x": X}, KEY)
+        jax.eval_shape(vae.negative_elbo(mixture), params, {"x": X}, KEY)
+
+
+def test_the_kl_of_a_posterior_with_a_full_covariance():
+    metrics = jax.jit(vae.negative_elbo(EXACT))({}, {"x": X}, KEY)[1]
+    q = EXACT.apply({}, X, method="encode")
+    covariance, mean = np.asarray(q.covariance()), np.asarray(q.mean())
+    of_each = 0.5 * (np.trace(covariance, axis1=-2, axis2=-1) + (mean**2).sum(-1) - 2)
+    of_each = of_each - 0.5 * np.linalg.slogdet(covariance)[1]
+    np.testing.assert_allclose(metrics["kl"], of_each.mean(), rtol=1e-12)
 
 
 def test_a_mask_of_another_shape():
