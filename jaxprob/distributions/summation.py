@@ -25,7 +25,7 @@ __all__ = ["entropy_of_counts", "expected_over_counts", "relative_entropy_of_cou
 
 SINGLE = 256  # counts that are added one by one
 PANELS = 32
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(6)
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
 def expected_over_counts(family: Univariate, values: Callable[[Array], Array]) -> Array:

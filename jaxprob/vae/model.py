@@ -21,7 +21,13 @@ import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
 from jaxprob.batches import accepted, extra_inputs
-from jaxprob.distributions import Distribution, Independent, MultivariateNormal, Normal
+from jaxprob.distributions import (
+    Distribution,
+    Independent,
+    MultivariateNormal,
+    MultivariateNormalDiag,
+    Normal,
+)
 from jaxprob.distributions.convert import convert_outputs
 from jaxprob.distributions.validation import align
 from jaxprob.heads import NormalHead
@@ -229,11 +235,12 @@ def reparameterize(q: Any, eps: AnyArray) -> Array:
     if isinstance(q, MultivariateNormal):
         factor = align(q.scale_tril, eps.ndim + 1)
         return align(q.loc, eps.ndim) + jnp.sum(factor * eps[..., None, :], axis=-1)
-    if not (isinstance(q, Distribution) and isinstance(q, Independent) and q.reparameterized):
+    factors = Independent | MultivariateNormalDiag
+    if not (isinstance(q, Distribution) and isinstance(q, factors) and q.reparameterized):
         raise ValueError(
             f"q(z | x) is {getattr(q, 'name', type(q).__name__)}, whose draws are not a smooth "
             "function of noise. Let the encoder return features, Independent(Normal(loc, scale), "
-            "1) or MultivariateNormal."
+            "1), MultivariateNormalDiag or MultivariateNormal."
         )
     return q.marginal().from_standard_normal(eps)
 

@@ -233,10 +233,10 @@ def test_parity_takes_them_apart():
     class Twin(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.Dense_0, self.Dense_1 = torch.nn.Linear(1, 4), torch.nn.Linear(4, 2)
+            self.Dense_0, self.Dense_1 = torch.nn.Linear(4, 2), torch.nn.Linear(1, 4)
 
         def forward(self, x):
-            out = self.Dense_1(torch.tanh(self.Dense_0(x)))
+            out = self.Dense_0(torch.tanh(self.Dense_1(x)))
             scale = torch.nn.functional.softplus(out[..., 1:]) + 1e-3
             return torch.distributions.Independent(
                 torch.distributions.Normal(out[..., :1], scale), 1

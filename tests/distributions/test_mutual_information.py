@@ -26,7 +26,7 @@ def test_counts_are_summed(rates):
     ours = jd.Predictive(jd.Poisson(jnp.array(rates)[:, None]))
     np.testing.assert_allclose(ours.mutual_information, [right], rtol=1e-9)
     np.testing.assert_allclose(ours.entropy(), [entropy], rtol=1e-9)
-    twin = td.Predictive(td.Poisson(torch.tensor(rates).double().unsqueeze(-1)))
+    twin = td.Predictive(td.Poisson(torch.tensor(rates, dtype=torch.float64).unsqueeze(-1)))
     np.testing.assert_allclose(twin.mutual_information, [right], rtol=1e-9)
 
 
@@ -51,7 +51,7 @@ def test_components_of_unlike_width(scales, tolerance):
     np.testing.assert_allclose(ours.mutual_information, [right], atol=tolerance)
     np.testing.assert_allclose(ours.entropy(), [entropy], atol=tolerance)
     twin = td.Predictive(
-        td.Normal(*(torch.tensor(v).double().unsqueeze(-1) for v in (locs, scales)))
+        td.Normal(*(torch.tensor(v, dtype=torch.float64).unsqueeze(-1) for v in (locs, scales)))
     )
     np.testing.assert_allclose(twin.mutual_information, ours.mutual_information, atol=1e-12)
 

@@ -133,4 +133,4 @@ def reparameterize(q: Distribution, eps: Tensor) -> Tensor:
     """Returns draws of `q` as a function of standard normal noise `[*S, B, L]`."""
     if isinstance(q, MultivariateNormal):
         return q.loc + (q.scale_tril @ eps.unsqueeze(-1)).squeeze(-1)
-    return q.base_dist.from_standard_normal(eps)
+    return q.marginal().from_standard_normal(eps)
