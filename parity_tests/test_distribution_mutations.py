@@ -210,8 +210,8 @@ def test_mutation_is_caught(name):
 class WrongSlope(jd.Gamma):
     """log x where log(b x) belongs, in the slope that is stated in closed form."""
 
-    def _slopes(self, x, concentration, rate):
-        to_x, to_a, to_b = super()._slopes(x, concentration, rate)
+    def _gradients(self, x, concentration, rate):
+        to_x, to_a, to_b = super()._gradients(x, concentration, rate)
         return to_x, to_a - jnp.log(rate), to_b
 
 

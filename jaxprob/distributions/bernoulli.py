@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
+from jaxprob.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs
 from jaxprob.distributions.tails import Tails
 from jaxprob.types import Array, Key, Numbers
 
@@ -26,13 +26,13 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
       dtype: Of the draws.
     """
 
-    arg_constraints = ODDS_CONSTRAINTS
+    arg_constraints = SUCCESS_CONSTRAINTS
     _ends = (0.0, 1.0)
 
     def __init__(
         self, logits: Numbers | None = None, probs: Numbers | None = None, dtype: Any = jnp.int32
     ):
-        self._set_odds(logits, probs)
+        self._set_success(logits, probs)
         self._event_dtype = jnp.dtype(dtype)
 
     @property
@@ -40,21 +40,21 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
         """0 and 1."""
         return constraints.boolean
 
-    def _log_density(self, x: Array, odds: Array) -> Array:
-        return self._log_outcomes(x, 1.0 - x, odds)
+    def _log_density(self, x: Array, held: Array) -> Array:
+        return self._log_outcomes(x, 1.0 - x, held)
 
-    def _slopes(self, x: Array, odds: Array) -> tuple[Array, ...]:
-        *_, log_p, log_q = self._log_odds_terms(odds)
-        return log_p - log_q, self._outcomes_slope(x, 1.0 - x, odds)
+    def _gradients(self, x: Array, held: Array) -> tuple[Array, ...]:
+        *_, log_p, log_q = self._success_terms(held)
+        return log_p - log_q, self._outcomes_gradient(x, 1.0 - x, held)
 
-    def _tails(self, x: Array, odds: Array) -> Tails:
-        log_zero = self._times_log_failure(jnp.ones_like(x), odds)
-        log_one = self._times_log_success(jnp.ones_like(x), odds)
+    def _tails(self, x: Array, held: Array) -> Tails:
+        log_zero = self._times_log_failure(jnp.ones_like(x), held)
+        log_one = self._times_log_success(jnp.ones_like(x), held)
         zero_is_rare = log_zero < log_one
         return Tails(jnp.where(zero_is_rare, log_zero, log_one), zero_is_rare)
 
-    def _tail_probabilities(self, x: Array, odds: Array) -> tuple[Array, Array]:
-        success, failure, *_ = self._log_odds_terms(odds)
+    def _tail_probabilities(self, x: Array, held: Array) -> tuple[Array, Array]:
+        success, failure, *_ = self._success_terms(held)
         return jnp.broadcast_to(failure, x.shape), jnp.broadcast_to(success, x.shape)
 
     def _sample_n(self, key: Key, n: int) -> Array:
@@ -79,6 +79,6 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
 
     def entropy(self) -> Array:
         """Returns -p log p - (1 - p) log(1 - p)."""
-        (odds,) = self._parameters()
+        (held,) = self._parameters()
         p, q = self.probs, self._failure_probs
-        return -self._times_log_success(p, odds) - self._times_log_failure(q, odds)
+        return -self._times_log_success(p, held) - self._times_log_failure(q, held)

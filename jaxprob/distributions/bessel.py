@@ -16,7 +16,7 @@ __all__ = ["log_i0e", "mean_resultant_gap"]
 
 @jax.custom_jvp
 def log_i0e(k: Array) -> Array:
-    """Returns log(I0(k) exp(-k)) for k >= 0; its slope at 0 is -1 (XLA's is 0 there)."""
+    """Returns log(I0(k) exp(-k)) for k >= 0; its gradient at 0 is -1 (XLA's is 0 there)."""
     return jnp.log(i0e(k))
 
 

@@ -23,7 +23,7 @@ from jaxprob.distributions.special import (
     digamma_minus_log,
     log1p,
     minus_deviance,
-    reused,
+    recomputed,
     times_power,
 )
 from jaxprob.distributions.tails import Tails, beta_tails
@@ -77,8 +77,8 @@ class Beta(Univariate, distrax.Beta):
 
     def _log_density(self, x: Array, a: Array, b: Array) -> Array:
         y, total = 1.0 - x, a + b
-        log_x, log_y = reused(jnp.log(x)), reused(log1p(-x))
-        log_a, log_b, log_total = (reused(jnp.log(count)) for count in (a, b, total))
+        log_x, log_y = recomputed(jnp.log(x)), recomputed(log1p(-x))
+        log_a, log_b, log_total = (recomputed(jnp.log(count)) for count in (a, b, total))
         # (a + b) x - a = b x - a y = d, and (a + b) y - b = -d
         gap = b * x - a * y
         saddle = minus_deviance(a, gap, log_total + log_x - log_a)
@@ -89,7 +89,7 @@ class Beta(Univariate, distrax.Beta):
         at_one = jnp.where(b == 1.0, log_a, jnp.where(b > 1.0, -jnp.inf, jnp.inf))
         return jnp.where(x == 0.0, at_zero, jnp.where(y == 0.0, at_one, inner))
 
-    def _slopes(self, x: Array, a: Array, b: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, a: Array, b: Array) -> tuple[Array, ...]:
         total = digamma_minus_log(a + b)
         to_a = jnp.log(x) + jnp.log1p(b / a) + total - digamma_minus_log(a)
         to_b = log1p(-x) + jnp.log1p(a / b) + total - digamma_minus_log(b)

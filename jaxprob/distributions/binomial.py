@@ -3,7 +3,7 @@
     Binomial          log p(k) = log C(n, k) + k log p + (n - k) log(1 - p)
     NegativeBinomial  log p(k) = log C(n + k - 1, k) + n log(1 - p) + k log p
 
-in Loader's form, where the large terms have been cancelled on paper (see `odds.py`).
+in Loader's form, where the large terms have been cancelled on paper (see `logits.py`).
 
 Twin: `torch_ref/distributions/binomial.py`. Source: Johnson, Kemp & Kotz, "Univariate Discrete
 Distributions", 3rd ed., ch. 3 and 5; C. Loader (2000).
@@ -18,7 +18,7 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.binomial_draws import binomial_draws
 from jaxprob.distributions.gamma_draws import gamma_draws
 from jaxprob.distributions.logits import (
-    ODDS_CONSTRAINTS,
+    SUCCESS_CONSTRAINTS,
     LogitsOrProbs,
     binomial_log_density,
     times_log,
@@ -43,12 +43,12 @@ class Binomial(LogitsOrProbs):
       probs: Probability of a success; give one of the two.
     """
 
-    arg_constraints = {"total_count": constraints.non_negative_integer, **ODDS_CONSTRAINTS}
+    arg_constraints = {"total_count": constraints.non_negative_integer, **SUCCESS_CONSTRAINTS}
 
     def __init__(
         self, total_count: Numbers, *, logits: Numbers | None = None, probs: Numbers | None = None
     ):
-        self._set_odds(logits, probs, total_count=total_count)
+        self._set_success(logits, probs, total_count=total_count)
 
     total_count = parameter("total_count", "Number of trials `[*batch]`.")
 
@@ -60,25 +60,25 @@ class Binomial(LogitsOrProbs):
     def _bounds(self, *parameters: Array) -> tuple[Any, Any]:
         return jnp.zeros_like(parameters[0]), parameters[0]
 
-    def _log_density(self, x: Array, total_count: Array, odds: Array) -> Array:
+    def _log_density(self, x: Array, total_count: Array, held: Array) -> Array:
         rest = total_count - x
-        terms = self._log_odds_terms(odds)
+        terms = self._success_terms(held)
         *_, log_p, log_q = terms
         none, all_of_them = times_log(rest, log_q), times_log(x, log_p)
         inner = binomial_log_density(x, rest, terms)
         return jnp.where(x <= 0.0, none, jnp.where(rest <= 0.0, all_of_them, inner))
 
-    def _slopes(self, x: Array, total_count: Array, odds: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, total_count: Array, held: Array) -> tuple[Array, ...]:
         rest = total_count - x
-        *_, log_p, log_q = self._log_odds_terms(odds)
+        *_, log_p, log_q = self._success_terms(held)
         of_rest = digamma(rest + 1.0)
         to_x = log_p - log_q + of_rest - digamma(x + 1.0)
         to_count = digamma(total_count + 1.0) - of_rest + log_q
-        return to_x, to_count, self._outcomes_slope(x, rest, odds)
+        return to_x, to_count, self._outcomes_gradient(x, rest, held)
 
-    def _tails(self, x: Array, total_count: Array, odds: Array) -> Tails:
-        x, total_count, odds = jnp.broadcast_arrays(x, total_count, odds)
-        p, q, *_ = self._log_odds_terms(odds)
+    def _tails(self, x: Array, total_count: Array, held: Array) -> Tails:
+        x, total_count, held = jnp.broadcast_arrays(x, total_count, held)
+        p, q, *_ = self._success_terms(held)
         rest = jnp.maximum(total_count - x, 0.5)  # 0 only where the caller knows the answer
         return beta_tails(rest, x + 1.0, q, p)
 
@@ -118,13 +118,13 @@ class NegativeBinomial(LogitsOrProbs):
       probs: Probability; give one of the two.
     """
 
-    arg_constraints = {"total_count": constraints.positive, **ODDS_CONSTRAINTS}
+    arg_constraints = {"total_count": constraints.positive, **SUCCESS_CONSTRAINTS}
     _ends = (0.0, float("inf"))
 
     def __init__(
         self, total_count: Numbers, logits: Numbers | None = None, probs: Numbers | None = None
     ):
-        self._set_odds(logits, probs, total_count=total_count)
+        self._set_success(logits, probs, total_count=total_count)
 
     total_count = parameter("total_count", "Dispersion `[*batch]`.")
 
@@ -133,23 +133,23 @@ class NegativeBinomial(LogitsOrProbs):
         """The counts 0, 1, 2, ..."""
         return constraints.non_negative_integer
 
-    def _log_density(self, x: Array, total_count: Array, odds: Array) -> Array:
-        terms = self._log_odds_terms(odds)
+    def _log_density(self, x: Array, total_count: Array, held: Array) -> Array:
+        terms = self._success_terms(held)
         inner = binomial_log_density(x, total_count, terms)
         share = jnp.log(total_count / (total_count + x))
         return jnp.where(x == 0.0, times_log(total_count, terms[3]), inner + share)
 
-    def _slopes(self, x: Array, total_count: Array, odds: Array) -> tuple[Array, ...]:
-        *_, log_p, log_q = self._log_odds_terms(odds)
+    def _gradients(self, x: Array, total_count: Array, held: Array) -> tuple[Array, ...]:
+        *_, log_p, log_q = self._success_terms(held)
         total = total_count + x
         of_total = digamma_minus_log(total)
         to_x = log_p + jnp.log(total) + of_total - digamma(x + 1.0)
         to_count = log_q + jnp.log1p(x / total_count) + of_total - digamma_minus_log(total_count)
-        return to_x, to_count, self._outcomes_slope(x, total_count, odds)
+        return to_x, to_count, self._outcomes_gradient(x, total_count, held)
 
-    def _tails(self, x: Array, total_count: Array, odds: Array) -> Tails:
-        x, total_count, odds = jnp.broadcast_arrays(x, total_count, odds)
-        p, q, *_ = self._log_odds_terms(odds)
+    def _tails(self, x: Array, total_count: Array, held: Array) -> Tails:
+        x, total_count, held = jnp.broadcast_arrays(x, total_count, held)
+        p, q, *_ = self._success_terms(held)
         return beta_tails(total_count, x + 1.0, q, p)
 
     def _sample_n(self, key: Key, n: int) -> Array:

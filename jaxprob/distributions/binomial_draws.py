@@ -47,8 +47,8 @@ def binomial_draws(key: Key, total_count: Array, p: Array, q: Array) -> Array:
 
     def inverted(small: Array) -> Array:
         trials = jnp.where(small, n, 0.0)
-        log_none, odds = trials * log1p(-rare), rare / common
-        count = inverted_counts(small_key, log_none, lambda j: (trials - (j - 1)) * odds * (1 / j))
+        log_none, held = trials * log1p(-rare), rare / common
+        count = inverted_counts(small_key, log_none, lambda j: (trials - (j - 1)) * held * (1 / j))
         return jnp.minimum(count, trials)
 
     def rejected(small: Array) -> Array:

@@ -309,6 +309,6 @@ def _grad(report: _Report, d: Any, draw: np.ndarray) -> None:
             rebuilt[i] = value
         return jnp.sum(jax.tree.unflatten(structure, rebuilt).log_prob(jnp.asarray(draw)))
 
-    slopes = jax.grad(total)([leaves[i] for i in floats])
-    lost = sum(int(np.sum(~np.isfinite(np.asarray(slope)))) for slope in slopes)
-    report.add("grad", lost == 0, f"{lost} slopes of parameters not finite")
+    gradients = jax.grad(total)([leaves[i] for i in floats])
+    lost = sum(int(np.sum(~np.isfinite(np.asarray(gradient)))) for gradient in gradients)
+    report.add("grad", lost == 0, f"{lost} gradients of parameters not finite")

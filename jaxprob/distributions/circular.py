@@ -39,7 +39,7 @@ def mean_direction(directions: Array, variances: Array, weights: Array, axis: in
     length = weights * (1.0 - variances)
     x = jnp.sum(length * jnp.cos(directions), axis=axis)
     y = jnp.sum(length * jnp.sin(directions), axis=axis)
-    nowhere = (x == 0.0) & (y == 0.0)  # any direction is a mean; atan2 has no slope there
+    nowhere = (x == 0.0) & (y == 0.0)  # any direction is a mean; atan2 has no gradient there
     return jnp.arctan2(y, jnp.where(nowhere, 1.0, x))
 
 

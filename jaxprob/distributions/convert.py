@@ -101,7 +101,7 @@ def _same(family: type, *names: str, **renamed: str) -> Callable[[Any], Any]:
     return formula
 
 
-def _odds(family: type, *names: str) -> Callable[[Any], Any]:
+def _logits_or_probs(family: type, *names: str) -> Callable[[Any], Any]:
     """The family with logits or probabilities, whichever is held."""
 
     def formula(d: Any) -> Any:
@@ -178,9 +178,9 @@ def _full(d: Any) -> Distribution:
 
 
 _FORMULAS: dict[type, Callable[[Any], Distribution]] = {
-    distrax.Bernoulli: _odds(Bernoulli),
+    distrax.Bernoulli: _logits_or_probs(Bernoulli),
     distrax.Beta: _same(Beta, concentration1="alpha", concentration0="beta"),
-    distrax.Categorical: _odds(Categorical),
+    distrax.Categorical: _logits_or_probs(Categorical),
     distrax.Deterministic: _same(Deterministic, "loc"),
     distrax.Dirichlet: _same(Dirichlet, "concentration"),
     distrax.Gamma: _same(Gamma, "concentration", "rate"),
@@ -193,26 +193,26 @@ _FORMULAS: dict[type, Callable[[Any], Distribution]] = {
     distrax.MixtureOfTwo: _mixture_of_two,
     distrax.MixtureSameFamily: _mixture,
     MixtureSameFamily: _mixture,
-    distrax.Multinomial: _odds(Multinomial, "total_count"),
+    distrax.Multinomial: _logits_or_probs(Multinomial, "total_count"),
     distrax.MultivariateNormalDiag: _diagonal,
     distrax.Normal: _same(Normal, "loc", "scale"),
-    distrax.OneHotCategorical: _odds(OneHotCategorical),
+    distrax.OneHotCategorical: _logits_or_probs(OneHotCategorical),
     distrax.Quantized: _quantized,
     Quantized: _quantized,
     distrax.Transformed: _transformed,
     Transformed: _transformed,
     distrax.Uniform: _same(Uniform, "low", "high"),
     distrax.VonMises: _same(VonMises, "loc", "concentration"),
-    tfd.Bernoulli: _odds(Bernoulli),
+    tfd.Bernoulli: _logits_or_probs(Bernoulli),
     tfd.Beta: _same(Beta, "concentration1", "concentration0"),
-    tfd.Binomial: _odds(Binomial, "total_count"),
-    tfd.Categorical: _odds(Categorical),
+    tfd.Binomial: _logits_or_probs(Binomial, "total_count"),
+    tfd.Categorical: _logits_or_probs(Categorical),
     tfd.Cauchy: _same(Cauchy, "loc", "scale"),
     tfd.Deterministic: _same(Deterministic, "loc"),
     tfd.Dirichlet: _same(Dirichlet, "concentration"),
     tfd.Exponential: _rate_or_log(Exponential),
     tfd.Gamma: _rate_or_log(Gamma, "concentration"),
-    tfd.Geometric: _odds(Geometric),
+    tfd.Geometric: _logits_or_probs(Geometric),
     tfd.Gumbel: _same(Gumbel, "loc", "scale"),
     tfd.HalfNormal: _same(HalfNormal, "scale"),
     tfd.Independent: _independent,
@@ -221,14 +221,14 @@ _FORMULAS: dict[type, Callable[[Any], Distribution]] = {
     tfd.LogNormal: _same(LogNormal, "loc", "scale"),
     tfd.Logistic: _same(Logistic, "loc", "scale"),
     tfd.MixtureSameFamily: _mixture,
-    tfd.Multinomial: _odds(Multinomial, "total_count"),
+    tfd.Multinomial: _logits_or_probs(Multinomial, "total_count"),
     tfd.MultivariateNormalDiag: _diagonal,
-    tfd.NegativeBinomial: _odds(NegativeBinomial, "total_count"),
+    tfd.NegativeBinomial: _logits_or_probs(NegativeBinomial, "total_count"),
     tfd.Normal: _same(Normal, "loc", "scale"),
-    tfd.OneHotCategorical: _odds(OneHotCategorical),
+    tfd.OneHotCategorical: _logits_or_probs(OneHotCategorical),
     tfd.Poisson: _rate_or_log(Poisson),
-    tfd.RelaxedBernoulli: _odds(RelaxedBernoulli, "temperature"),
-    tfd.RelaxedOneHotCategorical: _odds(RelaxedOneHotCategorical, "temperature"),
+    tfd.RelaxedBernoulli: _logits_or_probs(RelaxedBernoulli, "temperature"),
+    tfd.RelaxedOneHotCategorical: _logits_or_probs(RelaxedOneHotCategorical, "temperature"),
     tfd.StudentT: _same(StudentT, "df", "loc", "scale"),
     tfd.TransformedDistribution: _transformed,
     tfd.Uniform: _same(Uniform, "low", "high"),
@@ -238,8 +238,8 @@ _FORMULAS: dict[type, Callable[[Any], Distribution]] = {
 # Classes with subclasses that differ in how their parameters are given only.
 _GENERAL: list[tuple[type, Callable[[Any], Distribution]]] = [
     (distrax.MultivariateNormalFromBijector, _full),
-    (distrax.OneHotCategorical, _odds(OneHotCategorical)),
-    (distrax.Categorical, _odds(Categorical)),
+    (distrax.OneHotCategorical, _logits_or_probs(OneHotCategorical)),
+    (distrax.Categorical, _logits_or_probs(Categorical)),
     (tfd.MultivariateNormalTriL, _full),
     (tfd.MultivariateNormalFullCovariance, _full),
 ]

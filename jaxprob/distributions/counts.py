@@ -10,7 +10,7 @@ Distributions", 3rd ed., ch. 4 and 5; C. Loader (2000) for the first.
 import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
+from jaxprob.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs
 from jaxprob.distributions.poisson_draws import poisson_draws
 from jaxprob.distributions.special import digamma, poisson_log_density
 from jaxprob.distributions.tails import Tails, gamma_tails
@@ -43,7 +43,7 @@ class Poisson(Univariate):
     def _log_density(self, x: Array, rate: Array) -> Array:
         return poisson_log_density(x, rate)
 
-    def _slopes(self, x: Array, rate: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, rate: Array) -> tuple[Array, ...]:
         return jnp.log(rate) - digamma(x + 1.0), jnp.where(x == 0.0, -1.0, (x - rate) / rate)
 
     def _tails(self, x: Array, rate: Array) -> Tails:
@@ -83,38 +83,38 @@ class Geometric(LogitsOrProbs):
       probs: Probability of a success; give one of the two.
     """
 
-    arg_constraints = ODDS_CONSTRAINTS
+    arg_constraints = SUCCESS_CONSTRAINTS
     _ends = (0.0, float("inf"))
 
     def __init__(self, *, logits: Numbers | None = None, probs: Numbers | None = None):
-        self._set_odds(logits, probs)
+        self._set_success(logits, probs)
 
     @property
     def support(self) -> constraints.Constraint:
         """The counts 0, 1, 2, ..."""
         return constraints.non_negative_integer
 
-    def _log_density(self, x: Array, odds: Array) -> Array:
-        return self._log_outcomes(jnp.ones_like(x), x, odds)
+    def _log_density(self, x: Array, held: Array) -> Array:
+        return self._log_outcomes(jnp.ones_like(x), x, held)
 
-    def _slopes(self, x: Array, odds: Array) -> tuple[Array, ...]:
-        return self._log_odds_terms(odds)[3], self._outcomes_slope(jnp.ones_like(x), x, odds)
+    def _gradients(self, x: Array, held: Array) -> tuple[Array, ...]:
+        return self._success_terms(held)[3], self._outcomes_gradient(jnp.ones_like(x), x, held)
 
-    def _tails(self, x: Array, odds: Array) -> Tails:
-        return Tails(self._times_log_failure(x + 1.0, odds), False)
+    def _tails(self, x: Array, held: Array) -> Tails:
+        return Tails(self._times_log_failure(x + 1.0, held), False)
 
-    def _tail_probabilities(self, x: Array, odds: Array) -> tuple[Array, Array]:
+    def _tail_probabilities(self, x: Array, held: Array) -> tuple[Array, Array]:
         if self._probs is None:
-            return super()._tail_probabilities(x, odds)
-        certain = odds == 1.0  # where log(1 - p) is infinite
-        none = jnp.where(certain, (1.0 - odds) ** (x + 1.0), 0.0)
-        lower, upper = super()._tail_probabilities(x, jnp.where(certain, 0.5, odds))
+            return super()._tail_probabilities(x, held)
+        certain = held == 1.0  # where log(1 - p) is infinite
+        none = jnp.where(certain, (1.0 - held) ** (x + 1.0), 0.0)
+        lower, upper = super()._tail_probabilities(x, jnp.where(certain, 0.5, held))
         return jnp.where(certain, 1.0 - none, lower), jnp.where(certain, none, upper)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        (odds,) = self._parameters()
-        log_u = jnp.log(draw_uniform(key, (n, *self.batch_shape), odds.dtype))
-        return jnp.floor(log_u / self._log_odds_terms(odds)[3][None])
+        (held,) = self._parameters()
+        log_u = jnp.log(draw_uniform(key, (n, *self.batch_shape), held.dtype))
+        return jnp.floor(log_u / self._success_terms(held)[3][None])
 
     def mean(self) -> Array:
         """Returns (1 - p) / p."""
@@ -130,7 +130,7 @@ class Geometric(LogitsOrProbs):
 
     def entropy(self) -> Array:
         """Returns (-p log p - (1 - p) log(1 - p)) / p."""
-        (odds,) = self._parameters()
+        (held,) = self._parameters()
         p, q = self.probs, self._failure_probs
-        inner = self._times_log_success(p, odds) + self._times_log_failure(q, odds)
+        inner = self._times_log_success(p, held) + self._times_log_failure(q, held)
         return -inner / p

@@ -18,14 +18,14 @@ from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.beta import Beta
 from jaxprob.distributions.classes import class_covariance, class_variance
 from jaxprob.distributions.gamma_draws import log_gamma_draws
-from jaxprob.distributions.gradients import by_column, with_slopes
+from jaxprob.distributions.gradients import by_column, with_gradients
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
     digamma_minus_log,
     log_ratio,
     minus_deviance,
-    reused,
+    recomputed,
     times_power,
 )
 from jaxprob.distributions.validation import align, as_parameters
@@ -96,7 +96,7 @@ class Dirichlet(Distribution, distrax.Dirichlet):
         x = align(value, ndim).astype(jnp.result_type(value.dtype, a.dtype))
         allowed = align(allowed, ndim - 1)
         x = jnp.where(allowed[..., None], x, 1.0 / x.shape[-1])
-        log_prob = with_slopes(_log_density, _slopes, event_ndims=(1, 1))(x, a)
+        log_prob = with_gradients(_log_density, _gradients, event_ndims=(1, 1))(x, a)
         log_prob = jnp.where(allowed, log_prob, -jnp.inf)
         unknown = align(jnp.any(jnp.isnan(value), axis=-1), ndim - 1)
         return jnp.where(unknown, jnp.nan, log_prob)
@@ -147,7 +147,7 @@ def _log_density(x: Array, a: Array) -> Array:
 
 
 def _term(x: Array, a: Array, total: Array) -> Array:
-    log_x, log_a, log_total = (reused(jnp.log(part)) for part in (x, a, total))
+    log_x, log_a, log_total = (recomputed(jnp.log(part)) for part in (x, a, total))
     saddle = minus_deviance(a, total * x - a, log_total + log_x - log_a)
     # What is left of it at x = 0, where a = 1 leaves a number.
     limit = jnp.where(a == 1.0, 1.0 + log_total, jnp.where(a > 1.0, -jnp.inf, jnp.inf))
@@ -155,7 +155,7 @@ def _term(x: Array, a: Array, total: Array) -> Array:
     return term - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI
 
 
-def _slopes(x: Array, a: Array) -> tuple[Array, Array]:
+def _gradients(x: Array, a: Array) -> tuple[Array, Array]:
     def to_a(x: Array, a: Array, total: Array, of_total: Array) -> Array:
         return log_ratio(total * x, a) + of_total - digamma_minus_log(a)
 

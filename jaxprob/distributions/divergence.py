@@ -201,8 +201,8 @@ def _weibull(p: Weibull, q: Weibull) -> Array:
     scale_p, k_p, scale_q, k_q = _aligned(p, q)
     log_ratio = jnp.log(scale_p) - jnp.log(scale_q)
     expected = jnp.exp(k_q * log_ratio + log_gamma(1.0 + k_q / k_p))
-    slope = k_q / k_p
-    return -jnp.log(slope) - k_q * log_ratio + np.euler_gamma * (slope - 1.0) + expected - 1.0
+    gradient = k_q / k_p
+    return -jnp.log(gradient) - k_q * log_ratio + np.euler_gamma * (gradient - 1.0) + expected - 1.0
 
 
 @_register(Beta, Beta)
@@ -265,12 +265,12 @@ def _poisson(p: Poisson, q: Poisson) -> Array:
 
 def _binary(p: LogitsOrProbs, q: LogitsOrProbs) -> Array:
     """KL of two Bernoulli distributions; 0 log 0 = 0."""
-    odds_p, odds_q = _pair(p._parameters()[-1], q._parameters()[-1])
-    success, failure, *_ = p._log_odds_terms(odds_p)
-    with_p = p._times_log_success(success, odds_p) + p._times_log_failure(failure, odds_p)
-    shape = jnp.broadcast_shapes(success.shape, odds_q.shape)
-    success, failure, odds_q = (jnp.broadcast_to(a, shape) for a in (success, failure, odds_q))
-    with_q = q._times_log_success(success, odds_q) + q._times_log_failure(failure, odds_q)
+    held_p, held_q = _pair(p._parameters()[-1], q._parameters()[-1])
+    success, failure, *_ = p._success_terms(held_p)
+    with_p = p._times_log_success(success, held_p) + p._times_log_failure(failure, held_p)
+    shape = jnp.broadcast_shapes(success.shape, held_q.shape)
+    success, failure, held_q = (jnp.broadcast_to(a, shape) for a in (success, failure, held_q))
+    with_q = q._times_log_success(success, held_q) + q._times_log_failure(failure, held_q)
     return with_p - with_q
 
 

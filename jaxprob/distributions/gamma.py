@@ -27,7 +27,7 @@ from jaxprob.distributions.special import (
     log_ratio,
     log_ratio_minus,
     minus_deviance,
-    reused,
+    recomputed,
     times_power,
 )
 from jaxprob.distributions.tails import Tails, gamma_tails
@@ -72,7 +72,7 @@ class Gamma(_GammaBase, distrax.Gamma):
     def _log_density(self, x: Array, concentration: Array, rate: Array) -> Array:
         return gamma_log_density(x, concentration, rate)
 
-    def _slopes(self, x: Array, concentration: Array, rate: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, concentration: Array, rate: Array) -> tuple[Array, ...]:
         a = concentration
         to_a = log_ratio(rate * x, a) - digamma_minus_log(a)
         return times_power(a - 1.0, x) - rate, to_a, a / rate - x
@@ -130,13 +130,13 @@ class InverseGamma(_GammaBase):
         log_density = inner + jnp.log(rate) - 2.0 * jnp.log(safe)
         return jnp.where(zero | gone, -jnp.inf, log_density)
 
-    def _slopes(self, x: Array, concentration: Array, rate: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, concentration: Array, rate: Array) -> tuple[Array, ...]:
         a, gone = concentration, (x == 0.0) | ~jnp.isfinite(rate / x)
         safe = jnp.where(gone, rate, x)
         scaled = rate / safe
         to_a = log_ratio(scaled, a) - digamma_minus_log(a)
-        slopes = (scaled - (a + 1.0)) / safe, to_a, (a - scaled) / rate
-        return tuple(jnp.where(gone, 0.0, slope) for slope in slopes)
+        gradients = (scaled - (a + 1.0)) / safe, to_a, (a - scaled) / rate
+        return tuple(jnp.where(gone, 0.0, gradient) for gradient in gradients)
 
     def _tails(self, x: Array, concentration: Array, rate: Array) -> Tails:
         zero = x == 0.0
@@ -177,10 +177,10 @@ class InverseGamma(_GammaBase):
 
 def gamma_log_density(x: Array, a: Array, b: Array) -> Array:
     """Returns log Gamma(x; a, b) for x >= 0."""
-    product, log_a, log_x = b * x, reused(jnp.log(a)), reused(jnp.log(x))
+    product, log_a, log_x = b * x, recomputed(jnp.log(a)), recomputed(jnp.log(x))
     gone = product == jnp.inf
     scaled = jnp.where(gone, 1.0, product)
-    saddle = minus_deviance(a, scaled - a, reused(jnp.log(b)) + log_x - log_a)
+    saddle = minus_deviance(a, scaled - a, recomputed(jnp.log(b)) + log_x - log_a)
     inner = saddle - binet(a) + 0.5 * log_a - HALF_LOG_TWO_PI - log_x
     at_zero = jnp.where(a == 1.0, jnp.log(b), jnp.where(a > 1.0, -jnp.inf, jnp.inf))
     return jnp.where(x == 0.0, at_zero, jnp.where(gone, -jnp.inf, inner))

@@ -1,4 +1,4 @@
-"""Gamma draws for whole arrays at once, and their slope towards the concentration.
+"""Gamma draws for whole arrays at once, and their gradient towards the concentration.
 
     alpha >= 1:   d = alpha - 1/3,  v = (1 + x / (3 sqrt(d)))^3 for normal x and uniform u;  d v is
                   accepted if v > 0 and log u < x^2 / 2 + d (1 - v + log v)
@@ -24,7 +24,7 @@ from jaxprob.distributions.special import (
     is_double,
     log1p_minus,
     log_ratio,
-    reused,
+    recomputed,
 )
 from jaxprob.distributions.tails import tail_rule
 from jaxprob.types import Array, Key
@@ -35,7 +35,7 @@ REJECTED = 0.0484  # the largest share, that of alpha = 1
 
 
 def gamma_draws(key: Key, a: Array) -> Array:
-    """Draws from Gamma(a, 1), with pathwise slopes.
+    """Draws from Gamma(a, 1), with pathwise gradients.
 
     Args:
       key: A PRNG key.
@@ -118,8 +118,8 @@ def _log_with_slope_jvp(primals, tangents):
 def log_slope(a: Array, z: Array, log_z: Array) -> Array:
     """Returns d log z / d a at a fixed probability F(z; a).
 
-    With u = log t the distribution is exp(a u - e^u) / Gamma(a), its slope towards a has the factor
-    u - psi(a), and that integrates to 0: the tail on either side will do.
+    With u = log t the distribution is exp(a u - e^u) / Gamma(a), its gradient towards a has the
+    factor u - psi(a), and that integrates to 0: the tail on either side will do.
 
         z <= 1:  e^z sum_k (-z)^k / k! (c / (a + k) + 1 / (a + k)^2),   c = psi(a) - log z
         else     integral_0^inf (t - s c) exp(-z (e^(s t) - 1 - s t) - s (z - a) t) dt
@@ -133,7 +133,7 @@ def log_slope(a: Array, z: Array, log_z: Array) -> Array:
       log_z: Their logarithms `[...]`.
 
     Returns:
-      Slopes `[...]`.
+      Gradients `[...]`.
     """
     shape = jnp.broadcast_shapes(a.shape, z.shape, log_z.shape)
     # Flat, since loops over a short last axis are not vectorised.
@@ -144,8 +144,8 @@ def log_slope(a: Array, z: Array, log_z: Array) -> Array:
     ratio = log_ratio(jnp.maximum(z, jnp.finfo(z.dtype).tiny), a)
     c = jnp.where(small, above_one - 1.0 / a, psi - jnp.where(z > 0.0, ratio, log_z - jnp.log(a)))
     first = jnp.where(small, above_one, c + 1.0 / a) / a
-    slope = jnp.where(z <= 1.0, _series(a, jnp.minimum(z, 1.0), c, first), _quadrature(a, z, c))
-    return slope.reshape(shape)
+    gradient = jnp.where(z <= 1.0, _series(a, jnp.minimum(z, 1.0), c, first), _quadrature(a, z, c))
+    return gradient.reshape(shape)
 
 
 def _series(a: Array, z: Array, c: Array, first: Array) -> Array:
@@ -168,7 +168,9 @@ def _quadrature(a: Array, z: Array, c: Array) -> Array:
     end = 2.0 * largest / (gap + jnp.sqrt(gap * gap + 4.0 * curve * largest))
     line = jnp.maximum(1.0, (largest + z) / a)
     exponential = jnp.log(2.0 * largest / z + 3.0)
-    end = reused(jnp.where(above, jnp.minimum(end, exponential), jnp.where(end > 1.0, line, end)))
+    end = recomputed(
+        jnp.where(above, jnp.minimum(end, exponential), jnp.where(end > 1.0, line, end))
+    )
     total = jnp.zeros_like(z)
     for node, weight in zip(nodes, weights, strict=True):  # one loop over the elements, not 14
         t = end * node

@@ -1,6 +1,6 @@
-"""How densities and draws are computed fast: slopes in closed form, and loops that vectorise.
+"""How densities and draws are computed fast: gradients in closed form, and loops that vectorise.
 
-Autodiff keeps every intermediate number of a density in memory. The slopes of most densities are
+Autodiff keeps every intermediate number of a density in memory. The gradients of most densities are
 shorter than the densities themselves, d log Gamma(x; a, b) / da = log(b x) - psi(a) for one, and
 computed from the arguments alone they run in a single loop.
 """
@@ -21,16 +21,16 @@ __all__ = ["by_column", "normal_noise", "with_slopes"]
 SHORT = 16
 
 
-def with_slopes(
+def with_gradients(
     value: Callable[..., Array],
-    slopes: Callable[..., tuple[Array, ...]],
+    gradients: Callable[..., tuple[Array, ...]],
     event_ndims: tuple[int, ...] | None = None,
 ) -> Callable[..., Array]:
     """Gives a function of numbers, or of the vectors in the last axes, its partial derivatives.
 
     Args:
       value: Arrays that broadcast against each other -> array without the event axes.
-      slopes: The same arrays -> partial derivative towards each. They are differentiable
+      gradients: The same arrays -> partial derivative towards each. They are differentiable
         themselves, so that second derivatives follow by autodiff.
       event_ndims: Trailing axes of each argument that make one event; none by default.
 
@@ -43,9 +43,9 @@ def with_slopes(
         out = function(*primals)
         total = jnp.zeros_like(out)
         depths = event_ndims or (0,) * len(primals)
-        for slope, tangent, depth in zip(slopes(*primals), tangents, depths, strict=True):
+        for gradient, tangent, depth in zip(gradients(*primals), tangents, depths, strict=True):
             if not isinstance(tangent, SymbolicZero):
-                total = total + jnp.sum(slope * tangent, axis=tuple(range(-depth, 0)))
+                total = total + jnp.sum(gradient * tangent, axis=tuple(range(-depth, 0)))
         return out, total
 
     function.defjvp(rule, symbolic_zeros=True)

@@ -40,9 +40,9 @@ class _LocationScale(Univariate):
     def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
         return self._standard_log_density(standardize(x, loc, scale)) - jnp.log(scale)
 
-    def _slopes(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
-        slope, rest = self._standard_slopes(standardize(x, loc, scale))
-        return slope / scale, -slope / scale, -rest / scale
+    def _gradients(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
+        gradient, rest = self._standard_gradients(standardize(x, loc, scale))
+        return gradient / scale, -gradient / scale, -rest / scale
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         return self._standard_tails(standardize(x, loc, scale))
@@ -69,8 +69,8 @@ class _LocationScale(Univariate):
     def _standard_log_density(self, z: Array) -> Array:
         raise NotImplementedError
 
-    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
-        """Slope g of the standard log-density, and 1 + z g."""
+    def _standard_gradients(self, z: Array) -> tuple[Array, Array]:
+        """Gradient g of the standard log-density, and 1 + z g."""
         raise NotImplementedError
 
     def _standard_tails(self, z: Array) -> Tails:
@@ -94,8 +94,8 @@ class Laplace(_LocationScale, distrax.Laplace):
     def _standard_log_density(self, z: Array) -> Array:
         return -jnp.abs(z) - math.log(2)
 
-    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
-        # The slope at the kink is 0, the middle of the subgradients.
+    def _standard_gradients(self, z: Array) -> tuple[Array, Array]:
+        # The gradient at the kink is 0, the middle of the subgradients.
         return -jnp.sign(z), 1.0 - jnp.abs(z)
 
     def _standard_tails(self, z: Array) -> Tails:
@@ -136,7 +136,7 @@ class Cauchy(_LocationScale):
     def _standard_log_density(self, z: Array) -> Array:
         return -log1p_square(z) - math.log(math.pi)
 
-    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
+    def _standard_gradients(self, z: Array) -> tuple[Array, Array]:
         far = jnp.abs(z) > 1.0  # in terms of 1 / z, where z^2 may overflow
         root = jnp.where(far, 1.0 / jnp.where(far, z, 1.0), z)
         square = root * root
@@ -187,9 +187,9 @@ class Logistic(_LocationScale, distrax.Logistic):
     def _standard_log_density(self, z: Array) -> Array:
         return -jnp.abs(z) - 2.0 * log1p(jnp.exp(-jnp.abs(z)))
 
-    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
-        slope = -jnp.tanh(0.5 * z)
-        return slope, 1.0 + z * slope
+    def _standard_gradients(self, z: Array) -> tuple[Array, Array]:
+        gradient = -jnp.tanh(0.5 * z)
+        return gradient, 1.0 + z * gradient
 
     def _standard_tails(self, z: Array) -> Tails:
         return Tails(log_sigmoid(lower_half(z)), z <= 0.0)
@@ -226,9 +226,9 @@ class Gumbel(_LocationScale, distrax.Gumbel):
         # -z - e^-z, whose two infinities would cancel at z = -inf
         return -z - jnp.exp(-z)
 
-    def _standard_slopes(self, z: Array) -> tuple[Array, Array]:
-        slope = jnp.exp(-z) - 1.0
-        return slope, 1.0 + z * slope
+    def _standard_gradients(self, z: Array) -> tuple[Array, Array]:
+        gradient = jnp.exp(-z) - 1.0
+        return gradient, 1.0 + z * gradient
 
     def _standard_tails(self, z: Array) -> Tails:
         early = z < -math.log(float(jnp.finfo(z.dtype).max))

@@ -1,7 +1,7 @@
 """A probability of success, given as logits or as itself, and used in whichever form it came.
 
-Logits reach probabilities that underflow; probabilities reach 0 and 1, with the right slope there
-(log p at p = 1 has slope 1, which no detour through an infinite logit can give).
+Logits reach probabilities that underflow; probabilities reach 0 and 1, with the right gradient
+there (log p at p = 1 has gradient 1, which no detour through an infinite logit can give).
 
 Twin: `torch_ref/distributions/logits.py`.
 """
@@ -19,7 +19,7 @@ from jaxprob.distributions.special import (
     log1p,
     log_sigmoid,
     minus_deviance,
-    reused,
+    recomputed,
     scale_by_log,
     times_power,
 )
@@ -28,7 +28,7 @@ from jaxprob.types import Array, Numbers
 
 __all__ = ["LogitsOrProbs", "binomial_log_density", "require_one", "times_log"]
 
-ODDS_CONSTRAINTS = {"logits": constraints.real, "probs": constraints.unit_interval}
+SUCCESS_CONSTRAINTS = {"logits": constraints.real, "probs": constraints.unit_interval}
 
 
 def require_one(owner: str, logits: Any, probs: Any) -> None:
@@ -46,7 +46,9 @@ class LogitsOrProbs(Univariate):
     _logits: Any  # an array; None where probs were given
     _probs: Any  # an array; None where logits were given
 
-    def _set_odds(self, logits: Numbers | None, probs: Numbers | None, **others: Numbers) -> None:
+    def _set_success(
+        self, logits: Numbers | None, probs: Numbers | None, **others: Numbers
+    ) -> None:
         require_one(type(self).__name__, logits, probs)
         self._logits = self._probs = None
         given = {"probs": probs} if logits is None else {"logits": logits}
@@ -72,42 +74,42 @@ class LogitsOrProbs(Univariate):
     def _failure_probs(self) -> Array:
         return jax.nn.sigmoid(-self._logits) if self._probs is None else 1.0 - self._probs
 
-    def _log_odds_terms(self, odds: Array) -> tuple[Array, Array, Array, Array]:
+    def _success_terms(self, held: Array) -> tuple[Array, Array, Array, Array]:
         """p, 1 - p and their logarithms, from the parameter in the form in which it is held."""
         if self._probs is None:
-            rest = reused(log1p(jnp.exp(-jnp.abs(odds))))
-            return (*_sigmoids(odds), jnp.minimum(odds, 0.0) - rest,
-                    jnp.minimum(-odds, 0.0) - rest)  # fmt: skip
-        return odds, 1.0 - odds, jnp.log(odds), log1p(-odds)
+            rest = recomputed(log1p(jnp.exp(-jnp.abs(held))))
+            return (*_sigmoids(held), jnp.minimum(held, 0.0) - rest,
+                    jnp.minimum(-held, 0.0) - rest)  # fmt: skip
+        return held, 1.0 - held, jnp.log(held), log1p(-held)
 
-    def _log_outcomes(self, successes: Array, failures: Array, odds: Array) -> Array:
+    def _log_outcomes(self, successes: Array, failures: Array, held: Array) -> Array:
         """Returns successes * log p + failures * log(1 - p), with 0 log 0 = 0."""
         if self._probs is None:
             # log p = min(odds, 0) - rest, log(1 - p) = min(-odds, 0) - rest
-            against = jnp.where(odds < 0.0, successes, failures)
-            rest = log1p(jnp.exp(-jnp.abs(odds)))
-            return -times_log(against, jnp.abs(odds)) - times_log(successes + failures, rest)
-        failed = self._times_log_failure(failures, odds)
-        return self._times_log_success(successes, odds) + failed
+            against = jnp.where(held < 0.0, successes, failures)
+            rest = log1p(jnp.exp(-jnp.abs(held)))
+            return -times_log(against, jnp.abs(held)) - times_log(successes + failures, rest)
+        failed = self._times_log_failure(failures, held)
+        return self._times_log_success(successes, held) + failed
 
-    def _outcomes_slope(self, successes: Array, failures: Array, odds: Array) -> Array:
-        """Slope of `_log_outcomes` towards the odds."""
+    def _outcomes_gradient(self, successes: Array, failures: Array, held: Array) -> Array:
+        """Gradient of `_log_outcomes` towards the parameter."""
         if self._probs is None:
-            p, q = _sigmoids(odds)
+            p, q = _sigmoids(held)
             return successes * q - failures * p
-        return times_power(successes, odds) - times_power(failures, 1.0 - odds)
+        return times_power(successes, held) - times_power(failures, 1.0 - held)
 
-    def _times_log_success(self, times: Array, odds: Array) -> Array:
+    def _times_log_success(self, times: Array, held: Array) -> Array:
         """Returns times * log p, 0 where times is 0."""
         if self._probs is not None:
-            return scale_by_log(times, odds)
-        return times_log(times, log_sigmoid(jnp.where(times == 0.0, 0.0, odds)))
+            return scale_by_log(times, held)
+        return times_log(times, log_sigmoid(jnp.where(times == 0.0, 0.0, held)))
 
-    def _times_log_failure(self, times: Array, odds: Array) -> Array:
+    def _times_log_failure(self, times: Array, held: Array) -> Array:
         """Returns times * log(1 - p), 0 where times is 0."""
         if self._probs is not None:
-            return times_log(times, log1p(-jnp.where(times == 0.0, 0.0, odds)))
-        return times_log(times, log_sigmoid(-jnp.where(times == 0.0, 0.0, odds)))
+            return times_log(times, log1p(-jnp.where(times == 0.0, 0.0, held)))
+        return times_log(times, log_sigmoid(-jnp.where(times == 0.0, 0.0, held)))
 
     def _shown_fields(self) -> dict[str, Any]:
         return {
@@ -117,11 +119,11 @@ class LogitsOrProbs(Univariate):
         }
 
 
-def _sigmoids(odds: Array) -> tuple[Array, Array]:
+def _sigmoids(held: Array) -> tuple[Array, Array]:
     """Returns p and 1 - p, both with all digits, from one exponential."""
-    small = reused(jnp.exp(-jnp.abs(odds)))  # odds of the rarer outcome
-    often = reused(1.0 / (1.0 + small))
-    rare, positive = small * often, odds >= 0.0
+    small = recomputed(jnp.exp(-jnp.abs(held)))  # odds of the rarer outcome
+    often = recomputed(1.0 / (1.0 + small))
+    rare, positive = small * often, held >= 0.0
     return jnp.where(positive, often, rare), jnp.where(positive, rare, often)
 
 
@@ -139,7 +141,7 @@ def binomial_log_density(k: Array, j: Array, terms: tuple[Array, Array, Array, A
     """
     p, q, log_p, log_q = terms
     n = k + j
-    log_n, log_k, log_j = (reused(jnp.log(count)) for count in (n, k, j))
+    log_n, log_k, log_j = (recomputed(jnp.log(count)) for count in (n, k, j))
     gap = j * p - k * q
     saddle = minus_deviance(k, gap, log_n + log_p - log_k)
     saddle = saddle + minus_deviance(j, -gap, log_n + log_q - log_j)

@@ -20,7 +20,7 @@ from tensorflow_probability.substrates.jax.distributions import RegisterKL
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.gradients import normal_noise, with_slopes
+from jaxprob.distributions.gradients import normal_noise, with_gradients
 from jaxprob.distributions.normal import Normal
 from jaxprob.distributions.validation import align, as_parameters, check_values, shape_of
 from jaxprob.types import Array, Key, Numbers
@@ -112,7 +112,7 @@ class MultivariateNormal(Distribution):
         value = self._event(value)
         ndim = max(value.ndim, self._loc.ndim)
         centred = align(value, ndim) - align(self._loc, ndim)
-        log_density = with_slopes(_log_density, _slopes, event_ndims=(1, 2))
+        log_density = with_gradients(_log_density, _gradients, event_ndims=(1, 2))
         return log_density(centred, align(self._scale_tril, ndim + 1))
 
     def entropy(self) -> Array:
@@ -183,7 +183,7 @@ def _log_density(centred: Array, scale_tril: Array) -> Array:
     return -0.5 * jnp.sum(z**2, axis=-1) - normaliser
 
 
-def _slopes(centred: Array, scale_tril: Array) -> tuple[Array, Array]:
+def _gradients(centred: Array, scale_tril: Array) -> tuple[Array, Array]:
     """-L^-T z and tril(L^-T z z^T) - diag(1 / L_ii), with z = L^-1 (x - loc)."""
     z = solve_lower(scale_tril, centred[..., None])
     turned = jnp.swapaxes(scale_tril, -1, -2)[..., ::-1, ::-1]

@@ -43,7 +43,7 @@ class Normal(Univariate, distrax.Normal):
         z = standardize(x, loc, scale)
         return -0.5 * z**2 - jnp.log(scale) - 0.5 * math.log(2 * math.pi)
 
-    def _slopes(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
         z = standardize(x, loc, scale)
         return -z / scale, z / scale, (z - 1.0) * (z + 1.0) / scale
 

@@ -21,7 +21,7 @@ from jax.scipy.special import erf, erfinv, ndtri
 from jaxprob.distributions import constraints
 from jaxprob.distributions.gradients import normal_noise
 from jaxprob.distributions.log_gamma import log_gamma_curvature
-from jaxprob.distributions.special import log_gamma, log_ndtr, log_ratio, reused, standardize
+from jaxprob.distributions.special import log_gamma, log_ndtr, log_ratio, recomputed, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
@@ -59,7 +59,7 @@ class Exponential(_Positive):
     def _log_density(self, x: Array, rate: Array) -> Array:
         return jnp.log(rate) - rate * x
 
-    def _slopes(self, x: Array, rate: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, rate: Array) -> tuple[Array, ...]:
         return -rate, 1.0 / rate - x
 
     def _tails(self, x: Array, rate: Array) -> Tails:
@@ -125,7 +125,7 @@ class Weibull(_Positive):
         )
         return constant + jnp.where(zero, at_zero, inner)
 
-    def _slopes(self, x: Array, scale: Array, concentration: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, scale: Array, concentration: Array) -> tuple[Array, ...]:
         k, zero = concentration, x == 0.0
         log_scaled = log_ratio(jnp.where(zero, scale, x), scale)
         hazard = jnp.where(zero, 0.0, jnp.exp(k * log_scaled))
@@ -200,12 +200,12 @@ class LogNormal(_Positive):
         log_density = -0.5 * z**2 - jnp.log(scale) - log_x - 0.5 * math.log(2 * math.pi)
         return jnp.where(zero, -jnp.inf, log_density)
 
-    def _slopes(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
-        zero = x == 0.0  # the density and all its slopes are 0 there
+    def _gradients(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
+        zero = x == 0.0  # the density and all its gradients are 0 there
         safe = jnp.where(zero, 1.0, x)
         z = standardize(jnp.log(safe), loc, scale)
-        slopes = -(z / scale + 1.0) / safe, z / scale, (z - 1.0) * (z + 1.0) / scale
-        return tuple(jnp.where(zero, 0.0, slope) for slope in slopes)
+        gradients = -(z / scale + 1.0) / safe, z / scale, (z - 1.0) * (z + 1.0) / scale
+        return tuple(jnp.where(zero, 0.0, gradient) for gradient in gradients)
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         zero = x == 0.0
@@ -259,8 +259,8 @@ class HalfNormal(_Positive):
     def _log_density(self, x: Array, scale: Array) -> Array:
         return 0.5 * math.log(2 / math.pi) - jnp.log(scale) - 0.5 * (x / scale) ** 2
 
-    def _slopes(self, x: Array, scale: Array) -> tuple[Array, ...]:
-        z = reused(x / scale)
+    def _gradients(self, x: Array, scale: Array) -> tuple[Array, ...]:
+        z = recomputed(x / scale)
         return -z / scale, (z * z - 1.0) / scale
 
     def _tails(self, x: Array, scale: Array) -> Tails:

@@ -60,7 +60,7 @@ def monotone_quantile(
         return jnp.where(low_tail, *tails(x)), density(x)
 
     def excess(x: Array) -> Array:  # rises through 0 at the root
-        x = jnp.where(inner, x, 0.0)  # infinite ends have no slopes
+        x = jnp.where(inner, x, 0.0)  # infinite ends have no gradients
         below, above = tails(x)
         return jnp.where(low_tail, below - q, tail - above)
 
@@ -77,9 +77,9 @@ def monotone_quantile(
         return jax.lax.stop_gradient(0.5 * around[0] + 0.5 * around[1])
 
     def solve_tangent(linear: Callable[[Array], Array], right: Array) -> Array:
-        slope = linear(jnp.ones_like(right))
-        usable = slope > jnp.finfo(slope.dtype).tiny
-        return jnp.where(usable, right / jnp.where(usable, slope, 1.0), 0.0)
+        gradient = linear(jnp.ones_like(right))
+        usable = gradient > jnp.finfo(gradient.dtype).tiny
+        return jnp.where(usable, right / jnp.where(usable, gradient, 1.0), 0.0)
 
     with unchecked():  # the arguments were checked by the caller
         end = jnp.where(low_tail, lower, upper)
@@ -101,13 +101,13 @@ def _search(tail_and_slope, wanted: Array, low_tail: Array, lower: Array, upper:
 
     def advance(state):
         step, low, high, x, move, done = state
-        probability, slope = tail_and_slope(x)
+        probability, gradient = tail_and_slope(x)
         below = jnp.where(low_tail, probability < wanted, probability > wanted)
         low = jnp.where(below & ~done, _ordered(x), low)
         high = jnp.where(below | done, high, _ordered(x))
-        usable = (probability > 0.0) & (slope > 0.0)
+        usable = (probability > 0.0) & (gradient > 0.0)
         log_ratio = jnp.log(jnp.where(usable, probability, 1.0) / wanted)
-        newton = -sign * log_ratio * probability / jnp.where(usable, slope, 1.0)
+        newton = -sign * log_ratio * probability / jnp.where(usable, gradient, 1.0)
         place = _ordered(x + newton)
         # Newton's step has to stay inside and to shrink, or else the bracket is halved.
         fast = usable & (place > low) & (place < high) & (jnp.abs(newton) < 0.5 * jnp.abs(move))

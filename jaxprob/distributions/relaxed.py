@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
 from jaxprob.distributions.categorical import CLASS_CONSTRAINTS, check_classes
-from jaxprob.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
+from jaxprob.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs, require_one
 from jaxprob.distributions.special import log1p, log_sigmoid, log_sum
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import parameter, probability_logs
@@ -38,7 +38,7 @@ class RelaxedBernoulli(LogitsOrProbs):
       probs: Probability of the end 1; give one of the two.
     """
 
-    arg_constraints = {"temperature": constraints.positive, **ODDS_CONSTRAINTS}
+    arg_constraints = {"temperature": constraints.positive, **SUCCESS_CONSTRAINTS}
     reparameterized = True
     _inside = 0.5
     _ends = (0.0, 1.0)
@@ -46,7 +46,7 @@ class RelaxedBernoulli(LogitsOrProbs):
     def __init__(
         self, temperature: Numbers, logits: Numbers | None = None, probs: Numbers | None = None
     ):
-        self._set_odds(logits, probs, temperature=temperature)
+        self._set_success(logits, probs, temperature=temperature)
 
     temperature = parameter("temperature", "Temperature `[*batch]`.")
 
@@ -55,37 +55,37 @@ class RelaxedBernoulli(LogitsOrProbs):
         """The unit interval, ends included."""
         return constraints.unit_interval
 
-    def _log_odds(self, odds: Array) -> Array:
-        _, _, log_p, log_q = self._log_odds_terms(odds)
-        return odds if self._probs is None else log_p - log_q
+    def _as_logits(self, held: Array) -> Array:
+        _, _, log_p, log_q = self._success_terms(held)
+        return held if self._probs is None else log_p - log_q
 
-    def _log_density(self, x: Array, temperature: Array, odds: Array) -> Array:
+    def _log_density(self, x: Array, temperature: Array, held: Array) -> Array:
         edge = (x <= 0.0) | (x >= 1.0)
         inside = jnp.where(edge, 0.5, x)
         log_x, log_y = jnp.log(inside), log1p(-inside)
-        z = self._log_odds(odds) - temperature * (log_x - log_y)
+        z = self._as_logits(held) - temperature * (log_x - log_y)
         inner = jnp.log(temperature) + log_sigmoid(z) + log_sigmoid(-z)
         inner = inner - log_x - log_y
         sign = jnp.where(x <= 0.0, -1.0, 1.0)
-        finite = jnp.log(temperature) + sign * self._log_odds(odds)
+        finite = jnp.log(temperature) + sign * self._as_logits(held)
         limit = jnp.where(temperature < 1.0, jnp.inf, jnp.where(temperature > 1.0, -jnp.inf, 0.0))
         return jnp.where(edge, finite + limit, inner)
 
-    def _tails(self, x: Array, temperature: Array, odds: Array) -> Tails:
+    def _tails(self, x: Array, temperature: Array, held: Array) -> Tails:
         edge = (x <= 0.0) | (x >= 1.0)
         inside = jnp.where(edge, 0.5, x)
-        z = temperature * (jnp.log(inside) - log1p(-inside)) - self._log_odds(odds)
+        z = temperature * (jnp.log(inside) - log1p(-inside)) - self._as_logits(held)
         log_tail = log_sigmoid(lower_half(z))
         return Tails(jnp.where(edge, -jnp.inf, log_tail), jnp.where(edge, x <= 0.0, z <= 0.0))
 
-    def _quantile(self, lower: Array, upper: Array, temperature: Array, odds: Array) -> Array:
+    def _quantile(self, lower: Array, upper: Array, temperature: Array, held: Array) -> Array:
         log_lower, log_upper = probability_logs(lower, upper)
-        return jax.nn.sigmoid((self._log_odds(odds) + log_lower - log_upper) / temperature)
+        return jax.nn.sigmoid((self._as_logits(held) + log_lower - log_upper) / temperature)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        temperature, odds = self._parameters()
+        temperature, held = self._parameters()
         noise = jax.random.logistic(key, (n, *self.batch_shape), temperature.dtype)
-        y = jax.nn.sigmoid((self._log_odds(odds)[None] + noise) / temperature[None])
+        y = jax.nn.sigmoid((self._as_logits(held)[None] + noise) / temperature[None])
         # Rounded to 0 or 1 a draw would have an infinite density.
         limits = jnp.finfo(y.dtype)
         return jnp.clip(y, limits.tiny, 1.0 - limits.epsneg)

@@ -71,7 +71,7 @@ _BINET = (
 
 
 # The same of z^2 mu'(z).
-_BINET_SLOPE = (
+_BINET_GRADIENT = (
     -0.0808650495011010865, 0.00314813424054942448, 0.000588867987264396106,
     -0.0000911292086081659128, 2.10051476209292199e-6, 1.79804872974209505e-6,
     -4.2745089227567187e-7, 3.52694968648110767e-8, 8.5415471087949588e-9,
@@ -89,7 +89,7 @@ def is_double(x: Array) -> bool:
     return jnp.finfo(x.dtype).nmant > 30
 
 
-def reused(x: Array) -> Array:
+def recomputed(x: Array) -> Array:
     """Returns x, but the lowest finite number for -inf; for quotients and logarithms used twice.
 
     XLA leaves a loop wherever the result of an expensive operation is used twice, and writes it to
@@ -111,14 +111,14 @@ def _chebyshev(coefficients: Sequence[float], x: Array) -> Array:
 def _chebyshev_jvp(coefficients, primals, tangents):
     # The series of the derivative: the pass back then need not keep every step of the sum.
     (x,), (dot,) = primals, tangents
-    slope = tuple(float(c) for c in np.polynomial.chebyshev.chebder(coefficients))
-    return _chebyshev(coefficients, x), dot * _chebyshev(slope, x)
+    gradient = tuple(float(c) for c in np.polynomial.chebyshev.chebder(coefficients))
+    return _chebyshev(coefficients, x), dot * _chebyshev(gradient, x)
 
 
 def binet_above_one(z: Array) -> Array:
-    """Returns mu(z) for z >= 1, with the slopes of the series: for densities that state theirs."""
+    """Returns mu(z) for z >= 1, with the series' gradients: for densities that state theirs."""
     terms = _BINET if is_double(z) else _BINET[:9]
-    return _chebyshev(terms, reused(2.0 / z) - 1.0) / z
+    return _chebyshev(terms, recomputed(2.0 / z) - 1.0) / z
 
 
 @jax.custom_jvp
@@ -140,11 +140,11 @@ def binet_derivative(z: Array) -> Array:
     """Returns mu'(z)."""
     small = z < 1.0
     above = jnp.where(small, z + 1.0, z)
-    terms = _BINET_SLOPE if is_double(z) else _BINET_SLOPE[:10]
-    slope = _chebyshev(terms, reused(2.0 / above) - 1.0) / above / above
+    terms = _BINET_GRADIENT if is_double(z) else _BINET_GRADIENT[:10]
+    gradient = _chebyshev(terms, recomputed(2.0 / above) - 1.0) / above / above
     below = jnp.where(small, z, 0.5)
     shift = jnp.log1p(1.0 / below) - 0.5 / below - 0.5 / (1.0 + below)
-    return slope + jnp.where(small, shift, 0.0)
+    return gradient + jnp.where(small, shift, 0.0)
 
 
 def digamma_minus_log(z: Array) -> Array:
@@ -165,7 +165,7 @@ def log_gamma(z: Array) -> Array:
 @jax.custom_jvp
 def log1p_minus_near(w: Array) -> Array:
     """Returns log(1 + w) - w for -0.5 < w < 1 without cancellation; -w^2 / 2 to first order."""
-    r = reused(w / (2.0 + w))
+    r = recomputed(w / (2.0 + w))
     # log(1 + w) = 2 atanh(r), and 2 r - w = -r w
     square, odd = r * r, jnp.zeros_like(r)
     for k in range(33 if is_double(w) else 15, 1, -2):
@@ -215,8 +215,8 @@ def log1mexp(x: Array) -> Array:
 
 @jax.custom_jvp
 def standardize(x: Array, loc: Array, scale: Array) -> Array:
-    """Returns (x - loc) / scale, with slopes that need no square of the scale."""
-    return reused((x - loc) / scale)
+    """Returns (x - loc) / scale, with gradients that need no square of the scale."""
+    return recomputed((x - loc) / scale)
 
 
 @standardize.defjvp
@@ -262,7 +262,7 @@ def _log_ndtr_jvp(primals, tangents):
 
 @jax.custom_jvp
 def expm1(x: Array) -> Array:
-    """Returns exp(x) - 1; the slope of jnp's, value + 1, has no digits left at large -x."""
+    """Returns exp(x) - 1; the gradient of jnp's, value + 1, has no digits left at large -x."""
     return jnp.expm1(x)
 
 
@@ -320,7 +320,7 @@ def log_ratio_minus(to: Array, start: Array) -> Array:
 
 
 def times_power(power: Array, x: Array) -> Array:
-    """Returns power / x, the slope of power * log(x), with 0 / 0 = 0."""
+    """Returns power / x, the gradient of power * log(x), with 0 / 0 = 0."""
     neither = (power == 0.0) & (x == 0.0)
     return jnp.where(neither, 0.0, power / jnp.where(neither, 1.0, x))
 
@@ -328,16 +328,16 @@ def times_power(power: Array, x: Array) -> Array:
 def minus_deviance(x: Array, gap: Array, log_ratio: Array) -> Array:
     """Returns -D(x, m) for x > 0, where gap = m - x and log_ratio = log(m / x) are at hand.
 
-    The slopes are those of the formula that holds: for densities that state their own.
+    The gradients are those of the formula that holds: for densities that state their own.
     """
-    ratio = reused(gap / x)
+    ratio = recomputed(gap / x)
     near = (ratio > -0.5) & (ratio < 1.0)
     return jnp.where(near, x * log1p_minus_near(ratio), x * log_ratio - gap)
 
 
 def poisson_log_density(x: Array, rate: Array) -> Array:
     """Returns log(rate^x exp(-rate) / x!) for whole x >= 0, in Loader's form."""
-    log_x = reused(jnp.log(x))
+    log_x = recomputed(jnp.log(x))
     saddle = minus_deviance(x, rate - x, jnp.log(rate) - log_x)
     inner = saddle - binet_above_one(x) - 0.5 * log_x - HALF_LOG_TWO_PI
     return jnp.where(x == 0.0, -rate, inner)
@@ -348,7 +348,7 @@ def scale_by_log(times: Array, value: Array) -> Array:
     none = times == 0.0
     finite = jnp.where(none, 1.0, value)
     log = jnp.log(jnp.where(value == 0.0, 1.0, value))
-    # towards `times` the slope is log(value); at times = 0 the value below is 0 times it
+    # towards `times` the gradient is log(value); at times = 0 the value below is 0 times it
     return jnp.where(none, times * log, times * jnp.log(finite))
 
 
@@ -363,7 +363,7 @@ def log_sum(values: Array, axis: int = -1) -> Array:
 
 
 def log_sum_weighted(values: Array, weights: Array, axis: int = -1) -> Array:
-    """Returns log sum_k w_k exp(v_k), with finite slopes where a weight is 0."""
+    """Returns log sum_k w_k exp(v_k), with finite gradients where a weight is 0."""
     peak = jax.lax.stop_gradient(jnp.max(values, axis=axis, keepdims=True))
     peak = jnp.where(jnp.isfinite(peak), peak, 0.0)
     total = jnp.sum(weights * jnp.exp(values - peak), axis=axis)

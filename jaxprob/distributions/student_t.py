@@ -27,7 +27,7 @@ from jaxprob.distributions.special import (
     log1p_minus,
     log1p_minus_near,
     log1p_square,
-    reused,
+    recomputed,
     standardize,
 )
 from jaxprob.distributions.tails import Tails, beta_tails
@@ -63,13 +63,13 @@ class StudentT(Univariate):
     def _log_density(self, x: Array, df: Array, loc: Array, scale: Array) -> Array:
         z = standardize(x, loc, scale)
         ratio = jnp.abs(z) / jnp.sqrt(df)
-        log_term = reused(log1p_square(ratio))  # log(1 + z^2 / df)
+        log_term = recomputed(log1p_square(ratio))  # log(1 + z^2 / df)
         # -(df + 1) / 2 of it, and near 0 without the cancellation against z^2 / 2
         near = -0.5 * (z * z + df * log1p_minus_near(ratio * ratio) + log_term)
         tail = -0.5 * (df + 1.0) * log_term
         return _log_constant(df) - jnp.log(scale) + jnp.where(ratio > 0.7, tail, near)
 
-    def _slopes(self, x: Array, df: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, df: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
         z = standardize(x, loc, scale)
         ratio = jnp.abs(z) / jnp.sqrt(df)
         far = ratio > 0.7  # in terms of 1 / ratio there, whose square may overflow
@@ -82,7 +82,7 @@ class StudentT(Univariate):
         curve = jnp.where(
             far, log1p_square(jnp.where(far, ratio, 1.0)) - share, log1p_minus_near(w) + w * share
         )
-        to_df = _log_constant_slope(df) - 0.5 * curve + 0.5 * share / df
+        to_df = _log_constant_gradient(df) - 0.5 * curve + 0.5 * share / df
         return to_z / scale, to_df, -to_z / scale, (df * share - rest) / scale
 
     def _tails(self, x: Array, df: Array, loc: Array, scale: Array) -> Tails:
@@ -97,7 +97,7 @@ class StudentT(Univariate):
         rest = jnp.where(flip, 1.0 / (1.0 + inverse), square / (1.0 + square))
         half = jnp.full_like(df, 0.5)
         both = beta_tails(0.5 * df, half, y, rest).log_lower()
-        # At the centre the beta variable is at its end, where it has no slope to give.
+        # At the centre the beta variable is at its end, where it has no gradient to give.
         centre = 2.0 * jnp.exp(_log_constant(df)) * z
         inner = jnp.where(z == 0.0, centre, both) - math.log(2)
         # P(T > z) = p(0) sqrt(df) (z^2 / df)^(-df / 2) / df, where 1 + z^2 / df = z^2 / df
@@ -114,8 +114,8 @@ class StudentT(Univariate):
         safe = jnp.where(centred, 0.25, tail)
         z = super()._quantile(safe, 1.0 - safe, df, zero, one)
         z = jnp.where(centred, 0.0 * z, z)
-        slope = jnp.exp(-_log_constant(df))  # 1 / p(0), so that dz / dq is right at the median
-        z = z + jnp.where(centred, slope * (tail - jax.lax.stop_gradient(tail)), 0.0)
+        gradient = jnp.exp(-_log_constant(df))  # 1 / p(0), so that dz / dq is right at the median
+        z = z + jnp.where(centred, gradient * (tail - jax.lax.stop_gradient(tail)), 0.0)
         return loc + scale * jnp.where(below, z, -z)
 
     def _sample_n(self, key: Key, n: int) -> Array:
@@ -160,7 +160,7 @@ def _log_constant(df: Array) -> Array:
     return a * log1p_minus(0.5 / a) + binet(a + 0.5) - binet(a) + root
 
 
-def _log_constant_slope(df: Array) -> Array:
+def _log_constant_gradient(df: Array) -> Array:
     """Returns the derivative of `_log_constant`."""
     a = 0.5 * df
     u = 0.5 / a

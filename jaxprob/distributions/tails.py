@@ -68,7 +68,7 @@ class Tails(NamedTuple):
 
     def log_lower(self) -> Array:
         """Returns log P(X <= x)."""
-        # the branch that is not taken has a slope too
+        # the branch that is not taken has a gradient too
         other = jnp.where(self.is_lower, -1.0, self.log_tail)
         return jnp.where(self.is_lower, self.log_tail, log1mexp(other))
 
@@ -79,7 +79,7 @@ class Tails(NamedTuple):
 
 
 def lower_half(z: Array) -> Array:
-    """Returns -|z| with slope 1 at 0, where z counts as being in the lower half."""
+    """Returns -|z| with gradient 1 at 0, where z counts as being in the lower half."""
     return jnp.where(z <= 0.0, z, -z)
 
 
@@ -105,10 +105,10 @@ def integrate_tail(log_ratio: Callable[[Array], Array], rate: Array, curvature: 
         return -fixed(s[..., None], *constants)[..., 0]
 
     def improve(_, length: Array) -> Array:
-        value, slope = jax.jvp(fall, (length,), (jnp.ones_like(length),))
-        usable = (value > 0) & (slope > 0) & jnp.isfinite(value) & jnp.isfinite(slope)
-        value, slope = jnp.where(usable, value, 1.0), jnp.where(usable, slope, 1.0)
-        step = jnp.where(usable, jnp.log(value) * value / (length * slope), 0.7)
+        value, gradient = jax.jvp(fall, (length,), (jnp.ones_like(length),))
+        usable = (value > 0) & (gradient > 0) & jnp.isfinite(value) & jnp.isfinite(gradient)
+        value, gradient = jnp.where(usable, value, 1.0), jnp.where(usable, gradient, 1.0)
+        step = jnp.where(usable, jnp.log(value) * value / (length * gradient), 0.7)
         return length * jnp.exp(-jnp.clip(step, -5.0, 5.0))
 
     length = jax.lax.stop_gradient(jax.lax.fori_loop(0, 8, improve, length))

@@ -126,8 +126,8 @@ class Transformed(Distribution, distrax.Transformed):
     def _inside(self, value: Array) -> tuple[Array, Array]:
         """Where f^-1 is finite `[..., *batch]`, and `value` with a point of the image elsewhere.
 
-        At an end of the image the slope of f^-1 is infinite, and would make a gradient NaN that is
-        masked afterwards.
+        At an end of the image the gradient of f^-1 is infinite. Masked afterwards, it would still
+        make the whole gradient NaN.
         """
         x = jax.lax.stop_gradient(self._each("inverse", value, self._bijector.event_ndims_out))
         axes = tuple(range(-len(self._distribution.event_shape), 0))

@@ -4,7 +4,7 @@ A family states its formulas, for arrays that are aligned and inside the support
 
     _log_density(x, *parameters)       log p(x)
     _tails(x, *parameters)             one of the two tail probabilities (see `tails.py`)
-    _slopes(x, *parameters)            partial derivatives of log p, where autodiff's are slow
+    _gradients(x, *parameters)            partial derivatives of log p, where autodiff's are slow
     _quantile(lower, upper, ...)       the inverse, if it has one in closed form
     _sample_n(key, n), mean(), ...
 
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.gradients import with_slopes
+from jaxprob.distributions.gradients import with_gradients
 from jaxprob.distributions.quantiles import monotone_quantile, smallest_integer
 from jaxprob.distributions.special import log1p
 from jaxprob.distributions.tails import Tails
@@ -92,13 +92,13 @@ class Univariate(Distribution):
     def _log_density(self, x: Array, *parameters: Array) -> Array:
         raise NotImplementedError(f"{self.name} has no density.")
 
-    _slopes: Callable[..., tuple[Array, ...]] | None = None
+    _gradients: Callable[..., tuple[Array, ...]] | None = None
 
     def _density_at(self, x: Array, *parameters: Array) -> Array:
-        """The formula together with its slopes."""
-        if self._slopes is None or not _states_both(type(self)):
+        """The formula together with its gradients."""
+        if self._gradients is None or not _states_both(type(self)):
             return self._log_density(x, *parameters)
-        return with_slopes(self._log_density, self._slopes)(x, *parameters)
+        return with_gradients(self._log_density, self._gradients)(x, *parameters)
 
     def _allowed(self, x: Array) -> Array:
         """Where x is a finite point of the support."""
@@ -113,13 +113,13 @@ class Univariate(Distribution):
             density = self._log_density if states else self._density_at
             return jnp.where(allowed, density(inside, *parameters), outside)
 
-        def slopes(allowed: Array, x: Array, *parameters: Array) -> tuple[Array, ...]:
+        def gradients(allowed: Array, x: Array, *parameters: Array) -> tuple[Array, ...]:
             inside = jnp.where(allowed, x, self._inner_point(*parameters))
-            inner = self._slopes(inside, *parameters)  # pyright: ignore[reportOptionalCall]
-            return (allowed, *(jnp.where(allowed, slope, 0.0) for slope in inner))
+            inner = self._gradients(inside, *parameters)  # pyright: ignore[reportOptionalCall]
+            return (allowed, *(jnp.where(allowed, gradient, 0.0) for gradient in inner))
 
-        states = self._slopes is not None and _states_both(type(self))
-        function = with_slopes(value, slopes) if states else value
+        states = self._gradients is not None and _states_both(type(self))
+        function = with_gradients(value, gradients) if states else value
         return function(allowed, x, *parameters)
 
     def _tails(self, x: Array, *parameters: Array) -> Tails:
@@ -203,7 +203,7 @@ class Univariate(Distribution):
 
 
 def _states_both(cls: type) -> bool:
-    """Whether the slopes belong to the density: a subclass may state another density alone."""
+    """Whether the gradients belong to the density: a subclass may state another density alone."""
     owner = next(base for base in cls.__mro__ if {"_slopes", "_log_density"} & base.__dict__.keys())
     return "_slopes" in owner.__dict__
 
@@ -244,7 +244,7 @@ def _tail_function(
         allowed, x, *parameters = primals
         probability = tail(*primals)
         is_below, is_above, inside = regions(x, *parameters)
-        # A tail that has underflowed has no slope left to compute.
+        # A tail that has underflowed has no gradient left to compute.
         gone = probability == -jnp.inf
         if name.startswith("log") or not family._states_probabilities():
             gone = gone | (family._tails(inside, *parameters).log_tail == -jnp.inf)
@@ -254,7 +254,7 @@ def _tail_function(
         if discrete:
             by_density = jnp.ones_like(flat)
         else:
-            # At an end the tail has no slope of its own to follow; the logarithm of a small tail
+            # At an end the tail has no gradient of its own to follow; the logarithm of a small tail
             # has, and the difference of two large logarithms would cancel.
             low, high = family._bounds(*parameters)
             by_density = flat | (x <= low) | (x >= high)
@@ -266,20 +266,20 @@ def _tail_function(
         if not discrete:
             log_density = family._masked_density(allowed, x, *parameters)
             log_density = jnp.where(jnp.isnan(x), -jnp.inf, log_density)
-            slope = _slope_of_tail(log_density, probability, name)
-            change = change + jnp.where(by_density, slope, 0.0) * tangents[1]
+            gradient = _gradient_of_tail(log_density, probability, name)
+            change = change + jnp.where(by_density, gradient, 0.0) * tangents[1]
         return probability, change
 
     return tail(family._allowed(x), x, *parameters)
 
 
-def _slope_of_tail(log_density: Array, probability: Array, name: str) -> Array:
+def _gradient_of_tail(log_density: Array, probability: Array, name: str) -> Array:
     """Derivative of a tail, or of its logarithm, towards the value."""
     if name.startswith("log"):
         gone = probability == -jnp.inf
         log_density = jnp.where(gone, -jnp.inf, log_density - jnp.where(gone, 0.0, probability))
-    slope = jnp.exp(log_density)
-    return slope if name.endswith("lower") else -slope
+    gradient = jnp.exp(log_density)
+    return gradient if name.endswith("lower") else -gradient
 
 
 @jax.jit

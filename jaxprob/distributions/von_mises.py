@@ -57,7 +57,7 @@ class VonMises(Univariate, distrax.VonMises):
         half = jnp.sin(0.5 * (x - loc))
         return -2.0 * concentration * half**2 - math.log(2 * math.pi) - log_i0e(concentration)
 
-    def _slopes(self, x: Array, loc: Array, concentration: Array) -> tuple[Array, ...]:
+    def _gradients(self, x: Array, loc: Array, concentration: Array) -> tuple[Array, ...]:
         half = jnp.sin(0.5 * (x - loc))
         to_x = -concentration * jnp.sin(x - loc)
         return to_x, -to_x, mean_resultant_gap(concentration) - 2.0 * half**2
@@ -66,10 +66,10 @@ class VonMises(Univariate, distrax.VonMises):
         x, loc, concentration = jnp.broadcast_arrays(x, loc, concentration)
         z = jnp.minimum(-lower_half(x - loc), math.pi)
         room = math.pi - z
-        # The density falls from z to pi on the length that its slope and curvature give.
-        slope, curvature = concentration * jnp.sin(z), concentration * jnp.abs(jnp.cos(z))
-        slope, curvature = jax.lax.stop_gradient((slope, curvature))
-        length = 2.0 / (slope + jnp.sqrt(slope**2 + 2.0 * curvature) + 1.0)
+        # The density falls from z to pi on the length that its gradient and curvature give.
+        gradient, curvature = concentration * jnp.sin(z), concentration * jnp.abs(jnp.cos(z))
+        gradient, curvature = jax.lax.stop_gradient((gradient, curvature))
+        length = 2.0 / (gradient + jnp.sqrt(gradient**2 + 2.0 * curvature) + 1.0)
         nodes, weights = panels(length.dtype, length, room)
         at = z[..., None]
         ratio = -2.0 * concentration[..., None] * jnp.sin(0.5 * nodes) * jnp.sin(at + 0.5 * nodes)

@@ -1,4 +1,4 @@
-"""Von Mises draws for whole arrays at once, and their slope towards the concentration.
+"""Von Mises draws for whole arrays at once, and their gradient towards the concentration.
 
 A wrapped Cauchy proposal, with z = cos(pi u) and the envelope's rho and q = k / (2 rho):
 
@@ -6,7 +6,7 @@ A wrapped Cauchy proposal, with z = cos(pi u) and the envelope's rho and q = k /
     c = q (1 - rho)^2 + k (1 - cos(theta));   accepted if log(c / u') + 1 - c >= 0
 
 None of the differences cancels, for k from 0 up. At most 34.2 % are rejected (at
-large k). The slope at a fixed probability F is, with the density f and A(k) = I1(k) / I0(k),
+large k). The gradient at a fixed probability F is, with the density f and A(k) = I1(k) / I0(k),
 
     d theta / dk = -(dF / dk) / f,   dF / dk = integral_-pi^theta (cos(t) - A(k)) f(t) dt
 
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions.bessel import mean_resultant_gap
 from jaxprob.distributions.rejection import first_accepted
-from jaxprob.distributions.special import reused
+from jaxprob.distributions.special import recomputed
 from jaxprob.distributions.tails import tail_rule
 from jaxprob.types import Array, Key
 
@@ -34,7 +34,7 @@ REJECTED = 0.342  # the largest share, that of large k
 
 
 def von_mises_draws(key: Key, k: Array) -> Array:
-    """Draws angles around 0, with pathwise slopes.
+    """Draws angles around 0, with pathwise gradients.
 
     Args:
       key: A PRNG key.
@@ -108,7 +108,7 @@ def angle_slope(k: Array, angle: Array) -> Array:
       angle: Angles within pi of the mean `[...]`.
 
     Returns:
-      Slopes `[...]`, odd in the angle.
+      Gradients `[...]`, odd in the angle.
     """
     shape = jnp.broadcast_shapes(k.shape, angle.shape)
     k, angle = (jnp.broadcast_to(v, shape).reshape(-1) for v in (k, angle))
@@ -118,8 +118,8 @@ def angle_slope(k: Array, angle: Array) -> Array:
     in_tail = (2.0 * k * height > 1.0) | (height > 0.5)
     end = height + largest / (2.0 * jnp.maximum(k, 1e-3))
     last = jnp.where(end < 1.0, 2.0 * jnp.arcsin(jnp.sqrt(jnp.minimum(end, 1.0))), math.pi)
-    length = reused(jnp.where(in_tail, last - theta, -theta))
-    excess = reused(mean_resultant_gap(k) - 2.0 * height)
+    length = recomputed(jnp.where(in_tail, last - theta, -theta))
+    excess = recomputed(mean_resultant_gap(k) - 2.0 * height)
     total = jnp.zeros_like(k)
     for node, weight in zip(nodes, weights, strict=True):
         half = 0.5 * node * length

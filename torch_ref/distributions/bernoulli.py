@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from torch_ref import random
-from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
+from torch_ref.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs
 
 __all__ = ["Bernoulli"]
 
@@ -21,13 +21,13 @@ class Bernoulli(LogitsOrProbs):
       probs: Probability of 1; give one of the two.
     """
 
-    arg_constraints = ODDS_CONSTRAINTS
+    arg_constraints = SUCCESS_CONSTRAINTS
     support = constraints.boolean
     _ends = (0.0, 1.0)
     _discrete = True
 
     def __init__(self, logits: Tensor | None = None, probs: Tensor | None = None):
-        self._set_odds(logits, probs)
+        self._set_success(logits, probs)
         self._validate_parameters()
         super().__init__(self.probs.shape, validate_args=False)
 

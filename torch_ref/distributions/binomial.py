@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from torch_ref import random
 from torch_ref.distributions.binomial_draws import binomial_draws
 from torch_ref.distributions.gamma_draws import gamma_draws
-from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
+from torch_ref.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs, binomial_log_density
 from torch_ref.distributions.poisson_draws import poisson_draws
 from torch_ref.distributions.summation import entropy_of_counts
 from torch_ref.distributions.tails import beta_tails
@@ -31,11 +31,11 @@ class Binomial(LogitsOrProbs):
       probs: Probability of a success; give one of the two.
     """
 
-    arg_constraints = {"total_count": constraints.nonnegative_integer, **ODDS_CONSTRAINTS}
+    arg_constraints = {"total_count": constraints.nonnegative_integer, **SUCCESS_CONSTRAINTS}
     _discrete = True
 
     def __init__(self, total_count, *, logits: Tensor | None = None, probs: Tensor | None = None):
-        (self.total_count,) = self._set_odds(logits, probs, total_count)
+        (self.total_count,) = self._set_success(logits, probs, total_count)
         self._validate_parameters()
         super().__init__(self.probs.shape, validate_args=False)
 
@@ -53,14 +53,14 @@ class Binomial(LogitsOrProbs):
         inner = binomial_log_density(torch.where(edge, 1.0, x), torch.where(edge, 1.0, rest), self)
         only = self.log_success(torch.where(edge, x, 0.0))
         only = only + self.log_failure(torch.where(edge, rest, 0.0))
-        # One way to choose none or all: the logarithm is 0, but its slope towards n is not.
+        # One way to choose none or all: the logarithm is 0, but its gradient towards n is not.
         n = self.total_count
         ways = torch.lgamma(n + 1.0) - torch.lgamma(x + 1.0) - torch.lgamma(rest.clamp(min=0) + 1.0)
         next_fails = torch.where(
             rest == 0.0, n * self.log_failure(torch.ones_like(n)).detach(), 0.0
         )
-        slopes = ways + torch.where(self.failure_probs > 0.0, next_fails, 0.0)
-        return torch.where(edge, only + slopes - slopes.detach(), inner)
+        gradients = ways + torch.where(self.failure_probs > 0.0, next_fails, 0.0)
+        return torch.where(edge, only + gradients - gradients.detach(), inner)
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         rest = (self.total_count - x).clamp(min=0.5)
@@ -98,13 +98,13 @@ class NegativeBinomial(LogitsOrProbs):
       probs: Probability of what is counted; give one of the two.
     """
 
-    arg_constraints = {"total_count": constraints.positive, **ODDS_CONSTRAINTS}
+    arg_constraints = {"total_count": constraints.positive, **SUCCESS_CONSTRAINTS}
     support = constraints.nonnegative_integer
     _ends = (0.0, math.inf)
     _discrete = True
 
     def __init__(self, total_count, logits: Tensor | None = None, probs: Tensor | None = None):
-        (self.total_count,) = self._set_odds(logits, probs, total_count)
+        (self.total_count,) = self._set_success(logits, probs, total_count)
         self._validate_parameters()
         super().__init__(self.probs.shape, validate_args=False)
 

@@ -14,8 +14,8 @@ def log_softmax(logits: Tensor) -> Tensor:
     plain = torch.log_softmax(logits, dim=-1)
     top = logits.argmax(-1, keepdim=True)
     against = torch.scatter(logits, -1, top, -torch.inf).logsumexp(-1, keepdim=True)
-    odds = against - logits.gather(-1, top)
-    return torch.scatter(plain, -1, top, -torch.log1p(odds.exp()))
+    held = against - logits.gather(-1, top)
+    return torch.scatter(plain, -1, top, -torch.log1p(held.exp()))
 
 
 def class_variance(p: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs
+from torch_ref.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs
 from torch_ref.distributions.poisson_draws import poisson_draws
 from torch_ref.distributions.special import HALF_LOG_TWO_PI, binet, deviance
 from torch_ref.distributions.summation import entropy_of_counts
@@ -56,13 +56,13 @@ class Geometric(LogitsOrProbs):
       probs: Probability of a success; give one of the two.
     """
 
-    arg_constraints = ODDS_CONSTRAINTS
+    arg_constraints = SUCCESS_CONSTRAINTS
     support = constraints.nonnegative_integer
     _ends = (0.0, math.inf)
     _discrete = True
 
     def __init__(self, *, logits: Tensor | None = None, probs: Tensor | None = None):
-        self._set_odds(logits, probs)
+        self._set_success(logits, probs)
         self._validate_parameters()
         super().__init__(self.probs.shape, validate_args=False)
 

@@ -41,11 +41,11 @@ class Dirichlet(Distribution, torch.distributions.Dirichlet):
         edge = a - a * (a / total).log() + powers - total * value
         terms = torch.where(zero, edge, inner) - binet(a) + 0.5 * a.log() - HALF_LOG_TWO_PI
         of_total = binet(total) - 0.5 * total.log() + HALF_LOG_TWO_PI
-        # sum (a - 1) log x, with a_0 (1 - sum x) added, which is nought on the simplex: its slope
-        # towards x is taken off here, for (a - 1) / x is what is left of the density's.
+        # sum (a - 1) log x, with a_0 (1 - sum x) added, which is nought on the simplex: its
+        # gradient towards x is taken off here, for (a - 1) / x is what is left of the density's.
         summed = value.sum(-1)
-        slope = total.squeeze(-1) * (summed - summed.detach())
-        return terms.sum(-1) + of_total.squeeze(-1) + slope
+        gradient = total.squeeze(-1) * (summed - summed.detach())
+        return terms.sum(-1) + of_total.squeeze(-1) + gradient
 
     @property
     def variance(self) -> Tensor:

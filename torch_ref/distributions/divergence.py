@@ -96,10 +96,10 @@ def _beta(p: Beta, q: Beta) -> Tensor:
 
 @register_kl(Weibull, Weibull)
 def _weibull(p: Weibull, q: Weibull) -> Tensor:
-    slope = q.concentration / p.concentration
+    gradient = q.concentration / p.concentration
     ratio = q.concentration * (p.scale / q.scale).log()
-    expected = (ratio + torch.lgamma(1.0 + slope)).exp()
-    return -slope.log() - ratio + EULER * (slope - 1.0) + expected - 1.0
+    expected = (ratio + torch.lgamma(1.0 + gradient)).exp()
+    return -gradient.log() - ratio + EULER * (gradient - 1.0) + expected - 1.0
 
 
 @register_kl(VonMises, VonMises)

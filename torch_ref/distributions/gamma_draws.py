@@ -1,7 +1,7 @@
 """Gamma draws by rejection.
 
-Twin of `jaxprob/distributions/gamma_draws.py`. The slope towards the concentration is that of the
-distribution function over the density, from `tails.py`: no code or formula is shared with the
+Twin of `jaxprob/distributions/gamma_draws.py`. The gradient towards the concentration is that of
+the distribution function over the density, from `tails.py`: no code or formula is shared with the
 quadrature there.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["gamma_draws", "log_gamma_draws"]
 
 
 def gamma_draws(key: Tensor, a: Tensor, shape: torch.Size) -> Tensor:
-    """Returns draws of rate 1; their slope towards a is -dF / da over the density."""
+    """Returns draws of rate 1; their gradient towards a is -dF / da over the density."""
     fixed = a.detach().expand(shape)
     above_one, exponent = _draw(key, fixed)
     boost = torch.where(fixed < 1.0, (-exponent / fixed).exp(), 1.0)
@@ -35,10 +35,10 @@ def log_gamma_draws(key: Tensor, a: Tensor, shape: torch.Size) -> Tensor:
         return logs
     # Where nothing is left of the draw F = z^a / Gamma(a + 1), so log z = (.. + log Gamma) / a.
     lost = logs < -80.0
-    slope = (torch.digamma(fixed + 1.0) - logs) / fixed
+    gradient = (torch.digamma(fixed + 1.0) - logs) / fixed
     near = torch.where(lost, 0.0, logs).exp()
     inner = logs + (_with_slope(near, a) - near) / near
-    return torch.where(lost, logs + slope * (a - a.detach()), inner)
+    return torch.where(lost, logs + gradient * (a - a.detach()), inner)
 
 
 def _with_slope(draws: Tensor, a: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch_ref.distributions.univariate import Univariate
 
 __all__ = ["LogitsOrProbs", "binomial_log_density", "require_one"]
 
-ODDS_CONSTRAINTS = {"logits": constraints.real, "probs": constraints.unit_interval}
+SUCCESS_CONSTRAINTS = {"logits": constraints.real, "probs": constraints.unit_interval}
 
 
 def require_one(owner: str, logits: object, probs: object) -> None:
@@ -29,9 +29,9 @@ def require_one(owner: str, logits: object, probs: object) -> None:
 class LogitsOrProbs(Univariate):
     """A family with a probability of success among its parameters."""
 
-    arg_constraints = ODDS_CONSTRAINTS
+    arg_constraints = SUCCESS_CONSTRAINTS
 
-    def _set_odds(self, logits, probs, *others) -> list[Tensor]:
+    def _set_success(self, logits, probs, *others) -> list[Tensor]:
         require_one(type(self).__name__, logits, probs)
         held, *others = broadcast_all(probs if logits is None else logits, *others)
         if others and not others[0].is_floating_point():
@@ -86,11 +86,11 @@ class LogitsOrProbs(Univariate):
         return torch.where(none, 0.0, -times * softplus(torch.where(none, 0.0, logits)))
 
 
-def binomial_log_density(k: Tensor, j: Tensor, odds: LogitsOrProbs) -> Tensor:
+def binomial_log_density(k: Tensor, j: Tensor, held: LogitsOrProbs) -> Tensor:
     """Returns log C(k + j, k) + k log p + j log(1 - p) for k, j > 0 in Loader's form."""
     n = k + j
-    log_p, log_q = odds.log_success(torch.ones_like(n)), odds.log_failure(torch.ones_like(n))
-    saddle = -deviance(k, n * odds.probs, n.log() + log_p)
-    saddle = saddle - deviance(j, n * odds.failure_probs, n.log() + log_q)
+    log_p, log_q = held.log_success(torch.ones_like(n)), held.log_failure(torch.ones_like(n))
+    saddle = -deviance(k, n * held.probs, n.log() + log_p)
+    saddle = saddle - deviance(j, n * held.failure_probs, n.log() + log_q)
     root = 0.5 * ((n / k).log() - j.log()) - HALF_LOG_TWO_PI
     return saddle + binet(n) - binet(k) - binet(j) + root

@@ -71,7 +71,7 @@ class Weibull(Univariate, torch.distributions.Weibull):
         k, zero = self.concentration, x == 0.0
         ratio = torch.where(zero, 1.0, x).log() - self.scale.log()
         inner = (k - 1.0) * ratio - (k * ratio).exp()
-        falling = torch.where(zero, -x / self.scale, 0.0)  # 0, with the slope of the exponential
+        falling = torch.where(zero, -x / self.scale, 0.0)  # 0, with the gradient of the exponential
         edge = torch.where(k == 1.0, falling, torch.where(k > 1.0, -math.inf, math.inf))
         return k.log() - self.scale.log() + torch.where(zero, edge, inner)
 

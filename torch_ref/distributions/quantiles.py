@@ -93,9 +93,9 @@ def implicit_root(root: Tensor, q: Tensor, tail: Tensor, distribution) -> Tensor
     missing = torch.where(
         q <= 0.5, q - distribution.cdf(at), distribution.survival_function(at) - tail
     )
-    slope = distribution.log_prob(at).detach().exp()
-    usable = finite & (slope > torch.finfo(slope.dtype).tiny) & slope.isfinite()
-    step = (missing - missing.detach()) / torch.where(usable, slope, 1.0)
+    gradient = distribution.log_prob(at).detach().exp()
+    usable = finite & (gradient > torch.finfo(gradient.dtype).tiny) & gradient.isfinite()
+    step = (missing - missing.detach()) / torch.where(usable, gradient, 1.0)
     return root + torch.where(usable, step, 0.0)
 
 

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from torch_ref import random
 from torch_ref.distributions.base import Distribution, log_sum_exp
-from torch_ref.distributions.logits import ODDS_CONSTRAINTS, LogitsOrProbs, require_one
+from torch_ref.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs, require_one
 from torch_ref.distributions.special import log_probabilities, softplus
 
 __all__ = ["RelaxedBernoulli", "RelaxedOneHotCategorical"]
@@ -26,14 +26,14 @@ class RelaxedBernoulli(LogitsOrProbs):
       probs: Probability of the end 1; give one of the two.
     """
 
-    arg_constraints = {"temperature": constraints.positive, **ODDS_CONSTRAINTS}
+    arg_constraints = {"temperature": constraints.positive, **SUCCESS_CONSTRAINTS}
     support = constraints.unit_interval
     has_rsample = True
     _ends = (0.0, 1.0)
     _inside = 0.5
 
     def __init__(self, temperature, logits: Tensor | None = None, probs: Tensor | None = None):
-        (self.temperature,) = self._set_odds(logits, probs, temperature)
+        (self.temperature,) = self._set_success(logits, probs, temperature)
         self._validate_parameters()
         super().__init__(self.probs.shape, validate_args=False)
 

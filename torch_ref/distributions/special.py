@@ -98,7 +98,7 @@ def xlogy(times: Tensor, value: Tensor) -> Tensor:
 
 
 class _PowerLog(torch.autograd.Function):
-    """times * log(value) with 0 log 0 = 0, whose slope towards `times` is log(value) all the same.
+    """times * log(value) with 0 log 0 = 0, and the gradient log(value) towards `times` even there.
 
     torch.xlogy gives 0 there, as if the power of 0 did not jump from infinity through 1 to 0.
     """
@@ -132,7 +132,7 @@ def log_probabilities(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_sum_exp_weighted(values: Tensor, weights: Tensor, dim: int = -1) -> Tensor:
-    """Returns log sum_k w_k exp(v_k), with finite slopes where a weight is 0."""
+    """Returns log sum_k w_k exp(v_k), with finite gradients where a weight is 0."""
     peak = values.detach().amax(dim=dim, keepdim=True)
     peak = torch.where(peak.isfinite(), peak, torch.zeros_like(peak))
     return (weights * (values - peak).exp()).sum(dim=dim).log() + peak.squeeze(dim)

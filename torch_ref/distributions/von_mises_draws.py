@@ -19,7 +19,7 @@ NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(6
 
 
 def von_mises_draws(key: Tensor, k: Tensor, shape: torch.Size) -> Tensor:
-    """Returns angles around 0; their slope towards k is -dF / dk over the density."""
+    """Returns angles around 0; their gradient towards k is -dF / dk over the density."""
     draw_key, sign_key = random.split(key).unbind(-2)
     fixed = k.detach().expand(shape)
     angle = first_accepted(_best_fisher, draw_key, fixed.masked_fill(fixed < 0.0, torch.nan))
