@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxprob.types import Array, Key
 
-__all__ = ["by_column", "normal_noise", "with_slopes"]
+__all__ = ["by_column", "normal_noise", "with_gradients"]
 
 SHORT = 16
 

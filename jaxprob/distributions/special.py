@@ -49,7 +49,7 @@ __all__ = [
     "log_sum_weighted",
     "minus_deviance",
     "poisson_log_density",
-    "reused",
+    "recomputed",
     "scale_by_log",
     "standardize",
     "times_power",
