@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs
 from jaxprob.distributions.poisson_draws import poisson_draws
-from jaxprob.distributions.special import digamma, poisson_log_density
+from jaxprob.distributions.special import digamma, log1p, log_sigmoid, poisson_log_density
 from jaxprob.distributions.tails import Tails, gamma_tails
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter
 from jaxprob.types import Array, Key, Numbers
@@ -131,6 +131,12 @@ class Geometric(LogitsOrProbs):
     def entropy(self) -> Array:
         """Returns (-p log p - (1 - p) log(1 - p)) / p."""
         (held,) = self._parameters()
+        if self._probs is None:
+            # -log p + (1 - p) / p * -log(1 - p), where p may have underflowed: log(1 + u) / u
+            u = jnp.exp(jnp.minimum(held, 80.0))
+            tiny = u < jnp.finfo(u.dtype).eps
+            ratio = jnp.where(tiny, 1.0, log1p(u) / jnp.where(tiny, 1.0, u))
+            return ratio - log_sigmoid(held)
         p, q = self.probs, self._failure_probs
         inner = self._times_log_success(p, held) + self._times_log_failure(q, held)
         return -inner / p

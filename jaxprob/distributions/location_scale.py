@@ -37,6 +37,9 @@ class _LocationScale(Univariate):
     loc = parameter("loc", "Location `[*batch]`.")
     scale = parameter("scale", "Scale `[*batch]`.")
 
+    def _inner_point(self, *parameters: Array) -> Array:
+        return parameters[0]
+
     def _log_density(self, x: Array, loc: Array, scale: Array) -> Array:
         return self._standard_log_density(standardize(x, loc, scale)) - jnp.log(scale)
 
@@ -227,7 +230,7 @@ class Gumbel(_LocationScale, distrax.Gumbel):
         return -z - jnp.exp(-z)
 
     def _standard_gradients(self, z: Array) -> tuple[Array, Array]:
-        gradient = jnp.exp(-z) - 1.0
+        gradient = jnp.expm1(-z)
         return gradient, 1.0 + z * gradient
 
     def _standard_tails(self, z: Array) -> Tails:

@@ -43,9 +43,14 @@ class Normal(Univariate, distrax.Normal):
         z = standardize(x, loc, scale)
         return -0.5 * z**2 - jnp.log(scale) - 0.5 * math.log(2 * math.pi)
 
+    def _inner_point(self, *parameters: Array) -> Array:
+        return parameters[0]
+
     def _gradients(self, x: Array, loc: Array, scale: Array) -> tuple[Array, ...]:
         z = standardize(x, loc, scale)
-        return -z / scale, z / scale, (z - 1.0) * (z + 1.0) / scale
+        # where z^2 overflows and the density is 0: in a mixture 0 times infinity would be NaN
+        z, gone = jnp.where(z * z == jnp.inf, 0.0, z), z * z == jnp.inf
+        return -z / scale, z / scale, jnp.where(gone, 0.0, (z - 1.0) * (z + 1.0) / scale)
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         z = standardize(x, loc, scale)

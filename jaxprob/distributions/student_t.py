@@ -60,6 +60,9 @@ class StudentT(Univariate):
     loc = parameter("loc", "Location `[*batch]`.")
     scale = parameter("scale", "Scale `[*batch]`.")
 
+    def _inner_point(self, *parameters: Array) -> Array:
+        return parameters[1]
+
     def _log_density(self, x: Array, df: Array, loc: Array, scale: Array) -> Array:
         z = standardize(x, loc, scale)
         ratio = jnp.abs(z) / jnp.sqrt(df)

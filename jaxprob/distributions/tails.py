@@ -232,7 +232,9 @@ def beta_tails(a: Array, b: Array, x: Array, y: Array | None = None) -> Tails:
     first, second = jnp.where(mirror, b, a), jnp.where(mirror, a, b)
     # The lower tail of the mirrored variable is the upper tail of ours.
     gap = first * other - second * p  # a (1 - x) - b x, which is (a + b)(mean - x)
-    below = gap >= 0.0
+    # Not by the sign of the gap: XLA may compute it twice, with and without a fused product, and
+    # take it for a lower tail here and for an upper one there where x is next to the mean.
+    below = p <= first / total
     sign = jnp.where(below, -1.0, 1.0).astype(p.dtype)
     is_lower = below != mirror
 
@@ -250,7 +252,7 @@ def beta_tails(a: Array, b: Array, x: Array, y: Array | None = None) -> Tails:
         bend = jnp.where(small, near, far - w * t)
         return gap[..., None] * t - total[..., None] * bend
 
-    area = integrate_tail(log_ratio, -sign * gap, total * p * other)
+    area = integrate_tail(log_ratio, jnp.maximum(-sign * gap, 0.0), total * p * other)
     log_density = (
         -deviance(first, total * p)
         - deviance(second, total * other)

@@ -265,7 +265,8 @@ def _tail_function(
         change = jax.jvp(lambda *a: family._tail(name, *a), tuple(wide), tuple(dots))[1]
         if not discrete:
             log_density = family._masked_density(allowed, x, *parameters)
-            log_density = jnp.where(jnp.isnan(x), -jnp.inf, log_density)
+            beyond = jnp.isnan(x) | (x < low) | (x > high)  # where a periodic density goes on
+            log_density = jnp.where(beyond, -jnp.inf, log_density)
             gradient = _gradient_of_tail(log_density, probability, name)
             change = change + jnp.where(by_density, gradient, 0.0) * tangents[1]
         return probability, change
