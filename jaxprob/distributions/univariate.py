@@ -204,8 +204,10 @@ class Univariate(Distribution):
 
 def _states_both(cls: type) -> bool:
     """Whether the gradients belong to the density: a subclass may state another density alone."""
-    owner = next(base for base in cls.__mro__ if {"_slopes", "_log_density"} & base.__dict__.keys())
-    return "_slopes" in owner.__dict__
+    owner = next(
+        base for base in cls.__mro__ if {"_gradients", "_log_density"} & base.__dict__.keys()
+    )
+    return "_gradients" in owner.__dict__
 
 
 # Compiled once for each class and shape, so that calls outside of `jit` are quick as well.

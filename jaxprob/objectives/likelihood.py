@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxprob.batches import inputs_of, observed, weighted_mean
 from jaxprob.distributions import Distribution, Independent
+from jaxprob.distributions.validation import align
 from jaxprob.nn.apply import as_variables, call
 from jaxprob.objectives.losses import (
     Equivalence,
@@ -97,14 +98,18 @@ def log_likelihood_of_batch(
     mask = _like_y("mask", mask, y)
     censored = _like_y("censored", batch.get("censored"), y)
     seen = jnp.ones(y.shape, bool) if mask is None else mask.astype(bool)
-    stand_in = jnp.broadcast_to(_event_of(factors).astype(y.dtype), seen.shape)
-    y = jnp.where(seen, y, stand_in)
+    stand_in = _event_of(factors).astype(y.dtype)  # may have the leading axes of the parameters
+    ndim = max(y.ndim, stand_in.ndim)
+    shape = jnp.broadcast_shapes(y.shape, stand_in.shape)
+    stand_in, seen = (jnp.broadcast_to(align(a, ndim), shape) for a in (stand_in, seen))
+    y = jnp.where(seen, align(y, ndim), stand_in)
     terms = factors.log_prob(y)
     if censored is not None:
+        censored = jnp.broadcast_to(align(censored, ndim), shape)
         above, below = censored > 0, censored < 0
         terms = jnp.where(above, factors.log_survival_function(y), terms)
         terms = jnp.where(below, factors.log_cdf(y), terms)
-    terms = jnp.where(seen, terms, 0.0)
+    terms = jnp.where(align(seen, terms.ndim), terms, 0.0)
     return jnp.sum(terms, axis=tuple(range(len(distribution.batch_shape), terms.ndim)))
 
 

@@ -242,8 +242,8 @@ CYCLES = (
 
 NATURAL = {
     "adam": (  # in the place of Adam, which is what the quick runs take
-        jb.natural_gradient(ROWS, 0.2, 0.1, 0.8, 0.7),
-        lambda p: tb.natural_gradient(p, ROWS, 0.2, 0.1, 0.8, 0.7),
+        jb.natural_gradient(ROWS, 0.1, 0.1, 0.8, 0.7),
+        lambda p: tb.natural_gradient(p, ROWS, 0.1, 0.1, 0.8, 0.7),
     ),
     "rmsprop": (
         jb.natural_gradient(ROWS, 0.1, 0.05, 0.5, 0.7),
