@@ -12,6 +12,9 @@ initialised, sampled and trained from a seed alone, with no array handed over.
     rejection.py     gamma and what is made of it  counts.py        Poisson and binomial
     matrices.py      with linear algebra           initializers.py  Flax Linen's first parameters
 
+Samplers that no twin calls are the porter's tools: whatever a model draws by `jax.random`, its port
+can draw alike.
+
 Names and arguments are those of `jax.random` 0.10 with its defaults (Threefry, partitionable).
 `dtype=None` means torch's default type, and a default of float64 stands for `jax_enable_x64`. A
 batch of keys `[*batch, 2]` acts as `jax.vmap` over the keys. Results live where the key lives, and
