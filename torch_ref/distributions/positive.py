@@ -76,7 +76,9 @@ class Weibull(Univariate, torch.distributions.Weibull):
         return k.log() - self.scale.log() + torch.where(zero, edge, inner)
 
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        hazard = torch.where(x == 0.0, 0.0, self._log_hazard(x).exp())
+        # 0 at 0, with the slope of the exponential for k = 1
+        at_zero = torch.where(self.concentration == 1.0, x / self.scale, 0.0)
+        hazard = torch.where(x == 0.0, at_zero, self._log_hazard(x).exp())
         return -torch.expm1(-hazard), (-hazard).exp()
 
     def _log_hazard(self, x: Tensor) -> Tensor:
@@ -87,7 +89,9 @@ class Weibull(Univariate, torch.distributions.Weibull):
         log_hazard = self._log_hazard(value.clamp(min=0.0))
         tiny = (log_hazard < -20.0) & (value > 0.0)
         first_order = log_hazard - 0.5 * log_hazard.exp()  # log(1 - e^-h) = log h - h / 2 + ...
-        return torch.where(tiny, first_order, super().log_cdf(torch.where(tiny, self.scale, value)))
+        zero = value <= 0.0
+        rest = super().log_cdf(torch.where(tiny | zero, self.scale, value))
+        return torch.where(zero, -math.inf, torch.where(tiny, first_order, rest))
 
     def _quantile(self, lower: Tensor, upper: Tensor) -> Tensor:
         hazard = -log_probabilities(lower, upper)[1]
