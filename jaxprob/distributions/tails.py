@@ -244,11 +244,14 @@ def beta_tails(a: Array, b: Array, x: Array, y: Array | None = None) -> Tails:
         t_in, t_out = jnp.where(small, t, 0.0), jnp.where(small, 1.0, t)
         w = p[..., None]
         near = log1p_minus(w * jnp.expm1(t_in)) + w * expm1_minus(t_in)
-        # log(1 + w (e^t - 1)) = t + log(w + (1 - w) e^-t), the smaller exponential of the two
-        rising = t_out > 0.0
-        decay = jnp.exp(-jnp.abs(t_out))
-        inner = jnp.where(rising, w + other[..., None] * decay, 1.0 - w + w * decay)
-        far = jnp.log(inner) + jnp.where(rising, t_out, 0.0)
+        # log(1 + w (e^t - 1)) = t + log(w + (1 - w) e^-t) where e^t would overflow
+        huge = t_out > 60.0
+        decay = jnp.exp(-jnp.where(huge, t_out, 60.0))
+        far = jnp.where(
+            huge,
+            t_out + jnp.log(w + other[..., None] * decay),
+            jnp.log1p(w * jnp.expm1(jnp.where(huge, 1.0, t_out))),
+        )
         bend = jnp.where(small, near, far - w * t)
         return gap[..., None] * t - total[..., None] * bend
 
