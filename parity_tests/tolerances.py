@@ -47,6 +47,9 @@ TORCH_DISTRIBUTIONS = {
 }
 
 OPTIM = {
+    # Constants beyond the end of a cycle: a rate that is a product of three, a momentum as given.
+    "last rate": 1e-9,
+    "last momentum": 1e-15,
     # Largest difference of any parameter (all near 1) at any of 1000 steps. Measured 0 to 2e-14;
     # above 1e-12 a formula differs, since rounding does not grow in these runs.
     "float64": 1e-12,
