@@ -133,6 +133,10 @@ class FlaxSide:
                 )
             return self.model.apply(variables, *self.inputs, **self.kwargs), {}
 
+    def outputs_of(self, variables: Any) -> Any:
+        """The arrays of the output, of variables."""
+        return [jnp.asarray(array) for array in _floats(self.apply(variables)[0])]
+
     def forward(self) -> tuple[Any, list[Call], dict[str, np.ndarray]]:
         """Returns output, calls and new running statistics, evaluated outside of jit."""
         result: Any = None

@@ -1,5 +1,6 @@
 """Where two models part, and why: a suspect is named only if its correction closes the gap."""
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from jaxprob.interop.parity.functions import RELATIONS
 from jaxprob.interop.parity.gap import Gap, Labelled
 from jaxprob.interop.parity.gradients import in_the_gradient, in_the_statistics
 from jaxprob.interop.parity.losses import in_the_loss
+from jaxprob.interop.parity.operations import differing_operation
 from jaxprob.interop.parity.optimizers import suspect_optimizer
 from jaxprob.interop.parity.orders import rearranged
 from jaxprob.interop.parity.outputs import aligned, pairs, relative_error, to_numpy
@@ -56,8 +58,13 @@ def localise(
     stats = [c for c in values if c.name.startswith("batch_stats/")]
     if [c for c in values if c not in stats and c.name != "loss"]:
         entries = {name: np.asarray(entry) for name, entry in ours.batch.items()}
-        trace = trace._replace(entries=entries)
-        return [_in_the_model(values, trace, jax_output, torch_output, dtype)]
+        trace = trace._replace(entries=entries, missed=[])
+        found = _in_the_model(values, trace, jax_output, torch_output, dtype)
+        if found.suspect == "unknown" and trace.missed:
+            named = differing_operation(ours, twin, *trace.missed[-1], CLOSED[dtype])
+            if named:
+                found = dataclasses.replace(found, suspect=named[0], explanation=named[1])
+        return [found]
     if stats:
         return [in_the_statistics(ours, twin, stats[0])]
     if values:
@@ -70,12 +77,13 @@ def localise(
 
 
 class Trace(NamedTuple):
-    """All that was recorded of both forward passes."""
+    """All that was recorded of both forward passes, and the batch."""
 
     matched: list[Matched]
     jax_calls: list[Call]
     torch_calls: list[Call]
     entries: Mapping[str, np.ndarray] = {}
+    missed: list[tuple[np.ndarray, np.ndarray]] = []  # what no known cause explains
 
     def position(self, call: Call) -> int:
         """Where a call stands among PyTorch's."""
@@ -106,6 +114,7 @@ def _in_the_model(wrong, trace: Trace, jax_output, torch_output, dtype) -> Findi
         for variant in variants(first.twin, first.ours.layer):
             if _closes(variant.run, first.twin, first.ours.output, closed):
                 return Finding(path, "in", variant.suspect, variant.explanation)
+        trace.missed.append((first.ours.output, first.twin.output))
         found = rearranged(first.ours.output, aligned(first.ours.output, first.twin.output))
         if found and found[0] == "shape":
             found = (
@@ -174,6 +183,7 @@ def _between(
         for variant in variants(call):
             if _closes(variant.run, call, target, closed):
                 return Finding(layer, place, variant.suspect, variant.explanation)
+    trace.missed.append((target, twin_target))
     twin_target = aligned(target, twin_target)
     one_sided = None
     gap = _gap(trace, source, target, twin_target, closed)
@@ -253,6 +263,7 @@ def _after_the_last(trace: Trace, wrong, jax_output, torch_output, closed) -> Fi
     for name, a, b in broken:
         if a.shape != b.shape:
             continue
+        trace.missed.append((a, b))
         source = last.ours.output if last else np.empty(0)
         found = applied(source, a, b, closed, both=True)
         if found:
