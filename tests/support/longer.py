@@ -226,8 +226,8 @@ BY_FILE = {
     "tests/training/test_ensemble.py": ("test_a_member_that_fails_is_named_and_the_others_go_on",),
     "tests/training/test_errors.py": (
         "test_a_gradient_that_is_not_finite_is_named_by_its_path",
-        "test_a_nan_in_the_loss_stops_at_its_step_and_keeps_the_step_before[rest of the rows-metric]",
-        "test_a_nan_in_the_loss_stops_at_its_step_and_keeps_the_step_before[rest of the rows-no metrics]",
+        "test_a_nan_in_the_loss_stops_at_its_step_and_keeps_the_step_before[rest of the rows-metric]",  # noqa: E501
+        "test_a_nan_in_the_loss_stops_at_its_step_and_keeps_the_step_before[rest of the rows-no metrics]",  # noqa: E501
         "test_a_validation_metric_that_is_not_finite_stops_after_its_epoch",
         "test_lbfgs_gets_what_its_line_search_needs",
     ),

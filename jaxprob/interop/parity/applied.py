@@ -45,8 +45,8 @@ def applied(
         if (ours or theirs) and not both and ours != theirs:
             known = f"Flax applies {ours}" if ours else f"PyTorch applies {theirs}"
             side, other = ("PyTorch", twin_target) if ours else ("Flax", target)
-            zeros = np.mean(other == 0)
-            if ours == "no function" and 0 < zeros < 1:
+            if ours == "no function" and _is_dropped(part, other):
+                zeros = np.mean(other == 0)
                 return "dropout", f"PyTorch drops {zeros:.0%} of the values, Flax none."
             for array in earlier:
                 if array.shape == part.shape and recognise(part + array, other, closed) == (
@@ -117,6 +117,15 @@ def _family(name: str) -> str:
 
 def _constants(name: str) -> list[str]:
     return re.findall(r"-?\d[\d.e+-]*", name)
+
+
+def _is_dropped(source: np.ndarray, target: np.ndarray) -> bool:
+    """Whether some values are 0, and the others are the source's, all enlarged alike."""
+    left = target != 0
+    if source.shape != target.shape or np.all(left) or not np.any(left) or np.any(source == 0):
+        return False
+    ratio = target[left] / source[left]
+    return bool(np.ptp(ratio) <= 1e-6 * ratio[0] and ratio[0] > 1)
 
 
 def _is_function(source: np.ndarray, target: np.ndarray) -> bool:

@@ -19,6 +19,7 @@ from jaxprob.interop.parity.operations import differing_operation
 from jaxprob.interop.parity.optimizers import suspect_optimizer
 from jaxprob.interop.parity.orders import rearranged
 from jaxprob.interop.parity.outputs import aligned, pairs, relative_error, to_numpy
+from jaxprob.interop.parity.padded_input import padded_before
 from jaxprob.interop.parity.pooling import pooling
 from jaxprob.interop.parity.report import Comparison, Finding
 from jaxprob.interop.parity.torch_side import TorchSide
@@ -109,6 +110,9 @@ def _in_the_model(wrong, trace: Trace, jax_output, torch_output, dtype) -> Findi
     if first is None:
         return _after_the_last(trace, wrong, jax_output, torch_output, closed)
     path, kind = first.twin.path, type(first.twin.layer).__name__
+    padded = padded_before(first, closed) if np.isinf(first.input_error) else None
+    if padded:
+        return padded
     inner = [m for m in matched if m.twin.path.startswith(f"{path}.")]
     if first.input_error <= agree and not inner:
         for variant in variants(first.twin, first.ours.layer):

@@ -111,33 +111,68 @@ def _explained(
     found = explained(gap)
     if found:
         return found
-    own = [mine[i] for i in own_part if i <= j]
-    other = [theirs[i] for i in part if i <= k]
-    return _kind(other, own), f"PyTorch: {_chain(other)}. Flax: {_chain(own)}."
+    return _told([theirs[i] for i in part if i <= k], [mine[i] for i in own_part if i <= j])
+
+
+def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
+    """What the two sides compute from values that agree, less what both do first and last."""
+    other, own = _operations(theirs), _operations(mine)
+    words = f"From values that agree PyTorch computes {_chain(other)}; Flax {_chain(own)}."
+    names, own_names = [[_usual(node) for node in nodes] for nodes in (other, own)]
+    while names and own_names and names[0] == own_names[0]:
+        del names[0], own_names[0], other[0], own[0]
+    while names and own_names and names[-1] == own_names[-1]:
+        del names[-1], own_names[-1], other[-1], own[-1]
+    if not names and not own_names:
+        return "other operands", f"{words} The operands differ: order, chunk, axis or index."
+    if sorted(names) == sorted(own_names):
+        return "order of operations", words
+    if not names or not own_names:
+        more, side = (own, "Flax") if own else (other, "PyTorch")
+        kind = _kind(more) if len(more) == 1 else "operations missing"
+        return kind, f"{side} has more: {_chain(more)}. {words}"
+    if len(names) == len(own_names) == 1 and _kind(other) == _kind(own):
+        return _kind(other), words
+    return "another formula", words
 
 
 def _more(side: str, other: str, nodes: list[Node], part: Sequence[int]) -> tuple[str, str] | None:
     """One side goes on from a value that the other stops at."""
-    chain = [nodes[i] for i in part]
+    chain = _operations([nodes[i] for i in part])
     if not chain:
         return None
-    return _kind(chain, []), f"{side} applies more than {other}: {_chain(chain)}."
+    kind = _kind(chain) if len(chain) == 1 else "operations missing"
+    return kind, f"{side} goes on where {other} has ended: {_chain(chain)}."
+
+
+def _operations(nodes: Sequence[Node]) -> list[Node]:
+    return [node for node in nodes if node.name not in LAYOUT]
 
 
 def _chain(nodes: Sequence[Node]) -> str:
-    words = [node.words for node in nodes if node.name not in LAYOUT]
-    shown = [word for word, _ in itertools.groupby(words or [node.words for node in nodes])]
-    return ", ".join(shown[-6:])
+    shown = [words for words, _ in itertools.groupby(node.words for node in nodes)]
+    return ", ".join(shown[-8:]) or "nothing but another layout"
 
 
-def _kind(first: Sequence[Node], second: Sequence[Node]) -> str:
-    for nodes in (first, second):
-        names = [node.name for node in nodes if node.name not in LAYOUT]
-        if names:
-            for kind, pattern in KINDS:
-                if re.search(pattern, names[-1]):
-                    return kind
-    return "order"
+USUAL = {
+    "logistic": "sigmoid", "cat": "concatenate", "amax": "reduce_max", "amin": "reduce_min",
+    "sum": "reduce_sum", "bmm": "dot_general", "mm": "dot_general", "addmm": "dot_general",
+    "square": "pow", "integer_pow": "pow", "max(0)": "relu", "clamp_min(0)": "relu",
+    "masked_fill": "select_n", "where": "select_n", "rsub": "sub",
+    "constant_pad_nd": "pad", "reciprocal": "div", "flip": "rev",
+}  # fmt: skip
+"""Operation of one side -> the name that it shares with the other's."""
+
+
+def _usual(node: Node) -> str:
+    return USUAL.get(node.words, USUAL.get(node.name, node.name))
+
+
+def _kind(nodes: Sequence[Node]) -> str:
+    for kind, pattern in KINDS:
+        if any(re.search(pattern, _usual(node)) for node in nodes[-1:]):
+            return kind
+    return "another formula"
 
 
 def _behind_layouts(nodes: list[Node], arguments: Sequence[int]) -> Iterator[int]:
