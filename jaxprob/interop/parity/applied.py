@@ -83,8 +83,8 @@ def residual(
                 )
             return (
                 "scale of a sum",
-                f"PyTorch's sum holds {factor:.6g} more times what an earlier layer took or gave "
-                "than Flax's: a factor is missing.",
+                f"Of what an earlier layer took or gave, {side}'s sum holds {abs(factor):.6g} "
+                "times more than the other side's: a factor is missing.",
             )
     return None
 

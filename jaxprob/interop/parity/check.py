@@ -81,7 +81,7 @@ def check_parity(
         structure, or a module in half precision.
     """
     _check(torch_module, batch, inputs, channels_first, optimizer, steps, dtype)
-    with _exact(dtype):
+    with _exact(dtype), _hinted(torch_module, batch, inputs, channels_first):
         twin = TorchSide(torch_module, batch, inputs, dtype, key, channels_first, torch_loss)
         ours = FlaxSide(flax_model, batch, inputs, dtype, key, jax_kwargs or {}, jax_loss)
         for name in set(getattr(flax_model, "takes", ())) & set(batch) - set(inputs):
@@ -187,6 +187,46 @@ def _check(torch_module, batch, inputs, channels_first, optimizer, steps, dtype)
                 f"check_parity: {name} is {spec.dtype}, in which two correct models differ by "
                 "1e-3; convert first: module.float()."
             )
+
+
+@contextlib.contextmanager
+def _hinted(
+    torch_module: Any,
+    batch: Mapping[str, Any],
+    inputs: Sequence[str],
+    channels_first: Sequence[str],
+) -> Iterator[None]:
+    """What fails within for the place of the channels is said to be that."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        hint = _layout_hint(torch_module, batch, inputs, channels_first)
+        if not hint:
+            raise
+        raise ValueError(f"{error}\n{hint}") from error
+
+
+def _layout_hint(torch_module, batch, inputs, channels_first) -> str:
+    layers = (m for m in torch_module.modules() if hasattr(m, "in_channels"))
+    first = next(layers, None)
+    if first is None:
+        return ""
+    for name in inputs:
+        shape, channels = np.shape(batch[name]), first.in_channels
+        if len(shape) != first.weight.ndim or (shape[1] == channels) == (shape[-1] == channels):
+            continue
+        if shape[1] == channels:
+            return (
+                f'The batch is channels last, as Flax takes it: batch["{name}"] is {shape}, with '
+                f"its {channels} channels on axis 1. Move them to the end, and give channels_first="
+                f'("{name}",) if the PyTorch module takes them first.'
+            )
+        if name not in channels_first:
+            return (
+                f'batch["{name}"] is {shape}, with its {channels} channels last; if the PyTorch '
+                f'module takes them first, give channels_first=("{name}",).'
+            )
+    return ""
 
 
 @contextlib.contextmanager

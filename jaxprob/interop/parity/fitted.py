@@ -23,9 +23,11 @@ def fitted(source: np.ndarray, target: np.ndarray, tolerance: float) -> str | No
     A function of `FUNCTIONS` as it is goes first.
     """
     plain = recognise(source, target, tolerance)
-    if plain or source.shape != target.shape or source.size < ENOUGH or not np.any(target):
+    if plain or source.shape != target.shape or source.size < ENOUGH:
         return plain
     scale = np.max(np.abs(target))
+    if not np.isfinite(scale) or np.ptp(target) <= 1e-6 * scale or not np.any(source):
+        return None  # a constant is made from anything
     with np.errstate(all="ignore"):
         for solve in (_factors, _inner, _bounds, _slopes, _roots, _norms):
             for name, constant, made in solve(source, target):

@@ -111,6 +111,10 @@ def recognise(source: np.ndarray, target: np.ndarray, tolerance: float) -> str |
             error = np.max(np.abs(difference)) / scale
         if error <= tolerance:
             return name
-        if not shifted and source.size >= ENOUGH and np.ptp(difference) <= tolerance * scale:
+        if (
+            not shifted
+            and source.size >= ENOUGH
+            and np.ptp(difference) <= tolerance * scale < abs(np.median(difference))
+        ):
             shifted = f"{name} + {np.median(difference):.6g}"
     return shifted

@@ -156,4 +156,6 @@ def torch_graph(run: Callable[[], Any]) -> list[Node]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "end" if value == 2**63 - 1 else str(value)

@@ -28,8 +28,11 @@ LAYOUT = ("view", "unsafe_view", "expand", "clone", "detach", "lift_fresh", "to_
           "broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "unsqueeze", "copy",
           "stop_gradient", "contiguous", "expand_dims")  # fmt: skip
 
+LOOPS = ("scan", "while")
+
 KINDS = (
-    ("softmax axis", "softmax"),
+    ("softmax", "softmax"),
+    ("gate", "glu"),
     ("mask", "masked_fill|where|select_n|tril|triu"),
     ("norm", "norm|rsqrt"),
     ("pooling", "mean|amax|max_pool|avg_pool|reduce_|cumsum|sum|std|var"),
@@ -75,6 +78,8 @@ def differing_operation(
     tried = 0
     for k in part:
         for j in own_part:
+            if _is_shifted(mine, j):
+                continue
             for replacement in _arrangements(mine[j].value, theirs[k].value.shape):
                 tried += 1
                 if tried > MOST_TRIED:
@@ -83,6 +88,15 @@ def differing_operation(
                 if made is not None and _same(made, target, closed):
                     return _explained(theirs, mine, k, j, replacement, part, own_part, closed)
     return None
+
+
+def _is_shifted(nodes: list[Node], j: int) -> bool:
+    """Whether a value is a step within a softmax, which closes a gap whatever it is shifted by."""
+    node = nodes[j]
+    if node.name == "exp":
+        return any(_is_shifted(nodes, i) for i in node.arguments)
+    behind = [nodes[i].name for i in _behind_layouts(nodes, node.arguments)]
+    return node.name == "sub" and bool({"reduce_max", "max"} & set(behind))
 
 
 def _explained(
@@ -94,7 +108,7 @@ def _explained(
     part: Sequence[int],
     own_part: Sequence[int],
     closed: float,
-) -> tuple[str, str]:
+) -> tuple[str, str] | None:
     """Names what differs at PyTorch's operation k, in whose place Flax has its value j."""
     node = theirs[k]
     sources = [theirs[i] for i in _behind_layouts(theirs, node.arguments)]
@@ -103,6 +117,11 @@ def _explained(
         for n in sources
         if n.value.dtype.kind == "f"
     )
+    if any(mine[i].name in LOOPS for i in own_part if i <= j):
+        return None  # what a loop computes is not looked into
+    told = _told([theirs[i] for i in part if i <= k], [mine[i] for i in own_part if i <= j])
+    if _usual(node) == "select_n":
+        return "mask", told[1]
     gap = Gap(labelled, {}, replacement, node.value, closed)
     for source in labelled:
         found = applied(source.array, replacement, node.value, closed)
@@ -111,18 +130,22 @@ def _explained(
     found = explained(gap)
     if found:
         return found
-    return _told([theirs[i] for i in part if i <= k], [mine[i] for i in own_part if i <= j])
+    return told
 
 
 def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
     """What the two sides compute from values that agree, less what both do first and last."""
     other, own = _operations(theirs), _operations(mine)
     words = f"From values that agree PyTorch computes {_chain(other)}; Flax {_chain(own)}."
+    both = (list(other), list(own))
     names, own_names = [[_usual(node) for node in nodes] for nodes in (other, own)]
     while names and own_names and names[0] == own_names[0]:
         del names[0], own_names[0], other[0], own[0]
     while names and own_names and names[-1] == own_names[-1]:
         del names[-1], own_names[-1], other[-1], own[-1]
+    spans = [{_span(node) for node in nodes if _usual(node) == "softmax"} for nodes in both]
+    if spans[0] != spans[1] and all(spans):
+        return "softmax axis", f"{words} The softmax runs over axes of other lengths."
     if not names and not own_names:
         return "other operands", f"{words} The operands differ: order, chunk, axis or index."
     if sorted(names) == sorted(own_names):
@@ -146,7 +169,28 @@ def _more(side: str, other: str, nodes: list[Node], part: Sequence[int]) -> tupl
 
 
 def _operations(nodes: Sequence[Node]) -> list[Node]:
-    return [node for node in nodes if node.name not in LAYOUT]
+    """The operations without layouts, those that make a softmax taken together."""
+    found = [node for node in nodes if node.name not in LAYOUT]
+    for i in range(len(found)):
+        names = [node.name for node in found[i : i + len(SOFTMAX)]]
+        steps = SOFTMAX if names == list(SOFTMAX) else SOFTMAX[:1] + SOFTMAX[2:]
+        if names[: len(steps)] == list(steps):
+            last = found[i + len(steps) - 1]
+            whole = last._replace(name="softmax", words=f"softmax over {_span(last)} entries")
+            return _operations([*found[:i], whole, *found[i + len(steps) :]])
+    return found
+
+
+SOFTMAX = ("reduce_max", "max", "sub", "exp", "reduce_sum", "div")
+"""What JAX makes a softmax from."""
+
+
+def _span(node: Node) -> int:
+    """The length of the axis along which values sum to 1."""
+    for axis, length in enumerate(node.value.shape):
+        if np.allclose(np.sum(node.value, axis), 1.0, rtol=1e-6):
+            return length
+    return 0
 
 
 def _chain(nodes: Sequence[Node]) -> str:

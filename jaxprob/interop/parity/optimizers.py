@@ -33,7 +33,7 @@ def suspect_optimizer(
     found, _ = jax_steps(ours, optimizer[0], steps)
     twin.reset()
     built = optimizer[1](twin.module.parameters())
-    name, group = type(built).__name__, dict(built.param_groups[0])
+    name, group = _algorithm(built), dict(built.param_groups[0])
     if any(link.rule.gradient_to_flax for link in ours.links):
         return _two_biases(ours, twin, optimizer, steps, found, closed)
     settings = _settings(group)
@@ -57,6 +57,13 @@ def suspect_optimizer(
         f"{worst.name} differs by {worst.error:.1e} after the steps, though the first gradient "
         f"agrees; PyTorch runs {name}({settings}).{_advice(name)}",
     )
+
+
+def _algorithm(optimizer: Any) -> str:
+    """The algorithm of torch.optim that an optimiser is, or is made from."""
+    kinds = type(optimizer).__mro__
+    own = (k for k in kinds if k.__module__.startswith("torch.optim.") and hasattr(k, "step"))
+    return next(own, kinds[0]).__name__
 
 
 def _advice(name: str) -> str:
@@ -150,7 +157,9 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
             "Flax adds eps inside the square root.",
             optax.adam(lr, b1=b1, b2=b2, eps=0.0, eps_root=eps),
         )
-        yield "betas", "Flax has betas (0.9, 0.999).", optim.adam(lr, eps=eps, weight_decay=decay)
+        if (b1, b2) != (0.9, 0.999):
+            usual = optim.adam(lr, eps=eps, weight_decay=decay)
+            yield "betas", "Flax has betas (0.9, 0.999).", usual
         for other in ((0.9, b) for b in (0.9, 0.95, 0.98, 0.99, 0.9999)):
             if name in ("Adam", "AdamW") and other != (b1, b2):
                 own = optim.adamw if name == "AdamW" else optim.adam
@@ -236,6 +245,21 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
         yield "eps of Adagrad", "Flax adds eps inside the root.", optax.adagrad(lr, 0.0)
     elif name == "Rprop":
         yield "late Rprop", "optax.rprop is one step late (its PR 1725).", optax.rprop(lr)
+    others = {
+        "SGD": (optim.sgd(lr),),
+        "Adam": (optim.adam(lr),),
+        "AdamW": (optim.adamw(lr), optax.adamw(lr)),
+        "RMSprop": (optim.rmsprop(lr), optax.rmsprop(lr)),
+        "Adagrad": (optim.adagrad(lr), optax.adagrad(lr)),
+    }
+    for other, algorithms in others.items():
+        if other != name:
+            for algorithm in algorithms:
+                yield "another algorithm", f"Flax runs {other}.", algorithm
+    if group.get("maximize"):
+        words = "PyTorch climbs (maximize=True), Flax descends."
+        for algorithm in _same_algorithm(name, group, lr):
+            yield "maximize", words, algorithm
     for factor in (10.0, 0.1, 2.0, 0.5):
         for algorithm in _same_algorithm(name, group, lr * factor):
             yield "learning rate", f"Flax has lr={lr * factor:g}.", algorithm

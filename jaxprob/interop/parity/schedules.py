@@ -25,13 +25,18 @@ def schedules_apart(
 ) -> tuple[str, str] | None:
     """Whether the updates are equal up to a factor that changes from step to step.
 
-    Both optimisers get the gradient of the start at each step, and stand at the start, so that one
-    step's difference is not carried into the next.
+    Both optimisers get the same random gradients, and stand at the start at each step, so that one
+    step's difference is not carried into the next and another memory shows in the directions.
     """
     steps = min(max(steps, AT_LEAST), AT_MOST)
-    gradient = twin.gradients()
-    updates = _flax_updates(ours, optimizer[0], ours.from_twin_gradients(gradient), steps)
-    twin_updates, before, after = _torch_updates(ours, twin, optimizer[1], gradient, steps)
+    rng = np.random.default_rng(0)
+    sizes = {n: (g.shape, np.std(g) or 1.0) for n, g in twin.gradients().items()}
+    gradients = [
+        {name: rng.normal(0.0, size, shape) for name, (shape, size) in sizes.items()}
+        for _ in range(steps)
+    ]
+    updates = _flax_updates(ours, optimizer[0], [ours.from_twin_gradients(g) for g in gradients])
+    twin_updates, before, after = _torch_updates(ours, twin, optimizer[1], gradients)
     factors = []
     for update, other in zip(updates, twin_updates, strict=True):
         size = float(np.vdot(other, other))
@@ -88,16 +93,16 @@ def _listed(rates: list[float]) -> str:
 
 
 def _flax_updates(
-    ours: FlaxSide, transformation: Any, gradient: dict[str, np.ndarray], steps: int
+    ours: FlaxSide, transformation: Any, gradients: list[dict[str, np.ndarray]]
 ) -> list[np.ndarray]:
     params = ours.variables["params"]
     names, treedef = list(ours.flat({"params": params})), jax.tree.structure(params)
-    leaves = [jnp.asarray(gradient[name], ours.dtype) for name in names]
-    given = jax.tree.unflatten(treedef, _in_tree_order(params, names, leaves, ours))
     extended = optax.with_extra_args_support(transformation)
     step = jax.jit(lambda g, state: extended.update(g, state, params, value=jnp.asarray(1.0)))
     state, out = transformation.init(params), []
-    for _ in range(steps):
+    for gradient in gradients:
+        leaves = [jnp.asarray(gradient[name], ours.dtype) for name in names]
+        given = jax.tree.unflatten(treedef, _in_tree_order(params, names, leaves, ours))
         update, state = step(given, state)
         flat = ours.flat({"params": update})
         out.append(np.concatenate([flat[name].ravel() for name in names]))
@@ -113,7 +118,7 @@ def _in_tree_order(params: Any, names: list[str], leaves: list[Any], ours: FlaxS
 
 
 def _torch_updates(
-    ours: FlaxSide, twin: TorchSide, build: Callable, gradient: dict[str, np.ndarray], steps: int
+    ours: FlaxSide, twin: TorchSide, build: Callable, gradients: list[dict[str, np.ndarray]]
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
     """Updates of all weights, and the rates in the first group before and after each."""
     import torch
@@ -126,7 +131,7 @@ def _torch_updates(
     groups = getattr(optimizer, "param_groups", None)
     named = dict(twin.module.named_parameters())
     names = list(ours.flat({"params": ours.variables["params"]}))
-    for _ in range(steps):
+    for gradient in gradients:
         with torch.no_grad():
             for name, tensor in twin.module.state_dict().items():
                 tensor.copy_(twin.start[name])

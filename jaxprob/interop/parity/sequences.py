@@ -13,6 +13,11 @@ __all__ = ["attention", "recurrent"]
 
 def recurrent(layer: Any, cell: str) -> Iterator[Variant]:
     """Yields the variants of an RNN, GRU or LSTM: order of the gates, where a bias stands."""
+    yield Variant(
+        "initial state",
+        "Flax starts from zeros, PyTorch from a state that it is given.",
+        lambda x, *_: layer(x),
+    )
     gates = GATES[cell]
     names = [name for name, _ in layer.named_parameters()]
     for order in itertools.permutations(range(len(gates))):

@@ -94,10 +94,10 @@ def linen_calls(run: Callable[[], Any], path_of: Callable[[tuple[str, ...]], str
             kwargs = dict(kwargs)
             calls.append(
                 Call(
-                    path_of(tuple(context.module.path)),
+                    _path(context.module, path_of),
                     context.module,
                     _arrays(args),
-                    _first(output),
+                    _first(_sequence(context.module, output)),
                     kwargs,
                     args,
                 )
@@ -109,12 +109,21 @@ def linen_calls(run: Callable[[], Any], path_of: Callable[[tuple[str, ...]], str
     return calls
 
 
+def _path(layer: Any, path_of: Callable[[tuple[str, ...]], str]) -> str:
+    """Path in the PyTorch module; a run of a cell goes by the name that its cell is given there."""
+    path = tuple(layer.path)
+    own = path_of(path)
+    cell = path_of((*path, "cell"))
+    return cell if isinstance(layer, nn.RNN) and cell != f"{own}.cell" else own
+
+
 def torch_calls(run: Callable[[], Any], module: "torch.nn.Module") -> list[Call]:
     """Runs a PyTorch module and records the calls of its submodules, inner ones first."""
     calls: list[Call] = []
 
     def hook_for(path: str) -> Callable:
         def hook(layer, args, kwargs, output):
+            args = tuple(_kept(arg) for arg in args)
             packed = first_packed(output)
             if packed is None:
                 arrays, result, valid = _arrays(args), _first(output), None
@@ -139,6 +148,11 @@ def torch_calls(run: Callable[[], Any], module: "torch.nn.Module") -> list[Call]
     return calls
 
 
+def _kept(value: Any) -> Any:
+    """A tensor as it is now: what comes behind may write over it."""
+    return value.clone() if hasattr(value, "detach") and hasattr(value, "clone") else value
+
+
 def _arrays(values: Any) -> list[np.ndarray]:
     return [_array(value) for value in values if _is_array(value)]
 
@@ -148,11 +162,19 @@ def _is_array(value: Any) -> bool:
         return not jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and not isinstance(
             value, jax.core.Tracer
         )
+    if getattr(value, "is_nested", False):
+        return False  # sequences that a fast path has packed
     return isinstance(value, np.ndarray) or hasattr(value, "detach")
 
 
 def _array(value: Any) -> np.ndarray:
-    return to_numpy(value) if hasattr(value, "detach") else np.asarray(value)
+    return to_numpy(value).copy() if hasattr(value, "detach") else np.asarray(value)
+
+
+def _sequence(layer: Any, output: Any) -> Any:
+    """What a recurrent layer of Linen gives, without the carry that it may return in front."""
+    carries = isinstance(layer, nn.RNN) and isinstance(output, tuple) and len(output) == 2
+    return output[1] if carries else output
 
 
 def _first(output: Any) -> np.ndarray:
