@@ -103,7 +103,7 @@ def _formulas(gap: Gap, parts: list[Labelled], target: np.ndarray) -> Iterator[d
                             }
                     if screened(few[j], goal - few[i]):
                         name = confirmed(j, target - parts[i].array)
-                        if name and name != "no function":
+                        if name:
                             yield {"values": parts[i].label, "plus": f"{name} of {parts[j].label}"}
         for k in indices:
             rest = goal - few[k]
