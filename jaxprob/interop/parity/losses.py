@@ -135,7 +135,8 @@ def _made(
     for (aspects, term), (more, divergence) in itertools.product(first, kl):
         weight = (value - term) / divergence if divergence else np.inf
         plain = float(f"{weight:.2g}") if np.isfinite(weight) else 0.0
-        if 1e-6 < abs(plain) < 1e4 and abs(term + plain * divergence - value) <= closed * abs(value):
+        error = abs(term + plain * divergence - value)
+        if 1e-6 < abs(plain) < 1e4 and error <= closed * abs(value):
             yield {**aspects, **more, "weight of the KL": f"{plain:g}"}
 
 
