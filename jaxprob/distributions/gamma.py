@@ -81,6 +81,9 @@ class Gamma(_GammaBase, distrax.Gamma):
         a, scaled = jnp.broadcast_arrays(concentration, rate * x)
         return gamma_tails(a, scaled)
 
+    def _drifts(self, x: Array, concentration: Array, rate: Array) -> tuple[Array | None, ...]:
+        return None, -x / rate
+
     def _quantile(self, lower: Array, upper: Array, concentration: Array, rate: Array) -> Array:
         one = jnp.ones_like(rate)
         return super()._quantile(lower, upper, concentration, one) / rate
@@ -145,6 +148,9 @@ class InverseGamma(_GammaBase):
         tails = gamma_tails(a, scaled)
         # P(X <= x) = P(G >= b / x)
         return Tails(tails.log_tail, ~jnp.asarray(tails.is_lower))
+
+    def _drifts(self, x: Array, concentration: Array, rate: Array) -> tuple[Array | None, ...]:
+        return None, x / rate
 
     def _quantile(self, lower: Array, upper: Array, concentration: Array, rate: Array) -> Array:
         gamma = Gamma(1.0, 1.0)

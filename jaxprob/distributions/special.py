@@ -215,7 +215,10 @@ def log1mexp(x: Array) -> Array:
 
 @jax.custom_jvp
 def standardize(x: Array, loc: Array, scale: Array) -> Array:
-    """Returns (x - loc) / scale, with gradients that need no square of the scale."""
+    """Returns (x - loc) / scale, with gradients that need no square of the scale.
+
+    Towards the scale it is 0 where the quotient overflows.
+    """
     return recomputed((x - loc) / scale)
 
 
@@ -224,7 +227,8 @@ def _standardize_jvp(primals, tangents):
     x, loc, scale = primals
     dx, dloc, dscale = tangents
     z = standardize(x, loc, scale)
-    return z, (dx - dloc - z * dscale) / scale
+    held = jnp.where(jnp.abs(z) < jnp.finfo(z.dtype).max, z, 0.0)
+    return z, (dx - dloc - held * dscale) / scale
 
 
 @jax.custom_jvp

@@ -27,6 +27,7 @@ import numpy as np
 from jaxprob.distributions.log_gamma import log_gamma_one_plus
 from jaxprob.distributions.special import (
     binet,
+    binet_derivative,
     deviance,
     expm1,
     expm1_minus,
@@ -219,48 +220,124 @@ def _gamma_tails_by_quadrature(a: Array, x: Array) -> Tails:
 def beta_tails(a: Array, b: Array, x: Array, y: Array | None = None) -> Tails:
     """Returns the tails of the beta distribution at `x` in [0, 1]; `y` is 1 - x if known better.
 
-    In u = logit x: log f(u +- s) - log f(u) = +-a s - (a + b) log(1 + x (exp(+-s) - 1)). The half
-    x > 1/2 is mirrored, so that the part linear in s can be split off without cancellation.
+    The half x > 1/2 is mirrored: the lower tail of the mirrored variable is the upper tail of ours.
+    Where the tail at the nearer end is long, since its concentration is below 1, a series takes the
+    integral's place.
     """
     y = 1.0 - x if y is None else y
     inside = (x > 0.0) & (y > 0.0)
-    total = a + b
-    mean = a / total
     mirror = x > 0.5
     p = jnp.where(inside, jnp.where(mirror, y, x), 0.25)
     other = jnp.where(inside, jnp.where(mirror, x, y), 0.75)
     first, second = jnp.where(mirror, b, a), jnp.where(mirror, a, b)
-    # The lower tail of the mirrored variable is the upper tail of ours.
-    gap = first * other - second * p  # a (1 - x) - b x, which is (a + b)(mean - x)
+    short = (first < 1.0) & (second * p <= 1.5)
+    series = _beta_tails_by_series(
+        jnp.where(short, first, 0.5), jnp.where(short, second, 1.0), jnp.where(short, p, 0.25)
+    )
+    safe = ((2.0, first), (2.0, second), (0.25, p), (0.75, other))
+    area = _beta_tails_by_quadrature(*(jnp.where(short, inner, v) for inner, v in safe))
+    log_tail = jnp.where(short, series.log_tail, area.log_tail)
+    is_lower = jnp.where(short, series.is_lower, area.is_lower) != mirror
+    return Tails(jnp.where(inside, log_tail, -jnp.inf), jnp.where(inside, is_lower, x <= 0.0))
+
+
+def _beta_tails_by_series(a: Array, b: Array, x: Array) -> Tails:
+    """The same for a < 1, 0 < x <= 1/2 and b x not much above 1.
+
+    P = x^a / (a B(a, b)) (1 + a S),   S = sum_(n>0) (1 - b)_n / n! x^n / (a + n)
+
+    in log P each term is about a times a number, so that 1 - P keeps its digits as well.
+    Source: DLMF 8.17.7.
+    """
+    above = b + 1.0
+    ratio = a / above
+    # log Gamma(above + a) - log Gamma(above) - a log(above)
+    shift = above * log1p_minus(ratio) + (a - 0.5) * jnp.log1p(ratio) + _binet_step(above, a)
+    log_power = a * (jnp.log(x * above)) - log_gamma_one_plus(a) + shift - jnp.log1p(a / b)
+    log_lower = jnp.minimum(log_power + jnp.log1p(a * _power_series(a, b, x)), 0.0)
+    is_lower = log_lower < -math.log(2)
+    log_upper = log1mexp(jnp.where(is_lower, -1.0, log_lower))
+    return Tails(jnp.where(is_lower, log_lower, log_upper), is_lower)
+
+
+def _binet_step(z: Array, step: Array) -> Array:
+    """Returns mu(z + step) - mu(z) for z >= 1 and 0 < step < 1, in which small steps cancel."""
+    near = step < 0.1
+    inner = jnp.where(near, step, 0.0)
+    nodes, weights = np.polynomial.legendre.leggauss(5)
+    mean = sum(
+        0.5 * w * binet_derivative(z + inner * (0.5 + 0.5 * t))
+        for t, w in zip(nodes.tolist(), weights.tolist(), strict=True)
+    )
+    return jnp.where(near, inner * mean, binet(z + jnp.where(near, 1.0, step)) - binet(z))
+
+
+@jax.custom_jvp
+def _power_series(a: Array, b: Array, x: Array) -> Array:
+    """Returns sum_(n>0) (1 - b)_n / n! x^n / (a + n)."""
+    return _power_series_and_slopes(a, b, x)[0]
+
+
+@_power_series.defjvp
+def _power_series_jvp(primals, tangents):
+    a, b, x = primals
+    da, db, dx = tangents
+    series, to_a, to_b = _power_series_and_slopes(a, b, x)
+    to_x = (expm1((b - 1.0) * jnp.log1p(-x)) - a * series) / x
+    return series, to_a * da + to_b * db + to_x * dx
+
+
+def _power_series_and_slopes(a: Array, b: Array, x: Array) -> tuple[Array, Array, Array]:
+    """The series and its derivatives towards a and b, by Horner's scheme."""
+    terms = 54 if is_double(x) else 25
+
+    def extend(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        n = jnp.asarray(terms - i, x.dtype)
+        total, to_a, to_b = sums
+        total, own = total + 1.0 / (a + n), total + 1.0 / (a + n)
+        factor = x * (1.0 - b / n)
+        to_b = factor * to_b - (x / n) * own
+        return factor * total, factor * (to_a - 1.0 / (a + n) ** 2), to_b
+
+    zero = jnp.zeros_like(x)
+    return jax.lax.fori_loop(0, terms, extend, (zero, zero, zero))
+
+
+def _beta_tails_by_quadrature(a: Array, b: Array, x: Array, y: Array) -> Tails:
+    """The same for 0 < x <= 1/2 and y = 1 - x.
+
+    In u = logit x: log f(u +- s) - log f(u) = +-a s - (a + b) log(1 + x (exp(+-s) - 1)), of which
+    the part linear in s is split off without cancellation.
+    """
+    total = a + b
+    gap = a * y - b * x  # a (1 - x) - b x, which is (a + b)(mean - x)
     # Not by the sign of the gap: XLA may compute it twice, with and without a fused product, and
     # take it for a lower tail here and for an upper one there where x is next to the mean.
-    below = p <= first / total
-    sign = jnp.where(below, -1.0, 1.0).astype(p.dtype)
-    is_lower = below != mirror
+    is_lower = x <= a / total
+    sign = jnp.where(is_lower, -1.0, 1.0).astype(x.dtype)
 
     def log_ratio(s: Array) -> Array:
         t = sign[..., None] * s
         small = jnp.abs(t) < 1.0
         t_in, t_out = jnp.where(small, t, 0.0), jnp.where(small, 1.0, t)
-        w = p[..., None]
+        w = x[..., None]
         near = log1p_minus(w * jnp.expm1(t_in)) + w * expm1_minus(t_in)
         # log(1 + w (e^t - 1)) = t + log(w + (1 - w) e^-t) where e^t would overflow
         huge = t_out > 60.0
         decay = jnp.exp(-jnp.where(huge, t_out, 60.0))
         far = jnp.where(
             huge,
-            t_out + jnp.log(w + other[..., None] * decay),
+            t_out + jnp.log(w + y[..., None] * decay),
             jnp.log1p(w * jnp.expm1(jnp.where(huge, 1.0, t_out))),
         )
         bend = jnp.where(small, near, far - w * t)
         return gap[..., None] * t - total[..., None] * bend
 
-    area = integrate_tail(log_ratio, jnp.maximum(-sign * gap, 0.0), total * p * other)
+    area = integrate_tail(log_ratio, jnp.maximum(-sign * gap, 0.0), total * x * y)
     log_density = (
-        -deviance(first, total * p)
-        - deviance(second, total * other)
+        -deviance(a, total * x)
+        - deviance(b, total * y)
         - (binet(a) + binet(b) - binet(total))
-        + 0.5 * jnp.log(mean * b / (2 * math.pi))
+        + 0.5 * (jnp.log(a) + jnp.log(b / total) - math.log(2 * math.pi))
     )
-    log_tail = jnp.minimum(log_density + jnp.log(area), 0.0)
-    return Tails(jnp.where(inside, log_tail, -jnp.inf), jnp.where(inside, is_lower, x <= 0.0))
+    return Tails(jnp.minimum(log_density + jnp.log(area), 0.0), is_lower)

@@ -5,6 +5,7 @@ A family states its formulas, for arrays that are aligned and inside the support
     _log_density(x, *parameters)       log p(x)
     _tails(x, *parameters)             one of the two tail probabilities (see `tails.py`)
     _gradients(x, *parameters)            partial derivatives of log p, where autodiff's are slow
+    _drifts(x, *parameters)            how x follows a parameter that moves or stretches it
     _quantile(lower, upper, ...)       the inverse, if it has one in closed form
     _sample_n(key, n), mean(), ...
 
@@ -129,6 +130,14 @@ class Univariate(Distribution):
         """P(X <= x) and P(X > x)."""
         tails = self._tails(x, *parameters)
         return tails.lower(), tails.upper()
+
+    def _drifts(self, x: Array, *parameters: Array) -> tuple[Array | None, ...]:
+        """dx / dparameter at which the tails stay as they are; None where that is not known.
+
+        The tails' derivative towards such a parameter is minus the density times its drift.
+        """
+        del x
+        return (None,) * len(parameters)
 
     def _states_probabilities(self) -> bool:
         return type(self)._tail_probabilities is not Univariate._tail_probabilities
@@ -260,9 +269,13 @@ def _tail_function(
             # has, and the difference of two large logarithms would cancel.
             low, high = family._bounds(*parameters)
             by_density = flat | (x <= low) | (x >= high)
-            by_density = by_density | (not name.startswith("log")) | (probability > -1.0)
-        dots = [jnp.where(flat, 0.0, jnp.broadcast_to(d, flat.shape)) for d in tangents[2:]]
-        dots = [jnp.where(by_density, 0.0, jnp.broadcast_to(tangents[1], flat.shape)), *dots]
+            by_density = by_density | (not name.startswith("log")) | (probability > -8.0)
+        drifts = (None,) * len(parameters) if discrete else family._drifts(inside, *parameters)
+        pairs = list(zip(drifts, tangents[2:], strict=True))
+        move = tangents[1] - sum(drift * dot for drift, dot in pairs if drift is not None)
+        moves = [d if drift is None else jnp.zeros_like(d) for drift, d in pairs]
+        dots = [jnp.where(flat, 0.0, jnp.broadcast_to(d, flat.shape)) for d in moves]
+        dots = [jnp.where(by_density, 0.0, jnp.broadcast_to(move, flat.shape)), *dots]
         wide = [inside, *(jnp.broadcast_to(p, flat.shape) for p in parameters)]
         change = jax.jvp(lambda *a: family._tail(name, *a), tuple(wide), tuple(dots))[1]
         if not discrete:
@@ -270,7 +283,7 @@ def _tail_function(
             beyond = jnp.isnan(x) | (x < low) | (x > high)  # where a periodic density goes on
             log_density = jnp.where(beyond, -jnp.inf, log_density)
             gradient = _gradient_of_tail(log_density, probability, name)
-            change = change + jnp.where(by_density, gradient, 0.0) * tangents[1]
+            change = change + jnp.where(by_density, gradient, 0.0) * move
         return probability, change
 
     return tail(family._allowed(x), x, *parameters)

@@ -81,6 +81,9 @@ class VonMises(Univariate, distrax.VonMises):
         log_tail = jnp.minimum(jnp.where(empty, -jnp.inf, log_tail), 0.0)
         return Tails(log_tail, x <= loc)
 
+    def _drifts(self, x: Array, loc: Array, concentration: Array) -> tuple[Array | None, ...]:
+        return jnp.ones_like(loc), None
+
     def _sample_n(self, key: Key, n: int) -> Array:
         k = jnp.broadcast_to(self._concentration, (n, *self.batch_shape))
         return self._loc[None] + von_mises_draws(key, k)
