@@ -21,7 +21,7 @@ from jaxprob.distributions.gamma_draws import gamma_draws
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
-    binet_derivative,
+    binet_bregman,
     deviance,
     digamma_minus_log,
     log_ratio,
@@ -80,9 +80,6 @@ class Gamma(_GammaBase, distrax.Gamma):
     def _tails(self, x: Array, concentration: Array, rate: Array) -> Tails:
         a, scaled = jnp.broadcast_arrays(concentration, rate * x)
         return gamma_tails(a, scaled)
-
-    def _drifts(self, x: Array, concentration: Array, rate: Array) -> tuple[Array | None, ...]:
-        return None, -x / rate
 
     def _quantile(self, lower: Array, upper: Array, concentration: Array, rate: Array) -> Array:
         one = jnp.ones_like(rate)
@@ -149,9 +146,6 @@ class InverseGamma(_GammaBase):
         # P(X <= x) = P(G >= b / x)
         return Tails(tails.log_tail, ~jnp.asarray(tails.is_lower))
 
-    def _drifts(self, x: Array, concentration: Array, rate: Array) -> tuple[Array | None, ...]:
-        return None, x / rate
-
     def _quantile(self, lower: Array, upper: Array, concentration: Array, rate: Array) -> Array:
         gamma = Gamma(1.0, 1.0)
         return rate / gamma._quantile(upper, lower, concentration, jnp.ones_like(rate))
@@ -194,6 +188,5 @@ def gamma_log_density(x: Array, a: Array, b: Array) -> Array:
 
 def gamma_kl(a_p: Array, b_p: Array, a_q: Array, b_q: Array) -> Array:
     """Returns KL(Gamma(a_p, b_p) || Gamma(a_q, b_q))."""
-    step = a_q - a_p
-    smaller = binet(a_q) - binet(a_p) - step * binet_derivative(a_p)
-    return deviance(a_q, a_p * (b_q / b_p)) - 0.5 * log_ratio_minus(a_q, a_p) + smaller
+    leading = deviance(a_q, a_p * (b_q / b_p)) - 0.5 * log_ratio_minus(a_q, a_p)
+    return leading + binet_bregman(a_p, a_q)

@@ -50,6 +50,9 @@ class _LocationScale(Univariate):
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         return self._standard_tails(standardize(x, loc, scale))
 
+    def _drifts(self, x: Array, loc: Array, scale: Array) -> tuple[Array | None, ...]:
+        return jnp.ones_like(loc), standardize(x, loc, scale)
+
     def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
         return loc + scale * self._standard_quantile(lower, upper)
 

@@ -29,6 +29,7 @@ from jaxprob.types import Array
 __all__ = [
     "binet",
     "binet_above_one",
+    "binet_bregman",
     "binet_derivative",
     "deviance",
     "digamma",
@@ -145,6 +146,17 @@ def binet_derivative(z: Array) -> Array:
     below = jnp.where(small, z, 0.5)
     shift = jnp.log1p(1.0 / below) - 0.5 / below - 0.5 / (1.0 + below)
     return gradient + jnp.where(small, shift, 0.0)
+
+
+def binet_bregman(z: Array, to: Array) -> Array:
+    """Returns mu(to) - mu(z) - (to - z) mu'(z), in which small steps do not cancel."""
+    step, slope = to - z, binet_derivative(z)
+    near = jnp.abs(step) < 5e-4 * z
+    inner = jnp.where(near, step, 0.0)
+    # step times the mean of mu' - mu'(z), by Gauss-Legendre's rule of two nodes
+    low, high = (binet_derivative(z + inner * (0.5 + side / math.sqrt(12))) for side in (-1, 1))
+    close = inner * (0.5 * (low - slope) + 0.5 * (high - slope))
+    return jnp.where(near, close, binet(to) - binet(z) - step * slope)
 
 
 def digamma_minus_log(z: Array) -> Array:

@@ -106,13 +106,11 @@ class StudentT(Univariate):
         line = 2.0 * jnp.exp(_log_constant(df)) * jnp.where(central, lower_half(z), 0.0)
         inner = jnp.where(central, jnp.log1p(line), both) - math.log(2)
         # P(T > z) = p(0) sqrt(df) (z^2 / df)^(-df / 2) / df, where 1 + z^2 / df = z^2 / df
-        outer = _log_constant(df) - 0.5 * jnp.log(df)
-        outer = outer - df * jnp.log(jnp.where(far, jnp.abs(whole), 1.0))
+        log_whole = jnp.log(jnp.where(far, jnp.abs(z), 1.0)) - 0.5 * jnp.log(df)
+        outer = _log_far_tail(df) - df * log_whole
         return Tails(jnp.where(far, outer, inner), z <= 0.0)
 
-    def _drifts(
-        self, x: Array, df: Array, loc: Array, scale: Array
-    ) -> tuple[Array | None, ...]:
+    def _drifts(self, x: Array, df: Array, loc: Array, scale: Array) -> tuple[Array | None, ...]:
         return None, jnp.ones_like(loc), standardize(x, loc, scale)
 
     def _quantile(self, lower: Array, upper: Array, df: Array, loc: Array, scale: Array) -> Array:
@@ -168,6 +166,14 @@ def _log_constant(df: Array) -> Array:
     a = 0.5 * df
     root = -0.5 * math.log(2 * math.pi)
     return a * log1p_minus(0.5 / a) + binet(a + 0.5) - binet(a) + root
+
+
+def _log_far_tail(df: Array) -> Array:
+    """Returns log(p(0) / sqrt(df)), for small df without its two infinities."""
+    h = 0.5 * df + 1.0
+    w = -0.5 / h
+    ratio = (h - 1.0) * log1p_minus(w) - w - 0.5 * jnp.log(h) + binet(h - 0.5) - binet(h)
+    return ratio - 0.5 * math.log(4 * math.pi)  # log Gamma(h - 1/2) - log Gamma(h) and the rest
 
 
 def _log_constant_gradient(df: Array) -> Array:

@@ -127,11 +127,14 @@ def panels(dtype, length: Array, room: Array | None = None) -> tuple[Array, Arra
     """
     double = jnp.finfo(dtype).nmant > 30
     x, w = (jnp.asarray(v, dtype) for v in np.polynomial.legendre.leggauss(10 if double else 8))
-    edges = (0.0, 0.4, 0.8, 1.2, 1.7, 2.5, 4, 7, 13, 23, 40) if double else (
+    edges = (0.0, 0.5, 1.0, 1.6, 2.4, 3.3, 4.8, 8, 14, 24, 40) if double else (
         0.0, 0.4, 0.8, 1.2, 1.7, 2.5, 5, 9, 18)  # fmt: skip
+    if room is not None:  # and the last panel reaches to it where the fall becomes slower
+        edges = (0.0, 0.5, 1.0, 1.6, 2.5, 4, 7, 13, 23, 40, 100) if double else (
+            0.0, 0.5, 1.0, 1.6, 2.5, 5, 9, 18, 50)  # fmt: skip
     ends = length[..., None] * jnp.asarray(edges, dtype).reshape((1,) * length.ndim + (-1,))
     if room is not None:
-        ends = jnp.minimum(ends.at[..., -1].set(jnp.inf), room[..., None])
+        ends = jnp.minimum(ends, room[..., None])
     low, half = ends[..., :-1, None], 0.5 * jnp.diff(ends, axis=-1)[..., None]
     shape = (*length.shape, -1)
     x, w = (v.reshape((1,) * (length.ndim + 1) + (-1,)) for v in (x, w))
@@ -159,7 +162,7 @@ def gamma_tails(a: Array, x: Array, whole: bool = False) -> Tails:
     """Returns the tails of the gamma distribution with concentration `a` and rate 1 at `x` >= 0.
 
     In u = log x: log f(u +- s) - log f(u) = +-(a - x) s - x (exp(+-s) - 1 -+ s). For a < 1 and
-    x <= 1, where the tail is long and bends within s of 1, two series take the integral's place.
+    x <= 2, where the tail is long and bends within s of 1, two series take the integral's place.
 
     Args:
       a: Concentration.
@@ -168,7 +171,7 @@ def gamma_tails(a: Array, x: Array, whole: bool = False) -> Tails:
     """
     if whole:
         return _gamma_tails_by_quadrature(a, x)
-    short = (a < 1.0) & (x <= 1.0)
+    short = (a < 1.0) & (x <= 2.0)
     series = _gamma_tails_by_series(jnp.where(short, a, 0.5), jnp.where(short, x, 0.5))
     area = _gamma_tails_by_quadrature(jnp.where(short, 1.0, a), jnp.where(short, 1.0, x))
     return Tails(
@@ -178,7 +181,7 @@ def gamma_tails(a: Array, x: Array, whole: bool = False) -> Tails:
 
 
 def _gamma_tails_by_series(a: Array, x: Array) -> Tails:
-    """The same for 0 < a < 1 and 0 <= x <= 1.
+    """The same for 0 < a < 1 and 0 <= x <= 2.
 
     P = x^a e^-x / Gamma(a + 1) sum_n x^n / ((a + 1) ... (a + n))
     Q = 1 - x^a / Gamma(a + 1) - x^a / Gamma(a + 1) sum_(n>0) a (-x)^n / (n! (a + n))
@@ -187,7 +190,7 @@ def _gamma_tails_by_series(a: Array, x: Array) -> Tails:
     """
     zero = x <= 0.0
     x = jnp.where(zero, 1.0, x)
-    terms = 20 if is_double(x) else 11
+    terms = 28 if is_double(x) else 14
     rising, falling = jnp.ones_like(x), jnp.zeros_like(x)
     for n in range(terms, 0, -1):
         rising = 1.0 + rising * x / (a + n)
