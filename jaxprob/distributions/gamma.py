@@ -28,6 +28,7 @@ from jaxprob.distributions.special import (
     log_ratio_minus,
     minus_deviance,
     recomputed,
+    standardize,
     times_power,
 )
 from jaxprob.distributions.tails import Tails, gamma_tails
@@ -140,7 +141,7 @@ class InverseGamma(_GammaBase):
 
     def _tails(self, x: Array, concentration: Array, rate: Array) -> Tails:
         zero = x == 0.0
-        scaled = rate / jnp.where(zero, 1.0, x)
+        scaled = standardize(rate, jnp.zeros_like(rate), jnp.where(zero, 1.0, x))
         a, scaled = jnp.broadcast_arrays(concentration, jnp.where(zero, jnp.inf, scaled))
         tails = gamma_tails(a, scaled)
         # P(X <= x) = P(G >= b / x)
@@ -148,7 +149,9 @@ class InverseGamma(_GammaBase):
 
     def _quantile(self, lower: Array, upper: Array, concentration: Array, rate: Array) -> Array:
         gamma = Gamma(1.0, 1.0)
-        return rate / gamma._quantile(upper, lower, concentration, jnp.ones_like(rate))
+        inverse = gamma._quantile(upper, lower, concentration, jnp.ones_like(rate))
+        zero = inverse == 0.0
+        return jnp.where(zero, jnp.inf, rate / jnp.where(zero, 1.0, inverse))
 
     def _sample_n(self, key: Key, n: int) -> Array:
         return self._rate[None] / self._standard_draws(key, n)

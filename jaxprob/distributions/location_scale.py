@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log1p, log1p_square, log_sigmoid, standardize
+from jaxprob.distributions.special import is_double, log1p, log1p_square, log_sigmoid, standardize
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
@@ -49,9 +49,6 @@ class _LocationScale(Univariate):
 
     def _tails(self, x: Array, loc: Array, scale: Array) -> Tails:
         return self._standard_tails(standardize(x, loc, scale))
-
-    def _drifts(self, x: Array, loc: Array, scale: Array) -> tuple[Array | None, ...]:
-        return jnp.ones_like(loc), standardize(x, loc, scale)
 
     def _quantile(self, lower: Array, upper: Array, loc: Array, scale: Array) -> Array:
         return loc + scale * self._standard_quantile(lower, upper)
@@ -156,6 +153,10 @@ class Cauchy(_LocationScale):
         near = jnp.log(jnp.arctan2(1.0, jnp.where(far, 1.0, size)) / math.pi)
         log_tail = jnp.where(far, -math.log(math.pi) - jnp.log(jnp.where(far, size, 1.0)), near)
         return Tails(log_tail, z <= 0.0)
+
+    def _drifts(self, x: Array, loc: Array, scale: Array) -> tuple[Array | None, ...]:
+        # far out the density underflows in float32 where its product with z does not
+        return None, None if is_double(x) else standardize(x, loc, scale)
 
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         below = lower < 0.5

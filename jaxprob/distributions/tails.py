@@ -205,7 +205,8 @@ def _gamma_tails_by_series(a: Array, x: Array) -> Tails:
 
 def _gamma_tails_by_quadrature(a: Array, x: Array) -> Tails:
     inside = (x > 0.0) & (x < jnp.inf)
-    x_in = jnp.where(inside, x, a)
+    far = x > (4.0 / jnp.finfo(x.dtype).eps ** 2) * (1.0 + a)  # where the area is 1 / x
+    x_in = jnp.where(inside & ~far, x, a)
     is_lower = x_in <= a
     sign = jnp.where(is_lower, -1.0, 1.0).astype(x_in.dtype)
     gap = a - x_in
@@ -215,8 +216,10 @@ def _gamma_tails_by_quadrature(a: Array, x: Array) -> Tails:
         return gap[..., None] * y - x_in[..., None] * expm1_minus(y)
 
     area = integrate_tail(log_ratio, -sign * gap, x_in)
-    log_density = -deviance(a, x_in) - binet(a) + 0.5 * jnp.log(a / (2 * math.pi))
-    log_tail = jnp.minimum(log_density + jnp.log(area), 0.0)
+    held = jnp.where(inside, x, a)
+    log_area = jnp.where(far, -jnp.log(held), jnp.log(area))
+    log_density = -deviance(a, held) - binet(a) + 0.5 * jnp.log(a / (2 * math.pi))
+    log_tail, is_lower = jnp.minimum(log_density + log_area, 0.0), is_lower & ~far
     return Tails(jnp.where(inside, log_tail, -jnp.inf), jnp.where(inside, is_lower, x <= 0.0))
 
 
