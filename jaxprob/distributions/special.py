@@ -31,6 +31,7 @@ __all__ = [
     "binet_above_one",
     "binet_bregman",
     "binet_derivative",
+    "binet_derivative_above_one",
     "deviance",
     "digamma",
     "digamma_minus_log",
@@ -137,12 +138,16 @@ def _binet_jvp(primals, tangents):
     return binet(z), dot * binet_derivative(z)
 
 
+def binet_derivative_above_one(z: Array) -> Array:
+    """Returns mu'(z) for z >= 1."""
+    terms = _BINET_GRADIENT if is_double(z) else _BINET_GRADIENT[:10]
+    return _chebyshev(terms, recomputed(2.0 / z) - 1.0) / z / z
+
+
 def binet_derivative(z: Array) -> Array:
     """Returns mu'(z)."""
     small = z < 1.0
-    above = jnp.where(small, z + 1.0, z)
-    terms = _BINET_GRADIENT if is_double(z) else _BINET_GRADIENT[:10]
-    gradient = _chebyshev(terms, recomputed(2.0 / above) - 1.0) / above / above
+    gradient = binet_derivative_above_one(jnp.where(small, z + 1.0, z))
     below = jnp.where(small, z, 0.5)
     shift = jnp.log1p(1.0 / below) - 0.5 / below - 0.5 / (1.0 + below)
     return gradient + jnp.where(small, shift, 0.0)

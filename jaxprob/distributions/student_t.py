@@ -103,11 +103,13 @@ class StudentT(Univariate):
         central = z * z * (1.0 + 1.0 / df) < 0.25 * jnp.finfo(z.dtype).eps
         y, rest = jnp.where(central, 0.25, y), jnp.where(central, 0.75, rest)
         both = beta_tails(0.5 * df, half, y, rest).log_lower()
-        line = 2.0 * jnp.exp(_log_constant(df)) * jnp.where(central, lower_half(z), 0.0)
+        # in the form for df + 2, since for small df that for df has two infinities
+        constant, beyond = _log_constant(jnp.stack([df, df + 2.0]))
+        line = 2.0 * jnp.exp(constant) * jnp.where(central, lower_half(z), 0.0)
         inner = jnp.where(central, jnp.log1p(line), both) - math.log(2)
         # P(T > z) = p(0) sqrt(df) (z^2 / df)^(-df / 2) / df, where 1 + z^2 / df = z^2 / df
         log_whole = jnp.log(jnp.where(far, jnp.abs(z), 1.0)) - 0.5 * jnp.log(df)
-        outer = _log_far_tail(df) - df * log_whole
+        outer = beyond + 0.5 * jnp.log(df + 2.0) - jnp.log(df + 1.0) - df * log_whole
         return Tails(jnp.where(far, outer, inner), z <= 0.0)
 
     def _drifts(self, x: Array, df: Array, loc: Array, scale: Array) -> tuple[Array | None, ...]:
@@ -166,14 +168,6 @@ def _log_constant(df: Array) -> Array:
     a = 0.5 * df
     root = -0.5 * math.log(2 * math.pi)
     return a * log1p_minus(0.5 / a) + binet(a + 0.5) - binet(a) + root
-
-
-def _log_far_tail(df: Array) -> Array:
-    """Returns log(p(0) / sqrt(df)), for small df without its two infinities."""
-    h = 0.5 * df + 1.0
-    w = -0.5 / h
-    ratio = (h - 1.0) * log1p_minus(w) - w - 0.5 * jnp.log(h) + binet(h - 0.5) - binet(h)
-    return ratio - 0.5 * math.log(4 * math.pi)  # log Gamma(h - 1/2) - log Gamma(h) and the rest
 
 
 def _log_constant_gradient(df: Array) -> Array:

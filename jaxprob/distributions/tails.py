@@ -27,7 +27,7 @@ import numpy as np
 from jaxprob.distributions.log_gamma import log_gamma_one_plus
 from jaxprob.distributions.special import (
     binet,
-    binet_derivative,
+    binet_derivative_above_one,
     deviance,
     expm1,
     expm1_minus,
@@ -252,30 +252,28 @@ def _beta_tails_by_series(a: Array, b: Array, x: Array) -> Tails:
 
     P = x^a / (a B(a, b)) (1 + a S),   S = sum_(n>0) (1 - b)_n / n! x^n / (a + n)
 
-    in log P each term is about a times a number, so that 1 - P keeps its digits as well.
+    in log P each term is a times a number, so that 1 - P keeps its digits as well: with psi the
+    digamma function and t between 0 and 1
+
+    -log(a B(a, b)) = a times the mean of psi(1 + b + a t) - psi(1 + a t), less log(1 + a / b).
+
     Source: DLMF 8.17.7.
     """
     above = b + 1.0
-    ratio = a / above
-    # log Gamma(above + a) - log Gamma(above) - a log(above)
-    shift = above * log1p_minus(ratio) + (a - 0.5) * jnp.log1p(ratio) + _binet_step(above, a)
-    log_power = a * (jnp.log(x * above)) - log_gamma_one_plus(a) + shift - jnp.log1p(a / b)
+    nodes, weights = np.polynomial.legendre.leggauss(12 if is_double(x) else 6)
+    column = (-1,) + (1,) * x.ndim
+    steps, weights = (
+        jnp.asarray(v, x.dtype).reshape(column) for v in (0.5 * (nodes + 1.0), 0.5 * weights)
+    )
+    steps = a * steps
+    ends = jnp.stack([above + steps, 1.0 + steps])
+    digammas = binet_derivative_above_one(ends) - 0.5 / ends  # less the logarithms
+    curve = jnp.log1p(steps / above) - jnp.log1p(steps) + digammas[0] - digammas[1]
+    log_power = a * (jnp.log(x * above) + jnp.sum(weights * curve, axis=0)) - jnp.log1p(a / b)
     log_lower = jnp.minimum(log_power + jnp.log1p(a * _power_series(a, b, x)), 0.0)
     is_lower = log_lower < -math.log(2)
     log_upper = log1mexp(jnp.where(is_lower, -1.0, log_lower))
     return Tails(jnp.where(is_lower, log_lower, log_upper), is_lower)
-
-
-def _binet_step(z: Array, step: Array) -> Array:
-    """Returns mu(z + step) - mu(z) for z >= 1 and 0 < step < 1, in which small steps cancel."""
-    near = step < 0.1
-    inner = jnp.where(near, step, 0.0)
-    nodes, weights = np.polynomial.legendre.leggauss(5)
-    mean = sum(
-        0.5 * w * binet_derivative(z + inner * (0.5 + 0.5 * t))
-        for t, w in zip(nodes.tolist(), weights.tolist(), strict=True)
-    )
-    return jnp.where(near, inner * mean, binet(z + jnp.where(near, 1.0, step)) - binet(z))
 
 
 @jax.custom_jvp

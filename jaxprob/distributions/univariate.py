@@ -258,7 +258,9 @@ def _tail_function(
         is_below, is_above, inside = regions(x, *parameters)
         # A tail that has underflowed has no gradient left to compute.
         gone = probability == -jnp.inf
-        if name.startswith("log") or not family._states_probabilities():
+        if name.startswith("log"):
+            gone = gone | (probability == 0.0)  # the other tail has underflowed
+        elif not family._states_probabilities():
             gone = gone | (family._tails(inside, *parameters).log_tail == -jnp.inf)
         inside = jnp.where(gone, family._inner_point(*parameters), inside)
         inside = jax.lax.stop_gradient(inside)
