@@ -27,11 +27,10 @@ from jaxprob.distributions.categorical import Categorical, ClassProbabilities, O
 from jaxprob.distributions.convert import convert
 from jaxprob.distributions.counts import Geometric, Poisson
 from jaxprob.distributions.deterministic import Deterministic
-from jaxprob.distributions.dirichlet import Dirichlet
+from jaxprob.distributions.dirichlet import Dirichlet, dirichlet_kl
 from jaxprob.distributions.gamma import Gamma, InverseGamma, gamma_kl
 from jaxprob.distributions.independent import Independent
-from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
-from jaxprob.distributions.log_gamma import log_gamma_two_plus_minus
+from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic, extreme_value_kl
 from jaxprob.distributions.logits import LogitsOrProbs
 from jaxprob.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
 from jaxprob.distributions.multinomial import Multinomial
@@ -40,7 +39,6 @@ from jaxprob.distributions.multivariate_normal_diag import MultivariateNormalDia
 from jaxprob.distributions.normal import Normal
 from jaxprob.distributions.positive import Exponential, HalfNormal, LogNormal, Weibull
 from jaxprob.distributions.special import (
-    binet_bregman,
     deviance,
     digamma_minus_log,
     expm1_minus,
@@ -126,8 +124,7 @@ def _laplace(p: Laplace, q: Laplace) -> Array:
     loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
     gap = jnp.abs(loc_p - loc_q) / scale_p
     # r (g + e^-g) - 1 - log r with r = s_p / s_q
-    distance = scale_p / scale_q * expm1_minus(-gap)
-    return distance - log_ratio_minus(scale_p, scale_q)
+    return scale_p / scale_q * expm1_minus(-gap) - log_ratio_minus(scale_p, scale_q)
 
 
 @_register(Laplace, Normal)
@@ -160,19 +157,7 @@ def _cauchy(p: Cauchy, q: Cauchy) -> Array:
 @_register(Gumbel, Gumbel)
 def _gumbel(p: Gumbel, q: Gumbel) -> Array:
     loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
-    return _extreme_value_kl(scale_p, scale_q, (loc_p - loc_q) / scale_q)
-
-
-def _extreme_value_kl(scale_p: Array, scale_q: Array, gap: Array) -> Array:
-    """Returns -log r + gamma (r - 1) + gap + E - 1 of Gumbel distributions, r = scale_p / scale_q.
-
-    E = exp(log Gamma(1 + r) - gap) is the mean of exp(-(X - loc_q) / scale_q). Near r = 1 the terms
-    linear in r - 1 cancel on paper.
-    """
-    w = (scale_p - scale_q) / scale_q
-    curve = log_gamma_two_plus_minus(w)
-    log_expected = (1.0 - np.euler_gamma) * w + curve - gap
-    return curve - log_ratio_minus(scale_p, scale_q) + expm1_minus(log_expected)
+    return extreme_value_kl(scale_p, scale_q, (loc_p - loc_q) / scale_q)
 
 
 @_register(LogNormal, LogNormal)
@@ -217,29 +202,18 @@ def _weibull(p: Weibull, q: Weibull) -> Array:
     step = (scale_p - scale_q) / scale_q
     near = jnp.abs(step) < 0.5
     log = jnp.where(near, jnp.log1p(jnp.where(near, step, 0.0)), log_ratio(scale_p, scale_q))
-    return _extreme_value_kl(k_q, k_p, -k_q * log)  # -log X is Gumbel with scale 1 / k
+    return extreme_value_kl(k_q, k_p, -k_q * log)  # -log X is Gumbel with scale 1 / k
 
 
 @_register(Beta, Beta)
 def _beta(p: Beta, q: Beta) -> Array:
     a_p, b_p, a_q, b_q = _aligned(p, q)
-    return _dirichlet_kl(jnp.stack([a_p, b_p], axis=-1), jnp.stack([a_q, b_q], axis=-1))
+    return dirichlet_kl(jnp.stack([a_p, b_p], axis=-1), jnp.stack([a_q, b_q], axis=-1))
 
 
 @_register(Dirichlet, Dirichlet)
 def _dirichlet(p: Dirichlet, q: Dirichlet) -> Array:
-    return _dirichlet_kl(*_pair(p.concentration, q.concentration))
-
-
-def _dirichlet_kl(a: Array, b: Array) -> Array:
-    """Bregman divergence of log B from a to b, leading terms combined into deviances."""
-
-    def smaller(from_, to):
-        return binet_bregman(from_, to) - 0.5 * log_ratio_minus(to, from_)
-
-    total_a, total_b = jnp.sum(a, -1), jnp.sum(b, -1)
-    leading = jnp.sum(deviance(b, a * (total_b / total_a)[..., None]), axis=-1)
-    return leading + jnp.sum(smaller(a, b), axis=-1) - smaller(total_a, total_b)
+    return dirichlet_kl(*_pair(p.concentration, q.concentration))
 
 
 @_register(Uniform, Uniform)
@@ -285,14 +259,13 @@ def _binary(p: LogitsOrProbs, q: LogitsOrProbs) -> Array:
     with_q = q._times_log_success(success, held_q) + q._times_log_failure(failure, held_q)
     # Next to each other the two sums cancel: there the sum of D(p, q) over both outcomes.
     success_q, failure_q, *_ = q._success_terms(held_q)
-    less = jnp.minimum(success, failure)
     step = jnp.where(success < failure, success_q - success, failure - failure_q)
-    near = jnp.abs(step) < 0.1 * less
+    near = jnp.abs(step) < 0.1 * jnp.minimum(success, failure)
     step = jnp.where(near, step, 0.0)
     by_success, by_failure = (jnp.where(near, a, 1.0) for a in (success, failure))
-    close = by_success * log1p_minus_near(step / by_success)
-    close = close + by_failure * log1p_minus_near(-step / by_failure)
-    return jnp.where(near, -close, with_p - with_q)
+    close = -by_success * log1p_minus_near(step / by_success)
+    close -= by_failure * log1p_minus_near(-step / by_failure)
+    return jnp.where(near, close, with_p - with_q)
 
 
 _register(Bernoulli, Bernoulli)(_binary)
