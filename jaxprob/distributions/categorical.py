@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import constraints
 from jaxprob.distributions.base import Distribution
-from jaxprob.distributions.classes import class_variance, log_softmax, sums_after
+from jaxprob.distributions.classes import class_variance, log_softmax, log_total, sums_after
 from jaxprob.distributions.logits import require_one
 from jaxprob.distributions.special import (
     log_sum,
@@ -105,7 +105,11 @@ class ClassProbabilities(Distribution):
     @property
     def probs(self) -> Array:
         """Probabilities `[*batch, K]`, normalised."""
-        return jnp.exp(self._logits) if self._logits is not None else self._probs / self._total
+        if self._logits is not None:
+            return jnp.exp(self._logits)
+        # in units of the largest, so that no square of a probability is needed
+        share = self._probs / jax.lax.stop_gradient(jnp.max(self._probs, -1, keepdims=True))  # pyright: ignore[reportArgumentType]
+        return share / jnp.sum(share, axis=-1, keepdims=True)
 
     @property
     def _total(self) -> Array:
@@ -117,8 +121,11 @@ class ClassProbabilities(Distribution):
         if self._logits is not None:
             none = weights == 0.0
             return jnp.sum(jnp.where(none, 0.0, weights * jnp.where(none, 0.0, held)), axis=-1)
-        total = jnp.log(jnp.sum(held, axis=-1))
-        return jnp.sum(scale_by_log(weights, held), axis=-1) - jnp.sum(weights, axis=-1) * total
+        peak, top, rest = log_total(held)
+        others = jnp.where(top, 0.0, weights)
+        logs = jnp.sum(scale_by_log(others, jnp.where(top, 1.0, held)), axis=-1)
+        logs = logs - jnp.sum(others, axis=-1) * jnp.log(peak[..., 0])
+        return logs - jnp.sum(weights, axis=-1) * rest[..., 0]
 
     def _entropy_of_classes(self) -> Array:
         return -self._weighted_log_probs(self.probs)
@@ -192,7 +199,7 @@ class Categorical(ClassProbabilities, distrax.Categorical):
     def cdf(self, value: Numbers) -> Array:
         """Returns P(X <= value)."""
         below, probs = self._up_to(value)
-        return jnp.sum(jnp.where(below, probs, 0.0), axis=-1)
+        return _sum_of_chosen(below, probs)
 
     def log_cdf(self, value: Numbers) -> Array:
         """Returns log P(X <= value), accurate in both tails."""
@@ -207,19 +214,19 @@ class Categorical(ClassProbabilities, distrax.Categorical):
         if self._logits is not None:
             logs = align(self._logits, chosen.ndim)
             inner = log_sum(jnp.where(chosen, logs, -jnp.inf))
-            rest = log_sum(jnp.where(chosen, -jnp.inf, logs))
+            rest = jnp.exp(log_sum(jnp.where(chosen, -jnp.inf, logs)))
         else:
-            inner, rest = (
-                log_sum_weighted(jnp.zeros_like(p), p)
-                for p in (jnp.where(c, align(self.probs, c.ndim), 0.0) for c in (chosen, ~chosen))
-            )
-        small = inner < rest
-        return jnp.where(small, inner, jnp.log1p(-jnp.exp(jnp.where(small, -1.0, rest))))
+            probs = align(self.probs, chosen.ndim)
+            within = jnp.where(chosen, probs, 0.0)
+            inner = log_sum_weighted(jnp.zeros_like(within), within)
+            rest = jnp.sum(jnp.where(chosen, 0.0, probs), axis=-1)
+        small = rest > 0.5
+        return jnp.where(small, inner, jnp.log1p(-jnp.where(small, 0.5, rest)))
 
     def survival_function(self, value: Numbers) -> Array:
         """Returns P(X > value)."""
         below, probs = self._up_to(value)
-        return jnp.sum(jnp.where(below, 0.0, probs), axis=-1)
+        return _sum_of_chosen(~below, probs)
 
     def _invert(self, lower: Array, upper: Array) -> Array:
         probs = self.probs
@@ -322,3 +329,9 @@ class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
     def entropy(self) -> Array:
         """Returns -sum_k p_k log p_k."""
         return self._entropy_of_classes()
+
+
+def _sum_of_chosen(chosen: Array, probs: Array) -> Array:
+    """Sum of the chosen probabilities `[..., K]`, or 1 less the rest's, whose gradient is small."""
+    inner, rest = (jnp.sum(jnp.where(c, probs, 0.0), axis=-1) for c in (chosen, ~chosen))
+    return jnp.where(rest < 0.5, 1.0 - rest, inner)

@@ -11,17 +11,31 @@ import jax.numpy as jnp
 
 from jaxprob.types import Array
 
-__all__ = ["class_covariance", "class_variance", "log_softmax", "sums_after"]
+__all__ = ["class_covariance", "class_variance", "log_softmax", "log_total", "sums_after"]
 
 
 def log_softmax(logits: Array) -> Array:
     """Returns log-probabilities `[..., K]`; that of a class near 1 keeps its digits."""
     top = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
-    below = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    # log sum exp = b + log(1 + the others' share), b = 0 but for its gradient
-    first = jnp.sum(jnp.where(top, below, 0.0), axis=-1, keepdims=True)
+    peak = jnp.sum(jnp.where(top, logits, 0.0), axis=-1, keepdims=True)
+    # the likeliest class is 0 exactly, gradient included
+    below = jnp.where(top, 0.0, logits - peak)
     others = jnp.sum(jnp.where(top, 0.0, jnp.exp(below)), axis=-1, keepdims=True)
-    return below - (first + jnp.log1p(others * jnp.exp(-first)))
+    return below - jnp.log1p(others)
+
+
+def log_total(probs: Array) -> tuple[Array, Array, Array]:
+    """Splits the logarithm of the sum of unnormalised probabilities `[..., K]`.
+
+    Returns:
+      The largest of them `[..., 1]`, a mask of where it stands, and log(sum / largest) `[..., 1]`.
+    """
+    top = jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1], dtype=bool)
+    # so that no square of a probability is needed
+    unit = jax.lax.stop_gradient(jnp.max(probs, axis=-1, keepdims=True))
+    peak = jnp.sum(jnp.where(top, probs, 0.0), axis=-1, keepdims=True)
+    others = jnp.sum(jnp.where(top, 0.0, probs / unit), axis=-1, keepdims=True)
+    return peak, top, jnp.log1p(others / (peak / unit))
 
 
 def class_variance(p: Array) -> Array:

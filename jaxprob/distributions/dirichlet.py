@@ -22,8 +22,11 @@ from jaxprob.distributions.gradients import by_column, with_gradients
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
+    binet_bregman,
+    deviance,
     digamma_minus_log,
     log_ratio,
+    log_ratio_minus,
     minus_deviance,
     recomputed,
     times_power,
@@ -31,7 +34,7 @@ from jaxprob.distributions.special import (
 from jaxprob.distributions.validation import align, as_parameters
 from jaxprob.types import Array, Key, Numbers
 
-__all__ = ["Dirichlet"]
+__all__ = ["Dirichlet", "dirichlet_kl"]
 
 
 class Dirichlet(Distribution, distrax.Dirichlet):
@@ -162,3 +165,14 @@ def _gradients(x: Array, a: Array) -> tuple[Array, Array]:
     total = jnp.sum(a, axis=-1)
     of_total = digamma_minus_log(total)[..., None]
     return times_power(a - 1.0, x), by_column(to_a, x, a, total[..., None], of_total)
+
+
+def dirichlet_kl(a: Array, b: Array) -> Array:
+    """Bregman divergence of log B from a to b, leading terms combined into deviances."""
+
+    def smaller(from_, to):
+        return binet_bregman(from_, to) - 0.5 * log_ratio_minus(to, from_)
+
+    total_a, total_b = jnp.sum(a, -1), jnp.sum(b, -1)
+    leading = jnp.sum(deviance(b, a * (total_b / total_a)[..., None]), axis=-1)
+    return leading + jnp.sum(smaller(a, b), axis=-1) - smaller(total_a, total_b)

@@ -20,17 +20,17 @@ import numpy as np
 from tensorflow_probability.substrates.jax.distributions import RegisterKL
 
 from jaxprob.distributions.bernoulli import Bernoulli
-from jaxprob.distributions.bessel import log_i0e, mean_resultant_gap
+from jaxprob.distributions.bessel import log_i0_bregman, mean_resultant
 from jaxprob.distributions.beta import Beta
 from jaxprob.distributions.binomial import Binomial, NegativeBinomial
 from jaxprob.distributions.categorical import Categorical, ClassProbabilities, OneHotCategorical
 from jaxprob.distributions.convert import convert
 from jaxprob.distributions.counts import Geometric, Poisson
 from jaxprob.distributions.deterministic import Deterministic
-from jaxprob.distributions.dirichlet import Dirichlet
+from jaxprob.distributions.dirichlet import Dirichlet, dirichlet_kl
 from jaxprob.distributions.gamma import Gamma, InverseGamma, gamma_kl
 from jaxprob.distributions.independent import Independent
-from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic
+from jaxprob.distributions.location_scale import Cauchy, Gumbel, Laplace, Logistic, extreme_value_kl
 from jaxprob.distributions.logits import LogitsOrProbs
 from jaxprob.distributions.low_rank_multivariate_normal import LowRankMultivariateNormal
 from jaxprob.distributions.multinomial import Multinomial
@@ -39,10 +39,9 @@ from jaxprob.distributions.multivariate_normal_diag import MultivariateNormalDia
 from jaxprob.distributions.normal import Normal
 from jaxprob.distributions.positive import Exponential, HalfNormal, LogNormal, Weibull
 from jaxprob.distributions.special import (
-    binet,
-    binet_derivative,
     deviance,
     digamma_minus_log,
+    expm1_minus,
     log1p_minus_near,
     log_gamma,
     log_ratio,
@@ -123,9 +122,9 @@ def _normal(p: Normal, q: Normal) -> Array:
 @_register(Laplace, Laplace)
 def _laplace(p: Laplace, q: Laplace) -> Array:
     loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
-    gap = jnp.abs(loc_p - loc_q)
-    mean_distance = gap + scale_p * jnp.exp(-gap / scale_p)
-    return mean_distance / scale_q - 1.0 + jnp.log(scale_q) - jnp.log(scale_p)
+    gap = jnp.abs(loc_p - loc_q) / scale_p
+    # r (g + e^-g) - 1 - log r with r = s_p / s_q
+    return scale_p / scale_q * expm1_minus(-gap) - log_ratio_minus(scale_p, scale_q)
 
 
 @_register(Laplace, Normal)
@@ -149,15 +148,16 @@ def _cauchy(p: Cauchy, q: Cauchy) -> Array:
     loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
     gap, total = (loc_p - loc_q) / scale_q, scale_p / scale_q
     # log(((s_p + s_q)^2 + gap^2) / (4 s_p s_q)), 1 split off
-    return jnp.log1p(((total - 1.0) ** 2 + gap**2) / (4.0 * total))
+    excess = ((total - 1.0) ** 2 + gap**2) / (4.0 * total)
+    lost = ~(total > jnp.finfo(total.dtype).tiny)  # then s_p is nothing beside s_q
+    apart = jnp.log1p(gap**2) - math.log(4) - log_ratio(scale_p, scale_q)
+    return jnp.where(lost, apart, jnp.log1p(jnp.where(lost, 1.0, excess)))
 
 
 @_register(Gumbel, Gumbel)
 def _gumbel(p: Gumbel, q: Gumbel) -> Array:
     loc_p, scale_p, loc_q, scale_q = _aligned(p, q)
-    ratio, gap = scale_p / scale_q, (loc_p - loc_q) / scale_q
-    expected = jnp.exp(log_gamma(1.0 + ratio) - gap)  # E exp(-(X - loc_q) / scale_q)
-    return -jnp.log(ratio) + np.euler_gamma * (ratio - 1.0) + gap + expected - 1.0
+    return extreme_value_kl(scale_p, scale_q, (loc_p - loc_q) / scale_q)
 
 
 @_register(LogNormal, LogNormal)
@@ -199,34 +199,21 @@ def _gamma_exponential(p: Gamma, q: Exponential) -> Array:
 @_register(Weibull, Weibull)
 def _weibull(p: Weibull, q: Weibull) -> Array:
     scale_p, k_p, scale_q, k_q = _aligned(p, q)
-    log_ratio = jnp.log(scale_p) - jnp.log(scale_q)
-    expected = jnp.exp(k_q * log_ratio + log_gamma(1.0 + k_q / k_p))
-    gradient = k_q / k_p
-    return -jnp.log(gradient) - k_q * log_ratio + np.euler_gamma * (gradient - 1.0) + expected - 1.0
+    step = (scale_p - scale_q) / scale_q
+    near = jnp.abs(step) < 0.5
+    log = jnp.where(near, jnp.log1p(jnp.where(near, step, 0.0)), log_ratio(scale_p, scale_q))
+    return extreme_value_kl(k_q, k_p, -k_q * log)  # -log X is Gumbel with scale 1 / k
 
 
 @_register(Beta, Beta)
 def _beta(p: Beta, q: Beta) -> Array:
     a_p, b_p, a_q, b_q = _aligned(p, q)
-    return _dirichlet_kl(jnp.stack([a_p, b_p], axis=-1), jnp.stack([a_q, b_q], axis=-1))
+    return dirichlet_kl(jnp.stack([a_p, b_p], axis=-1), jnp.stack([a_q, b_q], axis=-1))
 
 
 @_register(Dirichlet, Dirichlet)
 def _dirichlet(p: Dirichlet, q: Dirichlet) -> Array:
-    return _dirichlet_kl(*_pair(p.concentration, q.concentration))
-
-
-def _dirichlet_kl(a: Array, b: Array) -> Array:
-    """Bregman divergence of log B from a to b, leading terms combined into deviances."""
-
-    def smaller(from_, to):
-        step = to - from_
-        curve = binet(to) - binet(from_) - step * binet_derivative(from_)
-        return curve - 0.5 * log_ratio_minus(to, from_)
-
-    total_a, total_b = jnp.sum(a, -1), jnp.sum(b, -1)
-    leading = jnp.sum(deviance(b, a * (total_b / total_a)[..., None]), axis=-1)
-    return leading + jnp.sum(smaller(a, b), axis=-1) - smaller(total_a, total_b)
+    return dirichlet_kl(*_pair(p.concentration, q.concentration))
 
 
 @_register(Uniform, Uniform)
@@ -246,10 +233,9 @@ def _beta_uniform(p: Beta, q: Uniform) -> Array:
 @_register(VonMises, VonMises)
 def _von_mises(p: VonMises, q: VonMises) -> Array:
     loc_p, k_p, loc_q, k_q = _aligned(p, q)
-    gap = mean_resultant_gap(k_p)
-    # E cos(X - loc_q) = A(k_p) cos(loc_p - loc_q) with A = 1 - gap
+    # E cos(X - loc_q) = A(k_p) cos(loc_p - loc_q)
     turned = 2.0 * jnp.sin(0.5 * (loc_p - loc_q)) ** 2
-    return log_i0e(k_q) - log_i0e(k_p) - k_p * gap + k_q * (gap + (1.0 - gap) * turned)
+    return log_i0_bregman(k_p, k_q) + k_q * mean_resultant(k_p) * turned
 
 
 @_register(Deterministic, Deterministic)
@@ -271,7 +257,15 @@ def _binary(p: LogitsOrProbs, q: LogitsOrProbs) -> Array:
     shape = jnp.broadcast_shapes(success.shape, held_q.shape)
     success, failure, held_q = (jnp.broadcast_to(a, shape) for a in (success, failure, held_q))
     with_q = q._times_log_success(success, held_q) + q._times_log_failure(failure, held_q)
-    return with_p - with_q
+    # Next to each other the two sums cancel: there the sum of D(p, q) over both outcomes.
+    success_q, failure_q, *_ = q._success_terms(held_q)
+    step = jnp.where(success < failure, success_q - success, failure - failure_q)
+    near = jnp.abs(step) < 0.1 * jnp.minimum(success, failure)
+    step = jnp.where(near, step, 0.0)
+    by_success, by_failure = (jnp.where(near, a, 1.0) for a in (success, failure))
+    close = -by_success * log1p_minus_near(step / by_success)
+    close -= by_failure * log1p_minus_near(-step / by_failure)
+    return jnp.where(near, close, with_p - with_q)
 
 
 _register(Bernoulli, Bernoulli)(_binary)
@@ -304,7 +298,15 @@ def _negative_binomial(p: NegativeBinomial, q: NegativeBinomial) -> Array:
 def _classes(p: ClassProbabilities, q: ClassProbabilities) -> Array:
     probs, held = _pair(p.probs, q._held)
     probs = jnp.broadcast_to(probs, jnp.broadcast_shapes(probs.shape, held.shape))
-    return p._weighted_log_probs(probs) - q._weighted_log_probs(probs)
+    apart = p._weighted_log_probs(probs) - q._weighted_log_probs(probs)
+    # Next to each other the two sums cancel: there the sum of D(p_k, q_k).
+    none = probs == 0.0
+    step = align(q.probs, probs.ndim) - probs
+    near = jnp.all(none | (jnp.abs(step) < 0.1 * probs), axis=-1)
+    inner = near[..., None] & ~none
+    weight, step = jnp.where(inner, probs, 1.0), jnp.where(near[..., None], step, 0.0)
+    close = weight * log1p_minus_near(jnp.where(inner, step, 0.0) / weight)
+    return jnp.where(near, jnp.sum(jnp.where(none, step, -close), axis=-1), apart)
 
 
 _register(Categorical, Categorical)(_classes)

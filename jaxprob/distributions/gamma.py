@@ -21,13 +21,14 @@ from jaxprob.distributions.gamma_draws import gamma_draws
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
-    binet_derivative,
+    binet_bregman,
     deviance,
     digamma_minus_log,
     log_ratio,
     log_ratio_minus,
     minus_deviance,
     recomputed,
+    standardize,
     times_power,
 )
 from jaxprob.distributions.tails import Tails, gamma_tails
@@ -140,7 +141,7 @@ class InverseGamma(_GammaBase):
 
     def _tails(self, x: Array, concentration: Array, rate: Array) -> Tails:
         zero = x == 0.0
-        scaled = rate / jnp.where(zero, 1.0, x)
+        scaled = standardize(rate, jnp.zeros_like(rate), jnp.where(zero, 1.0, x))
         a, scaled = jnp.broadcast_arrays(concentration, jnp.where(zero, jnp.inf, scaled))
         tails = gamma_tails(a, scaled)
         # P(X <= x) = P(G >= b / x)
@@ -148,7 +149,9 @@ class InverseGamma(_GammaBase):
 
     def _quantile(self, lower: Array, upper: Array, concentration: Array, rate: Array) -> Array:
         gamma = Gamma(1.0, 1.0)
-        return rate / gamma._quantile(upper, lower, concentration, jnp.ones_like(rate))
+        inverse = gamma._quantile(upper, lower, concentration, jnp.ones_like(rate))
+        zero = inverse == 0.0
+        return jnp.where(zero, jnp.inf, rate / jnp.where(zero, 1.0, inverse))
 
     def _sample_n(self, key: Key, n: int) -> Array:
         return self._rate[None] / self._standard_draws(key, n)
@@ -188,6 +191,5 @@ def gamma_log_density(x: Array, a: Array, b: Array) -> Array:
 
 def gamma_kl(a_p: Array, b_p: Array, a_q: Array, b_q: Array) -> Array:
     """Returns KL(Gamma(a_p, b_p) || Gamma(a_q, b_q))."""
-    step = a_q - a_p
-    smaller = binet(a_q) - binet(a_p) - step * binet_derivative(a_p)
-    return deviance(a_q, a_p * (b_q / b_p)) - 0.5 * log_ratio_minus(a_q, a_p) + smaller
+    leading = deviance(a_q, a_p * (b_q / b_p)) - 0.5 * log_ratio_minus(a_q, a_p)
+    return leading + binet_bregman(a_p, a_q)

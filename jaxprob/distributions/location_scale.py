@@ -17,12 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.distributions import constraints
-from jaxprob.distributions.special import log1p, log1p_square, log_sigmoid, standardize
+from jaxprob.distributions.log_gamma import log_gamma_two_plus_minus
+from jaxprob.distributions.special import (
+    expm1_minus,
+    is_double,
+    log1p,
+    log1p_square,
+    log_ratio_minus,
+    log_sigmoid,
+    standardize,
+)
 from jaxprob.distributions.tails import Tails, lower_half
 from jaxprob.distributions.univariate import Univariate, draw_uniform, parameter, probability_logs
 from jaxprob.types import Array, Key, Numbers
 
-__all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic"]
+__all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic", "extreme_value_kl"]
 
 
 class _LocationScale(Univariate):
@@ -154,6 +163,10 @@ class Cauchy(_LocationScale):
         log_tail = jnp.where(far, -math.log(math.pi) - jnp.log(jnp.where(far, size, 1.0)), near)
         return Tails(log_tail, z <= 0.0)
 
+    def _drifts(self, x: Array, loc: Array, scale: Array) -> tuple[Array | None, ...]:
+        # far out the density underflows in float32 where its product with z does not
+        return None, None if is_double(x) else standardize(x, loc, scale)
+
     def _standard_quantile(self, lower: Array, upper: Array) -> Array:
         below = lower < 0.5
         tail = jnp.where(below, lower, upper)
@@ -267,3 +280,15 @@ class Gumbel(_LocationScale, distrax.Gumbel):
     def entropy(self) -> Array:
         """Returns 1 + gamma + log scale."""
         return 1.0 + np.euler_gamma + jnp.log(self._scale)
+
+
+def extreme_value_kl(scale_p: Array, scale_q: Array, gap: Array) -> Array:
+    """Returns -log r + gamma (r - 1) + gap + E - 1 of Gumbel distributions, r = scale_p / scale_q.
+
+    E = exp(log Gamma(1 + r) - gap) is the mean of exp(-(X - loc_q) / scale_q). Near r = 1 the terms
+    linear in r - 1 cancel on paper.
+    """
+    w = (scale_p - scale_q) / scale_q
+    curve = log_gamma_two_plus_minus(w)
+    log_expected = (1.0 - np.euler_gamma) * w + curve - gap
+    return curve - log_ratio_minus(scale_p, scale_q) + expm1_minus(log_expected)

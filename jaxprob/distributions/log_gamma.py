@@ -11,7 +11,7 @@ import numpy as np
 from jaxprob.distributions.special import log1p, log_gamma
 from jaxprob.types import Array
 
-__all__ = ["log_gamma_curvature", "log_gamma_one_plus"]
+__all__ = ["log_gamma_curvature", "log_gamma_one_plus", "log_gamma_two_plus_minus"]
 
 # zeta(j) - 1 for j = 2, 3, ...
 _ZETAS = (
@@ -47,3 +47,14 @@ def log_gamma_curvature(w: Array) -> Array:
     series = series * v**2 - jnp.log1p(-((v / (1.0 + v)) ** 2))
     far = jnp.where(near, 1.0, w)
     return jnp.where(near, series, log_gamma(1.0 + 2.0 * far) - 2.0 * log_gamma(1.0 + far))
+
+
+def log_gamma_two_plus_minus(w: Array) -> Array:
+    """Returns log Gamma(2 + w) - (1 - gamma) w for w >= -1, which is about w^2 / 3 near 0."""
+    near = jnp.abs(w) < 0.5
+    v = jnp.where(near, w, 0.0)
+    series = jnp.zeros_like(v)
+    for j, zeta in reversed(list(enumerate(_ZETAS, start=2))):
+        series = series * v + (-1) ** j * zeta / j
+    far = jnp.where(near, 1.0, w)
+    return jnp.where(near, series * v * v, log_gamma(2.0 + far) - (1.0 - np.euler_gamma) * far)

@@ -23,12 +23,13 @@ from jaxprob.distributions.categorical import (
     ClassProbabilities,
     check_classes,
 )
-from jaxprob.distributions.classes import class_covariance, class_variance, log_softmax
+from jaxprob.distributions.classes import class_covariance, class_variance, log_softmax, log_total
 from jaxprob.distributions.logits import require_one
 from jaxprob.distributions.special import (
     HALF_LOG_TWO_PI,
     binet,
     deviance,
+    log_ratio,
 )
 from jaxprob.distributions.summation import expected_over_counts
 from jaxprob.distributions.validation import align, as_parameters
@@ -107,8 +108,9 @@ class Multinomial(ClassProbabilities, distrax.Multinomial):
         some = x > 0.0
         held = align(self._held, ndim)
         if self._logits is None:  # the logarithm of an excluded class must not be taken
-            total = jnp.sum(held, axis=-1, keepdims=True)
-            log_probs = jnp.log(jnp.where(some, held, 1.0)) - jnp.log(total)
+            peak, top, rest = log_total(held)
+            ratio = log_ratio(jnp.where(some & ~top, held, 1.0), jnp.where(top, 1.0, peak))
+            log_probs = jnp.where(top | ~some, 0.0, ratio) - rest
         else:
             log_probs = jnp.where(some, held, 0.0)
         log_means = jnp.log(safe_n)[..., None] + log_probs

@@ -132,8 +132,9 @@ class Weibull(_Positive):
         # at 0 the density is finite for k = 1 alone, where it falls at the rate 1 / scale
         to_x = ((k - 1.0) - k * hazard) / jnp.where(zero, 1.0, x)
         to_x = jnp.where(zero, jnp.where(k == 1.0, -1.0 / scale, 0.0), to_x)
-        to_scale = jnp.where(zero, -1.0, k * (hazard - 1.0)) / scale
-        return to_x, to_scale, 1.0 / k + log_scaled * (1.0 - hazard)
+        excess = jnp.where(zero, -1.0, jnp.expm1(k * log_scaled))
+        to_scale = jnp.where(zero, -1.0, k * excess) / scale
+        return to_x, to_scale, 1.0 / k - log_scaled * excess
 
     def _tails(self, x: Array, scale: Array, concentration: Array) -> Tails:
         zero = x == 0.0

@@ -103,8 +103,12 @@ def _search(tail_and_slope, wanted: Array, low_tail: Array, lower: Array, upper:
         step, low, high, x, move, done = state
         probability, gradient = tail_and_slope(x)
         below = jnp.where(low_tail, probability < wanted, probability > wanted)
-        low = jnp.where(below & ~done, _ordered(x), low)
-        high = jnp.where(below | done, high, _ordered(x))
+        # Subnormal numbers count as 0: what holds there holds for all of them.
+        zero = x == 0.0
+        below_order = jnp.where(zero, smallest - 1, _ordered(x))
+        above_order = jnp.where(zero, 1 - smallest, _ordered(x))
+        low = jnp.where(below & ~done, below_order, low)
+        high = jnp.where(below | done, high, above_order)
         usable = (probability > 0.0) & (gradient > 0.0)
         log_ratio = jnp.log(jnp.where(usable, probability, 1.0) / wanted)
         newton = -sign * log_ratio * probability / jnp.where(usable, gradient, 1.0)
@@ -117,11 +121,13 @@ def _search(tail_and_slope, wanted: Array, low_tail: Array, lower: Array, upper:
         return step + 1, low, high, following, following - x, done | close
 
     low, high = _ordered(lower), _ordered(upper)
+    smallest = _ordered(jnp.finfo(wanted.dtype).tiny * jnp.ones((), wanted.dtype))
     start = _unordered(_halfway(low, high))
     never = jnp.zeros(start.shape, bool)
     state = (jnp.asarray(0), low, high, start, jnp.full_like(start, jnp.inf), never)
     _, low, high, x, _, done = jax.lax.while_loop(unfinished, advance, state)
-    return jnp.where(done, x, _unordered(high))
+    # A root between 0 and the smallest normal number is 0.
+    return jnp.where(done, x, jnp.where(high == smallest, 0.0, _unordered(high)))
 
 
 def smallest_integer(

@@ -29,7 +29,9 @@ from jaxprob.types import Array
 __all__ = [
     "binet",
     "binet_above_one",
+    "binet_bregman",
     "binet_derivative",
+    "binet_derivative_above_one",
     "deviance",
     "digamma",
     "digamma_minus_log",
@@ -136,15 +138,30 @@ def _binet_jvp(primals, tangents):
     return binet(z), dot * binet_derivative(z)
 
 
+def binet_derivative_above_one(z: Array) -> Array:
+    """Returns mu'(z) for z >= 1."""
+    terms = _BINET_GRADIENT if is_double(z) else _BINET_GRADIENT[:10]
+    return _chebyshev(terms, recomputed(2.0 / z) - 1.0) / z / z
+
+
 def binet_derivative(z: Array) -> Array:
     """Returns mu'(z)."""
     small = z < 1.0
-    above = jnp.where(small, z + 1.0, z)
-    terms = _BINET_GRADIENT if is_double(z) else _BINET_GRADIENT[:10]
-    gradient = _chebyshev(terms, recomputed(2.0 / above) - 1.0) / above / above
+    gradient = binet_derivative_above_one(jnp.where(small, z + 1.0, z))
     below = jnp.where(small, z, 0.5)
     shift = jnp.log1p(1.0 / below) - 0.5 / below - 0.5 / (1.0 + below)
     return gradient + jnp.where(small, shift, 0.0)
+
+
+def binet_bregman(z: Array, to: Array) -> Array:
+    """Returns mu(to) - mu(z) - (to - z) mu'(z), in which small steps do not cancel."""
+    step, slope = to - z, binet_derivative(z)
+    near = jnp.abs(step) < 5e-4 * z
+    inner = jnp.where(near, step, 0.0)
+    # step times the mean of mu' - mu'(z), by Gauss-Legendre's rule of two nodes
+    low, high = (binet_derivative(z + inner * (0.5 + side / math.sqrt(12))) for side in (-1, 1))
+    close = inner * (0.5 * (low - slope) + 0.5 * (high - slope))
+    return jnp.where(near, close, binet(to) - binet(z) - step * slope)
 
 
 def digamma_minus_log(z: Array) -> Array:
@@ -224,7 +241,8 @@ def _standardize_jvp(primals, tangents):
     x, loc, scale = primals
     dx, dloc, dscale = tangents
     z = standardize(x, loc, scale)
-    return z, (dx - dloc - z * dscale) / scale
+    held = jnp.minimum(z, jnp.finfo(z.dtype).max)  # an infinite one times 0 would be NaN
+    return z, (dx - dloc - held * dscale) / scale
 
 
 @jax.custom_jvp

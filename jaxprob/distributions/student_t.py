@@ -30,7 +30,7 @@ from jaxprob.distributions.special import (
     recomputed,
     standardize,
 )
-from jaxprob.distributions.tails import Tails, beta_tails
+from jaxprob.distributions.tails import Tails, beta_tails, lower_half
 from jaxprob.distributions.univariate import Univariate, parameter
 from jaxprob.types import Array, Key, Numbers
 
@@ -99,14 +99,21 @@ class StudentT(Univariate):
         y = jnp.where(flip, inverse / (1.0 + inverse), 1.0 / (1.0 + square))  # df / (df + z^2)
         rest = jnp.where(flip, 1.0 / (1.0 + inverse), square / (1.0 + square))
         half = jnp.full_like(df, 0.5)
-        both = beta_tails(0.5 * df, half, y, rest).log_lower()
         # At the centre the beta variable is at its end, where it has no gradient to give.
-        centre = 2.0 * jnp.exp(_log_constant(df)) * z
-        inner = jnp.where(z == 0.0, centre, both) - math.log(2)
+        central = z * z * (1.0 + 1.0 / df) < 0.25 * jnp.finfo(z.dtype).eps
+        y, rest = jnp.where(central, 0.25, y), jnp.where(central, 0.75, rest)
+        both = beta_tails(0.5 * df, half, y, rest).log_lower()
+        # in the form for df + 2, since for small df that for df has two infinities
+        constant, beyond = _log_constant(jnp.stack([df, df + 2.0]))
+        line = 2.0 * jnp.exp(constant) * jnp.where(central, lower_half(z), 0.0)
+        inner = jnp.where(central, jnp.log1p(line), both) - math.log(2)
         # P(T > z) = p(0) sqrt(df) (z^2 / df)^(-df / 2) / df, where 1 + z^2 / df = z^2 / df
-        outer = _log_constant(df) - 0.5 * jnp.log(df)
-        outer = outer - df * jnp.log(jnp.where(far, jnp.abs(whole), 1.0))
+        log_whole = jnp.log(jnp.where(far, jnp.abs(z), 1.0)) - 0.5 * jnp.log(df)
+        outer = beyond + 0.5 * jnp.log(df + 2.0) - jnp.log(df + 1.0) - df * log_whole
         return Tails(jnp.where(far, outer, inner), z <= 0.0)
+
+    def _drifts(self, x: Array, df: Array, loc: Array, scale: Array) -> tuple[Array | None, ...]:
+        return None, jnp.ones_like(loc), standardize(x, loc, scale)
 
     def _quantile(self, lower: Array, upper: Array, df: Array, loc: Array, scale: Array) -> Array:
         below = lower < 0.5

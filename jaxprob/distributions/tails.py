@@ -27,6 +27,7 @@ import numpy as np
 from jaxprob.distributions.log_gamma import log_gamma_one_plus
 from jaxprob.distributions.special import (
     binet,
+    binet_derivative_above_one,
     deviance,
     expm1,
     expm1_minus,
@@ -126,11 +127,14 @@ def panels(dtype, length: Array, room: Array | None = None) -> tuple[Array, Arra
     """
     double = jnp.finfo(dtype).nmant > 30
     x, w = (jnp.asarray(v, dtype) for v in np.polynomial.legendre.leggauss(10 if double else 8))
-    edges = (0.0, 0.4, 0.8, 1.2, 1.7, 2.5, 4, 7, 13, 23, 40) if double else (
+    edges = (0.0, 0.5, 1.0, 1.6, 2.4, 3.3, 4.8, 8, 14, 24, 40) if double else (
         0.0, 0.4, 0.8, 1.2, 1.7, 2.5, 5, 9, 18)  # fmt: skip
+    if room is not None:  # and the last panel reaches to it where the fall becomes slower
+        edges = (0.0, 0.5, 1.0, 1.6, 2.5, 4, 7, 13, 23, 40, 100) if double else (
+            0.0, 0.5, 1.0, 1.6, 2.5, 5, 9, 18, 50)  # fmt: skip
     ends = length[..., None] * jnp.asarray(edges, dtype).reshape((1,) * length.ndim + (-1,))
     if room is not None:
-        ends = jnp.minimum(ends.at[..., -1].set(jnp.inf), room[..., None])
+        ends = jnp.minimum(ends, room[..., None])
     low, half = ends[..., :-1, None], 0.5 * jnp.diff(ends, axis=-1)[..., None]
     shape = (*length.shape, -1)
     x, w = (v.reshape((1,) * (length.ndim + 1) + (-1,)) for v in (x, w))
@@ -158,7 +162,7 @@ def gamma_tails(a: Array, x: Array, whole: bool = False) -> Tails:
     """Returns the tails of the gamma distribution with concentration `a` and rate 1 at `x` >= 0.
 
     In u = log x: log f(u +- s) - log f(u) = +-(a - x) s - x (exp(+-s) - 1 -+ s). For a < 1 and
-    x <= 1, where the tail is long and bends within s of 1, two series take the integral's place.
+    x <= 2, where the tail is long and bends within s of 1, two series take the integral's place.
 
     Args:
       a: Concentration.
@@ -167,7 +171,7 @@ def gamma_tails(a: Array, x: Array, whole: bool = False) -> Tails:
     """
     if whole:
         return _gamma_tails_by_quadrature(a, x)
-    short = (a < 1.0) & (x <= 1.0)
+    short = (a < 1.0) & (x <= 2.0)
     series = _gamma_tails_by_series(jnp.where(short, a, 0.5), jnp.where(short, x, 0.5))
     area = _gamma_tails_by_quadrature(jnp.where(short, 1.0, a), jnp.where(short, 1.0, x))
     return Tails(
@@ -177,7 +181,7 @@ def gamma_tails(a: Array, x: Array, whole: bool = False) -> Tails:
 
 
 def _gamma_tails_by_series(a: Array, x: Array) -> Tails:
-    """The same for 0 < a < 1 and 0 <= x <= 1.
+    """The same for 0 < a < 1 and 0 <= x <= 2.
 
     P = x^a e^-x / Gamma(a + 1) sum_n x^n / ((a + 1) ... (a + n))
     Q = 1 - x^a / Gamma(a + 1) - x^a / Gamma(a + 1) sum_(n>0) a (-x)^n / (n! (a + n))
@@ -186,7 +190,7 @@ def _gamma_tails_by_series(a: Array, x: Array) -> Tails:
     """
     zero = x <= 0.0
     x = jnp.where(zero, 1.0, x)
-    terms = 20 if is_double(x) else 11
+    terms = 28 if is_double(x) else 14
     rising, falling = jnp.ones_like(x), jnp.zeros_like(x)
     for n in range(terms, 0, -1):
         rising = 1.0 + rising * x / (a + n)
@@ -201,7 +205,8 @@ def _gamma_tails_by_series(a: Array, x: Array) -> Tails:
 
 def _gamma_tails_by_quadrature(a: Array, x: Array) -> Tails:
     inside = (x > 0.0) & (x < jnp.inf)
-    x_in = jnp.where(inside, x, a)
+    far = x > (4.0 / jnp.finfo(x.dtype).eps ** 2) * (1.0 + a)  # where the area is 1 / x
+    x_in = jnp.where(inside & ~far, x, a)
     is_lower = x_in <= a
     sign = jnp.where(is_lower, -1.0, 1.0).astype(x_in.dtype)
     gap = a - x_in
@@ -211,56 +216,132 @@ def _gamma_tails_by_quadrature(a: Array, x: Array) -> Tails:
         return gap[..., None] * y - x_in[..., None] * expm1_minus(y)
 
     area = integrate_tail(log_ratio, -sign * gap, x_in)
-    log_density = -deviance(a, x_in) - binet(a) + 0.5 * jnp.log(a / (2 * math.pi))
-    log_tail = jnp.minimum(log_density + jnp.log(area), 0.0)
+    held = jnp.where(inside, x, a)
+    log_area = jnp.where(far, -jnp.log(held), jnp.log(area))
+    log_density = -deviance(a, held) - binet(a) + 0.5 * jnp.log(a / (2 * math.pi))
+    log_tail, is_lower = jnp.minimum(log_density + log_area, 0.0), is_lower & ~far
     return Tails(jnp.where(inside, log_tail, -jnp.inf), jnp.where(inside, is_lower, x <= 0.0))
 
 
 def beta_tails(a: Array, b: Array, x: Array, y: Array | None = None) -> Tails:
     """Returns the tails of the beta distribution at `x` in [0, 1]; `y` is 1 - x if known better.
 
-    In u = logit x: log f(u +- s) - log f(u) = +-a s - (a + b) log(1 + x (exp(+-s) - 1)). The half
-    x > 1/2 is mirrored, so that the part linear in s can be split off without cancellation.
+    The half x > 1/2 is mirrored: the lower tail of the mirrored variable is the upper tail of ours.
+    Where the tail at the nearer end is long, since its concentration is below 1, a series takes the
+    integral's place.
     """
     y = 1.0 - x if y is None else y
     inside = (x > 0.0) & (y > 0.0)
-    total = a + b
-    mean = a / total
     mirror = x > 0.5
     p = jnp.where(inside, jnp.where(mirror, y, x), 0.25)
     other = jnp.where(inside, jnp.where(mirror, x, y), 0.75)
     first, second = jnp.where(mirror, b, a), jnp.where(mirror, a, b)
-    # The lower tail of the mirrored variable is the upper tail of ours.
-    gap = first * other - second * p  # a (1 - x) - b x, which is (a + b)(mean - x)
+    short = (first < 1.0) & (second * p <= 1.5)
+    series = _beta_tails_by_series(
+        jnp.where(short, first, 0.5), jnp.where(short, second, 1.0), jnp.where(short, p, 0.25)
+    )
+    safe = ((2.0, first), (2.0, second), (0.25, p), (0.75, other))
+    area = _beta_tails_by_quadrature(*(jnp.where(short, inner, v) for inner, v in safe))
+    log_tail = jnp.where(short, series.log_tail, area.log_tail)
+    is_lower = jnp.where(short, series.is_lower, area.is_lower) != mirror
+    return Tails(jnp.where(inside, log_tail, -jnp.inf), jnp.where(inside, is_lower, x <= 0.0))
+
+
+def _beta_tails_by_series(a: Array, b: Array, x: Array) -> Tails:
+    """The same for a < 1, 0 < x <= 1/2 and b x not much above 1.
+
+    P = x^a / (a B(a, b)) (1 + a S),   S = sum_(n>0) (1 - b)_n / n! x^n / (a + n)
+
+    in log P each term is a times a number, so that 1 - P keeps its digits as well: with psi the
+    digamma function and t between 0 and 1
+
+    -log(a B(a, b)) = a times the mean of psi(1 + b + a t) - psi(1 + a t), less log(1 + a / b).
+
+    Source: DLMF 8.17.7.
+    """
+    above = b + 1.0
+    nodes, weights = np.polynomial.legendre.leggauss(12 if is_double(x) else 6)
+    column = (-1,) + (1,) * x.ndim
+    steps, weights = (
+        jnp.asarray(v, x.dtype).reshape(column) for v in (0.5 * (nodes + 1.0), 0.5 * weights)
+    )
+    steps = a * steps
+    ends = jnp.stack([above + steps, 1.0 + steps])
+    digammas = binet_derivative_above_one(ends) - 0.5 / ends  # less the logarithms
+    curve = jnp.log1p(steps / above) - jnp.log1p(steps) + digammas[0] - digammas[1]
+    log_power = a * (jnp.log(x * above) + jnp.sum(weights * curve, axis=0)) - jnp.log1p(a / b)
+    log_lower = jnp.minimum(log_power + jnp.log1p(a * _power_series(a, b, x)), 0.0)
+    is_lower = log_lower < -math.log(2)
+    log_upper = log1mexp(jnp.where(is_lower, -1.0, log_lower))
+    return Tails(jnp.where(is_lower, log_lower, log_upper), is_lower)
+
+
+@jax.custom_jvp
+def _power_series(a: Array, b: Array, x: Array) -> Array:
+    """Returns sum_(n>0) (1 - b)_n / n! x^n / (a + n)."""
+    return _power_series_and_slopes(a, b, x)[0]
+
+
+@_power_series.defjvp
+def _power_series_jvp(primals, tangents):
+    a, b, x = primals
+    da, db, dx = tangents
+    series, to_a, to_b = _power_series_and_slopes(a, b, x)
+    to_x = (expm1((b - 1.0) * jnp.log1p(-x)) - a * series) / x
+    return series, to_a * da + to_b * db + to_x * dx
+
+
+def _power_series_and_slopes(a: Array, b: Array, x: Array) -> tuple[Array, Array, Array]:
+    """The series and its derivatives towards a and b, by Horner's scheme."""
+    terms = 54 if is_double(x) else 25
+
+    def extend(i: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        n = jnp.asarray(terms - i, x.dtype)
+        total, to_a, to_b = sums
+        total, own = total + 1.0 / (a + n), total + 1.0 / (a + n)
+        factor = x * (1.0 - b / n)
+        to_b = factor * to_b - (x / n) * own
+        return factor * total, factor * (to_a - 1.0 / (a + n) ** 2), to_b
+
+    zero = jnp.zeros_like(x)
+    return jax.lax.fori_loop(0, terms, extend, (zero, zero, zero))
+
+
+def _beta_tails_by_quadrature(a: Array, b: Array, x: Array, y: Array) -> Tails:
+    """The same for 0 < x <= 1/2 and y = 1 - x.
+
+    In u = logit x: log f(u +- s) - log f(u) = +-a s - (a + b) log(1 + x (exp(+-s) - 1)), of which
+    the part linear in s is split off without cancellation.
+    """
+    total = a + b
+    gap = a * y - b * x  # a (1 - x) - b x, which is (a + b)(mean - x)
     # Not by the sign of the gap: XLA may compute it twice, with and without a fused product, and
     # take it for a lower tail here and for an upper one there where x is next to the mean.
-    below = p <= first / total
-    sign = jnp.where(below, -1.0, 1.0).astype(p.dtype)
-    is_lower = below != mirror
+    is_lower = x <= a / total
+    sign = jnp.where(is_lower, -1.0, 1.0).astype(x.dtype)
 
     def log_ratio(s: Array) -> Array:
         t = sign[..., None] * s
         small = jnp.abs(t) < 1.0
         t_in, t_out = jnp.where(small, t, 0.0), jnp.where(small, 1.0, t)
-        w = p[..., None]
+        w = x[..., None]
         near = log1p_minus(w * jnp.expm1(t_in)) + w * expm1_minus(t_in)
         # log(1 + w (e^t - 1)) = t + log(w + (1 - w) e^-t) where e^t would overflow
         huge = t_out > 60.0
         decay = jnp.exp(-jnp.where(huge, t_out, 60.0))
         far = jnp.where(
             huge,
-            t_out + jnp.log(w + other[..., None] * decay),
+            t_out + jnp.log(w + y[..., None] * decay),
             jnp.log1p(w * jnp.expm1(jnp.where(huge, 1.0, t_out))),
         )
         bend = jnp.where(small, near, far - w * t)
         return gap[..., None] * t - total[..., None] * bend
 
-    area = integrate_tail(log_ratio, jnp.maximum(-sign * gap, 0.0), total * p * other)
+    area = integrate_tail(log_ratio, jnp.maximum(-sign * gap, 0.0), total * x * y)
     log_density = (
-        -deviance(first, total * p)
-        - deviance(second, total * other)
+        -deviance(a, total * x)
+        - deviance(b, total * y)
         - (binet(a) + binet(b) - binet(total))
-        + 0.5 * jnp.log(mean * b / (2 * math.pi))
+        + 0.5 * (jnp.log(a) + jnp.log(b / total) - math.log(2 * math.pi))
     )
-    log_tail = jnp.minimum(log_density + jnp.log(area), 0.0)
-    return Tails(jnp.where(inside, log_tail, -jnp.inf), jnp.where(inside, is_lower, x <= 0.0))
+    return Tails(jnp.minimum(log_density + jnp.log(area), 0.0), is_lower)

@@ -5,6 +5,7 @@ A family states its formulas, for arrays that are aligned and inside the support
     _log_density(x, *parameters)       log p(x)
     _tails(x, *parameters)             one of the two tail probabilities (see `tails.py`)
     _gradients(x, *parameters)            partial derivatives of log p, where autodiff's are slow
+    _drifts(x, *parameters)            how x follows a parameter that moves or stretches it
     _quantile(lower, upper, ...)       the inverse, if it has one in closed form
     _sample_n(key, n), mean(), ...
 
@@ -16,6 +17,7 @@ Twin: `torch_ref/distributions/univariate.py`.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -129,6 +131,14 @@ class Univariate(Distribution):
         """P(X <= x) and P(X > x)."""
         tails = self._tails(x, *parameters)
         return tails.lower(), tails.upper()
+
+    def _drifts(self, x: Array, *parameters: Array) -> tuple[Array | None, ...]:
+        """Dx / dparameter at which the tails stay as they are; None where that is not known.
+
+        The tails' derivative towards such a parameter is minus the density times its drift.
+        """
+        del x
+        return (None,) * len(parameters)
 
     def _states_probabilities(self) -> bool:
         return type(self)._tail_probabilities is not Univariate._tail_probabilities
@@ -248,7 +258,9 @@ def _tail_function(
         is_below, is_above, inside = regions(x, *parameters)
         # A tail that has underflowed has no gradient left to compute.
         gone = probability == -jnp.inf
-        if name.startswith("log") or not family._states_probabilities():
+        if name.startswith("log"):
+            gone = gone | (probability == 0.0)  # the other tail has underflowed
+        elif not family._states_probabilities():
             gone = gone | (family._tails(inside, *parameters).log_tail == -jnp.inf)
         inside = jnp.where(gone, family._inner_point(*parameters), inside)
         inside = jax.lax.stop_gradient(inside)
@@ -261,28 +273,50 @@ def _tail_function(
             low, high = family._bounds(*parameters)
             by_density = flat | (x <= low) | (x >= high)
             by_density = by_density | (not name.startswith("log")) | (probability > -1.0)
-        dots = [jnp.where(flat, 0.0, jnp.broadcast_to(d, flat.shape)) for d in tangents[2:]]
-        dots = [jnp.where(by_density, 0.0, jnp.broadcast_to(tangents[1], flat.shape)), *dots]
+        held = jnp.where(jnp.isnan(x) | jnp.isinf(x), family._inner_point(*parameters), x)
+        drifts = (None,) * len(parameters) if discrete else family._drifts(held, *parameters)
+        largest = jnp.finfo(x.dtype).max  # an infinite one times 0 would be NaN
+        known = [(jnp.clip(drift, -largest, largest), dot)
+                 for drift, dot in zip(drifts, tangents[2:], strict=True)
+                 if drift is not None]  # fmt: skip
+        others = [dot if drift is None else jnp.zeros_like(dot)
+                  for drift, dot in zip(drifts, tangents[2:], strict=True)]  # fmt: skip
+        move = tangents[1] - sum(drift * dot for drift, dot in known)
+        dots = [jnp.where(flat, 0.0, jnp.broadcast_to(d, flat.shape)) for d in others]
+        dots = [jnp.where(by_density, 0.0, jnp.broadcast_to(move, flat.shape)), *dots]
         wide = [inside, *(jnp.broadcast_to(p, flat.shape) for p in parameters)]
         change = jax.jvp(lambda *a: family._tail(name, *a), tuple(wide), tuple(dots))[1]
         if not discrete:
             log_density = family._masked_density(allowed, x, *parameters)
             beyond = jnp.isnan(x) | (x < low) | (x > high)  # where a periodic density goes on
             log_density = jnp.where(beyond, -jnp.inf, log_density)
-            gradient = _gradient_of_tail(log_density, probability, name)
-            change = change + jnp.where(by_density, gradient, 0.0) * tangents[1]
+            log_gradient = _log_gradient_of_tail(log_density, probability, name)
+            log_gradient = jnp.where(by_density, log_gradient, -jnp.inf)
+            sign = 1.0 if name.endswith("lower") else -1.0
+            change = change + sign * jnp.exp(log_gradient) * tangents[1]
+            for drift, dot in known:
+                change = change - sign * _times_exp(drift, log_gradient) * dot
         return probability, change
 
     return tail(family._allowed(x), x, *parameters)
 
 
-def _gradient_of_tail(log_density: Array, probability: Array, name: str) -> Array:
-    """Derivative of a tail, or of its logarithm, towards the value."""
-    if name.startswith("log"):
-        gone = probability == -jnp.inf
-        log_density = jnp.where(gone, -jnp.inf, log_density - jnp.where(gone, 0.0, probability))
-    gradient = jnp.exp(log_density)
-    return gradient if name.endswith("lower") else -gradient
+def _log_gradient_of_tail(log_density: Array, probability: Array, name: str) -> Array:
+    """Logarithm of the size of a tail's derivative towards the value, or of its logarithm's."""
+    if not name.startswith("log"):
+        return log_density
+    gone = probability == -jnp.inf
+    return jnp.where(gone, -jnp.inf, log_density - jnp.where(gone, 0.0, probability))
+
+
+def _times_exp(factor: Array, log: Array) -> Array:
+    """Returns factor * exp(log), where the exponential alone would underflow or overflow."""
+    limits = jnp.finfo(log.dtype)
+    beyond = (log < math.log(limits.tiny)) | (log > math.log(limits.max))
+    apart = beyond & (log > -jnp.inf) & (factor != 0.0)
+    size = jnp.log(jnp.abs(jnp.where(apart, factor, 1.0))) + jnp.where(apart, log, 0.0)
+    product = factor * jnp.exp(jnp.where(beyond, -jnp.inf, log))
+    return jnp.where(apart, jnp.sign(factor) * jnp.exp(size), product)
 
 
 @jax.jit

@@ -1,19 +1,19 @@
-"""How many rows are out of bounds, by law: in float32 and in float64.
+"""How many rows are out of bounds, by law: in float32 and in float64. None is NaN.
 
-The bar of 1 % of the rows of each method is missed by many of them. The numbers may only fall;
+The bar of 1 % of the rows of each method is missed by some of them. The numbers may only fall;
 three rows of each law are left to the rounding of one processor or another. What is out is of these
 kinds:
 
-- The gradient of a tail that has underflowed is 0, where the right one is large or infinite.
-- Divergences of members that hardly differ, whose digits are those of a difference of numbers near
-  1: the error is one unit of rounding of 1. Divergences of scales 60 orders of magnitude apart.
-- Beta tails, and with them StudentT's, NegativeBinomial's and Binomial's, at concentrations below
-  .05: six digits in float64, since the integrand bends on the length 1 and falls on 1 / a.
-- Gradients of cdfs of gamma and beta variables towards their concentrations in the far tails.
-- Quantiles whose right value is 0 or infinite in the dtype, and that stop one step before.
-- Gradients of 1e-20 and less beside numbers near 1, of angles above all.
-- Bins of `Quantized` whose density overflows in float32: they alone give NaN, see `NAN`, with
-  three rows of a mixture of normals whose scales are twenty orders of magnitude apart.
+- Logits of +-100 and +-1e4 for counts, whose tails underflow before the logarithm is taken, so that
+  log cdf is -inf and its gradient 0: most rows of Binomial, NegativeBinomial and Geometric.
+- About 90 gradients that are beyond the dtype, or infinite, of a density or tail that has itself
+  underflowed; and about 50 that the dtype could hold, such as the slope of a normal log-density at
+  1e30 in float32. There the package has -inf and a gradient of 0, so that a mixture with another
+  component that is possible has no NaN.
+- 13 rows of Weibull in float32 at a value below the smallest normal number, which XLA takes for 0.
+- Gradients of Student's tails towards 1e4 and more degrees of freedom, that are 1e-9 and less.
+- Gradients of cdfs of 1e-290 and less, and those of log cdfs just above the smallest number.
+- Divergences of low-rank normals whose ranks tell scales of 1 and 1e-4 apart.
 """
 
 __all__ = ["NAN", "OUT", "SLACK"]
@@ -21,48 +21,32 @@ __all__ = ["NAN", "OUT", "SLACK"]
 SLACK = 3
 
 OUT: dict[str, tuple[int, int]] = {
-    "Bernoulli(logits)": (1, 1),
-    "Bernoulli(probs)": (5, 5),
-    "Beta": (92, 140),
-    "Binomial(logits)": (41, 26),
-    "Binomial(probs)": (11, 17),
-    "Categorical(logits)": (11, 18),
-    "Categorical(probs)": (32, 17),
-    "Cauchy": (9, 0),
-    "Exponential": (4, 4),
-    "Gamma": (8, 22),
-    "Geometric(logits)": (27, 12),
-    "Geometric(probs)": (2, 2),
-    "Gumbel": (18, 20),
-    "HalfNormal": (6, 4),
-    "InverseGamma": (46, 38),
-    "Laplace": (1, 2),
-    "LogNormal": (0, 1),
-    "LowRankMultivariateNormal": (7, 6),
-    "MixtureSameFamily(Normal)": (41, 2),
-    "Multinomial(probs)": (15, 0),
-    "NegativeBinomial(logits)": (99, 87),
-    "NegativeBinomial(probs)": (16, 29),
     "Normal": (18, 0),
-    "OneHotCategorical(logits)": (1, 2),
-    "OneHotCategorical(probs)": (4, 4),
-    "Poisson": (8, 16),
-    "Quantized(Gumbel)": (41, 22),
-    "Quantized(Logistic)": (6, 3),
-    "Quantized(Logistic, 0, 255)": (10, 0),
-    "Quantized(Normal)": (24, 1),
+    "StudentT": (16, 16),
+    "Gumbel": (12, 13),
+    "LogNormal": (0, 1),
+    "Gamma": (2, 3),
+    "InverseGamma": (2, 0),
+    "Exponential": (4, 4),
+    "HalfNormal": (6, 4),
+    "Weibull": (26, 5),
+    "Beta": (13, 15),
+    "Poisson": (8, 4),
     "RelaxedBernoulli": (0, 1),
-    "StudentT": (194, 176),
     "Transformed(Normal, Exp)": (4, 0),
-    "VonMises": (45, 73),
-    "Weibull": (28, 9),
-    "ZeroInflated(Poisson)": (8, 35),
+    "ZeroInflated(Poisson)": (8, 3),
+    "Quantized(Normal)": (24, 1),
+    "Quantized(Logistic)": (6, 3),
+    "Quantized(Gumbel)": (20, 14),
+    "LowRankMultivariateNormal": (7, 6),
+    "MixtureSameFamily(Normal)": (38, 2),
+    "Geometric(logits)": (26, 12),
+    "Binomial(logits)": (32, 22),
+    "NegativeBinomial(logits)": (69, 53),
+    "Bernoulli(probs)": (4, 4),
+    "Geometric(probs)": (1, 1),
+    "Binomial(probs)": (6, 10),
+    "NegativeBinomial(probs)": (12, 22),
 }
 
-NAN: dict[str, tuple[int, int]] = {
-    "Quantized(Normal)": (1, 0),
-    "Quantized(Logistic)": (1, 0),
-    "Quantized(Gumbel)": (19, 0),
-    "Quantized(Logistic, 0, 255)": (10, 0),
-    "MixtureSameFamily(Normal)": (3, 0),
-}
+NAN: dict[str, tuple[int, int]] = {}

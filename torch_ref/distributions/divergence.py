@@ -114,7 +114,11 @@ def _binary(p: LogitsOrProbs, q: LogitsOrProbs) -> Tensor:
     success, failure = torch.broadcast_tensors(p.probs, q.probs)[0], p.failure_probs
     failure = failure.expand(success.shape)
     own = p.log_success(success) + p.log_failure(failure)
-    return own - q.log_success(success) - q.log_failure(failure)
+    apart = own - q.log_success(success) - q.log_failure(failure)
+    # next to each other these cancel; the deviances of both outcomes do not
+    close = deviance(success, q.probs) + deviance(failure, q.failure_probs)
+    near = (q.probs - success).abs() < 0.1 * torch.minimum(success, failure)
+    return torch.where(near, close, apart)
 
 
 @register_kl(Bernoulli, Bernoulli)
@@ -149,7 +153,10 @@ def _poisson(p: Poisson, q: Poisson) -> Tensor:
 
 def _classes(p: ClassProbabilities, q: ClassProbabilities) -> Tensor:
     probs = p.probs.expand(torch.broadcast_shapes(p.probs.shape, q.probs.shape))
-    return p.expected_log_prob(probs) - q.expected_log_prob(probs)
+    apart = p.expected_log_prob(probs) - q.expected_log_prob(probs)
+    none = probs == 0.0
+    near = (none | ((q.probs - probs).abs() < 0.1 * probs)).all(-1)
+    return torch.where(near, deviance(probs, q.probs.expand(probs.shape)).sum(-1), apart)
 
 
 @register_kl(Categorical, Categorical)

@@ -9,10 +9,11 @@ Twin of `jaxprob/distributions/tails.py`, which integrates instead. Source: W. P
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from torch_ref.distributions.special import binet, deviance
+from torch_ref.distributions.special import binet, deviance, digamma_minus_log
 
 __all__ = ["beta_tails", "gamma_tails"]
 
@@ -73,15 +74,51 @@ def beta_tails(a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
     a, b, x, y = torch.broadcast_tensors(a.double(), b.double(), x.double(), y.double())
     inside = (x > 0.0) & (y > 0.0)
     x_in, y_in = torch.where(inside, x, 0.5), torch.where(inside, y, 0.5)
+    low = x_in < (a + 1.0) / (a + b + 2.0)
+    tail = _beta_tail(a, b, x_in, y_in, low)
+    lower, upper = torch.where(low, tail, 1.0 - tail), torch.where(low, 1.0 - tail, tail)
+    # the tail at an end whose concentration is below 1 is long: both tails keep their digits
+    mirror = x_in > 0.5
+    first, second = torch.where(mirror, b, a), torch.where(mirror, a, b)
+    near = torch.where(mirror, y_in, x_in)
+    short = (first < 1.0) & (second * near <= 1.5)
+    log_near = _beta_log_series(
+        torch.where(short, first, 0.5), torch.where(short, second, 1.0),
+        torch.where(short, near, 0.25),
+    )  # fmt: skip
+    one, other = log_near.exp(), -torch.expm1(log_near)
+    lower = torch.where(short, torch.where(mirror, other, one), lower)
+    upper = torch.where(short, torch.where(mirror, one, other), upper)
+    return _with_ends(inside, x, lower, upper, dtype)
+
+
+def _beta_log_series(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    """Returns log I_x(a, b) for a < 1, x <= 1/2 and b x not much above 1 (DLMF 8.17.7)."""
+    term, total = torch.ones_like(x), torch.zeros_like(x)
+    for n in range(1, 55):
+        term = term * (x * (n - b) / n)
+        total = total + term / (a + n)
+    # log(a B(a, b)) = a times the mean of psi(1 + a t) - psi(1 + b + a t), and log(1 + a / b)
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    mean = torch.zeros_like(x)
+    for t, w in zip((0.5 * (nodes + 1.0)).tolist(), (0.5 * weights).tolist(), strict=True):
+        mean = mean + w * (_digamma(1.0 + a * t) - _digamma(1.0 + b + a * t))
+    constant = a * mean + torch.log1p(a / b)
+    return (a * x.log() - constant + torch.log1p(a * total)).clamp(max=0.0)
+
+
+def _digamma(z: Tensor) -> Tensor:
+    return z.log() + digamma_minus_log(z)
+
+
+def _beta_tail(a: Tensor, b: Tensor, x: Tensor, y: Tensor, low: Tensor) -> Tensor:
+    """The lower tail where `low`, else the upper one, by the continued fraction."""
     total = a + b
-    log_density = -deviance(a, total * x_in) - deviance(b, total * y_in)
+    log_density = -deviance(a, total * x) - deviance(b, total * y)
     log_density = log_density + binet(total) - binet(a) - binet(b)
     density = (log_density + 0.5 * (a / total * b / (2 * math.pi)).log()).exp()
-    low = x_in < (a + 1.0) / (total + 2.0)
     first, second = torch.where(low, a, b), torch.where(low, b, a)
-    tail = density / first * _beta_fraction(first, second, torch.where(low, x_in, y_in))
-    lower, upper = torch.where(low, tail, 1.0 - tail), torch.where(low, 1.0 - tail, tail)
-    return _with_ends(inside, x, lower, upper, dtype)
+    return density / first * _beta_fraction(first, second, torch.where(low, x, y))
 
 
 def _beta_fraction(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
