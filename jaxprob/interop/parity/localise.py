@@ -63,18 +63,31 @@ def localise(
         found = _in_the_model(values, trace, jax_output, torch_output, dtype)
         if found.suspect == "unknown" and trace.missed:
             named = differing_operation(ours, twin, *trace.missed[-1], CLOSED[dtype])
-            if named:
-                found = dataclasses.replace(found, suspect=named[0], explanation=named[1])
+            found = _renamed(found, named)
         return [found]
     if stats:
         return [in_the_statistics(ours, twin, stats[0])]
     if values:
-        return [in_the_loss(ours, twin, jax_output, torch_output, CLOSED[dtype])]
+        found = in_the_loss(ours, twin, jax_output, torch_output, CLOSED[dtype])
+        if found.suspect == "unknown":
+            losses = [
+                np.asarray(ours.loss_value(jax_output)),
+                to_numpy(twin.loss_value(torch_output)),
+            ]
+            named = differing_operation(ours, twin, *losses, CLOSED[dtype], loss=True)
+            found = _renamed(found, named)
+        return [found]
     gradients = [c for c in wrong if c.quantity == "grad"]
     if gradients:
         return [in_the_gradient(ours, twin, gradients)]
     assert optimizer is not None
     return [suspect_optimizer(ours, twin, wrong, optimizer, steps, CLOSED[dtype])]
+
+
+def _renamed(found: Finding, named: tuple[str, str] | None) -> Finding:
+    if not named:
+        return found
+    return dataclasses.replace(found, suspect=named[0], explanation=named[1])
 
 
 class Trace(NamedTuple):

@@ -50,7 +50,12 @@ KINDS = (
 
 
 def differing_operation(
-    ours: FlaxSide, twin: TorchSide, target: np.ndarray, twin_target: np.ndarray, closed: float
+    ours: FlaxSide,
+    twin: TorchSide,
+    target: np.ndarray,
+    twin_target: np.ndarray,
+    closed: float,
+    loss: bool = False,
 ) -> tuple[str, str] | None:
     """Returns (suspect, explanation), or None where no single operation closes the gap.
 
@@ -60,11 +65,12 @@ def differing_operation(
       target: Flax's values of what differs.
       twin_target: PyTorch's.
       closed: Tolerance.
+      loss: Whether it is computed by the losses, behind the outputs.
     """
     twin.reset()
-    theirs = torch_graph(twin)
+    theirs = torch_graph((lambda: twin.loss_value(twin())) if loss else twin)
     twin.reset()
-    mine = jax_graph(ours.outputs_of, ours.variables)
+    mine = jax_graph((lambda v: ours.loss_of(v)[0]) if loss else ours.outputs_of, ours.variables)
     end = _found(theirs, twin_target, closed)
     own_end = _found(mine, target, closed)
     if end is None or own_end is None:
@@ -121,7 +127,7 @@ def _explained(
         return None  # what a loop computes is not looked into
     told = _told([theirs[i] for i in part if i <= k], [mine[i] for i in own_part if i <= j])
     if _usual(node) == "select_n":
-        return "mask", told[1]
+        return ("mask" if told[0] != "another formula" else told[0]), told[1]
     gap = Gap(labelled, {}, replacement, node.value, closed)
     for source in labelled:
         found = applied(source.array, replacement, node.value, closed)
@@ -146,6 +152,9 @@ def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
     spans = [{_span(node) for node in nodes if _usual(node) == "softmax"} for nodes in both]
     if spans[0] != spans[1] and all(spans):
         return "softmax axis", f"{words} The softmax runs over axes of other lengths."
+    if _norms(names) != _norms(own_names):
+        side = "PyTorch" if _norms(names) else "Flax"
+        return "norm", f"{side} has a norm that the other side has not. {words}"
     if not names and not own_names:
         return "other operands", f"{words} The operands differ: order, chunk, axis or index."
     if sorted(names) == sorted(own_names):
@@ -157,6 +166,10 @@ def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
     if len(names) == len(own_names) == 1 and _kind(other) == _kind(own):
         return _kind(other), words
     return "another formula", words
+
+
+def _norms(names: Sequence[str]) -> bool:
+    return any("norm" in name or name == "rsqrt" for name in names)
 
 
 def _more(side: str, other: str, nodes: list[Node], part: Sequence[int]) -> tuple[str, str] | None:

@@ -28,6 +28,8 @@ def rearranged(ours: np.ndarray, twin: np.ndarray) -> tuple[str, str] | None:
         if ratio and _equal(ours, ratio * twin):
             return _scale(ratio, ours.shape)
         difference = ours - twin
+        if not np.all(np.isfinite(difference)):
+            return None
         if np.ptp(difference) <= CLOSE * np.max(np.abs(difference)):
             return "offset", f"Flax's values are PyTorch's plus {difference.flat[0]:.6g}."
     return None
