@@ -35,7 +35,7 @@ SLOW = {
     ("gcn", "max readout"): ("norm", "pooling"),
     ("tagger", "concat order"): ("lstm", "concatenation order"),
     ("tagger", "tanh on the states"): ("lstm", "activation"),
-    ("cvae", "variance for sigma"): (".*", "variance against standard deviation"),
+    ("cvae", "exp of logvar"): (".*", "variance against standard deviation"),
     ("train", "adam eps"): ("", "eps"),
     ("train", "maximise"): ("", "maximize"),
     ("train", "adam became sgd"): ("", "another algorithm"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from jaxprob.interop.parity.fitted import fitted
-from jaxprob.interop.parity.functions import recognise
+from jaxprob.interop.parity.functions import FUNCTIONS, recognise
 
 __all__ = ["applied", "residual"]
 
@@ -100,9 +100,8 @@ def _named(ours: str, theirs: str) -> str:
         return "softmax or log softmax" if same else "softmax axis"
     family = {_family(name) for name in (ours, theirs)}
     if len(family) == 1:
-        return f"{family.pop()} form" if _constants(ours) == _constants(theirs) else (
-            f"constant in {_family(ours)}"
-        )  # fmt: skip
+        known = ours in FUNCTIONS and theirs in FUNCTIONS
+        return f"{family.pop()} form" if known else f"constant in {family.pop()}"
     if any(name.endswith(" times the values") for name in (ours, theirs)):
         return "scale"
     return "activation"
@@ -113,10 +112,6 @@ def _family(name: str) -> str:
     plain = re.sub(r"-?\d[\d.e+-]* times ", "", name).split(",")[0].split(" + ")[0]
     plain = re.sub(r"(?<!axis) -?\d\S*", "", plain).replace(" of the values", "")
     return plain
-
-
-def _constants(name: str) -> list[str]:
-    return re.findall(r"-?\d[\d.e+-]*", name)
 
 
 def _is_dropped(source: np.ndarray, target: np.ndarray) -> bool:

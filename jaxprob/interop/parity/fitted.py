@@ -66,7 +66,8 @@ def _inner(x: np.ndarray, y: np.ndarray) -> Iterator[Solved]:
         nearest = np.argmin(np.abs(size)) if name != "sine" else np.argmin(size)
         factor = float(inside.flat[nearest] / x.flat[nearest])
         yield f"{name} of # times the values", factor, function(factor * x)
-        shift = float(np.nanmedian(np.where(np.isfinite(inside), inside - x, np.nan)))
+        known = np.isfinite(inside)
+        shift = float(np.median((inside - x)[known])) if np.any(known) else np.nan
         yield f"{name} of the values + #", shift, function(x + shift)
     if x.ndim and np.all(y > 0):
         for axis in {-1, 1 - x.ndim} if x.ndim > 1 else {-1}:

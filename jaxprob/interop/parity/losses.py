@@ -14,6 +14,9 @@ from jaxprob.interop.parity.torch_side import TorchSide
 __all__ = ["in_the_loss"]
 
 Aspects = dict[str, str]
+
+_HALVES = {"squared error", "half the squared error"}
+
 Array = np.ndarray
 
 SMOOTHINGS = (0.1, 0.05, 0.2, 0.01, 0.15, 0.3)
@@ -116,6 +119,8 @@ def _formulas_apart(
     ours, theirs = (list(_made(first, kl, value, closed)) for value in (a, b))
     for mine, other in itertools.product(ours[:8], theirs[:8]):
         found = told_apart(mine, other)
+        if found and found[0] == ["error"] and _HALVES == {mine["error"], other["error"]}:
+            return "factor 2", f"{found[1]} optax.l2_loss has the 1/2, mse_loss has not."
         if found and len(found[0]) == 1:
             return SUSPECTS[found[0][0]], found[1]
     if ours and theirs:

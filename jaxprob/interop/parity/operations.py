@@ -156,7 +156,10 @@ def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
         side = "PyTorch" if _norms(names) else "Flax"
         return "norm", f"{side} has a norm that the other side has not. {words}"
     if not names and not own_names:
-        return "other operands", f"{words} The operands differ: order, chunk, axis or index."
+        return (
+            "order of gates, chunks or operands",
+            f"{words} The operands differ: by the order of chunks, by an axis, or by an index.",
+        )
     if sorted(names) == sorted(own_names):
         return "order of operations", words
     if not names or not own_names:
