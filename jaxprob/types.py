@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -31,6 +32,7 @@ __all__ = [
     "Metrics",
     "Numbers",
     "Params",
+    "summary",
 ]
 
 Array = jax.Array
@@ -107,3 +109,45 @@ class Loss:
     def __call__(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         """Returns the loss and its metrics."""
         return self.function(params, batch, key)
+
+
+WIDTH = 100
+"""Columns of a line of `summary`."""
+
+
+def summary(name: str, **parts: Any) -> str:
+    """Returns "Name(part=..., ...)": a number as it is, a pytree of arrays by its size.
+
+    Args:
+      name: Name of the result.
+      **parts: By name; None is left out. What does not fit one line of 100 columns stands on a line
+        for each part.
+    """
+    shown = [f"{part}={_shown(value)}" for part, value in parts.items() if value is not None]
+    line = f"{name}({', '.join(shown)})"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join([f"{name}(", *(f"    {_cut(part, WIDTH - 5)}," for part in shown), ")"])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str | int | float):
+        return str(value)
+    if hasattr(value, "event_shape"):  # a distribution
+        return " ".join(repr(value).split())
+    leaves = jax.tree.leaves(value)
+    known = not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    if callable(value) or any(not hasattr(leaf, "dtype") for leaf in leaves):
+        return " ".join(repr(value).split()) if len(leaves) == 1 else f"<{len(leaves)} values>"
+    if known and len(leaves) == 1 and np.ndim(leaves[0]) == 0:
+        number = leaves[0]
+        return f"{number:.6g}" if jnp.issubdtype(number.dtype, np.number) else f"{number}"
+    dtypes = sorted({str(leaf.dtype) for leaf in leaves})
+    if len(leaves) == 1:
+        return f"{dtypes[0]}{list(np.shape(leaves[0]))}"
+    numbers = sum(np.size(leaf) for leaf in leaves)
+    return f"<{numbers} numbers in {len(leaves)} arrays{', ' if dtypes else ''}{'|'.join(dtypes)}>"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -144,7 +144,7 @@ def _named(action: str, node: Any, kind: str, place: _Place) -> Iterator[Entry]:
         for field, value in zip(node._fields, node, strict=True):
             if value is None:
                 continue
-            torch_name = names.get(field, field)
+            torch_name = str(names.get(field, field))
             if torch_name == "step":
                 yield entry("count", field, torch_name)
             elif torch_name == "mu_product":
@@ -162,7 +162,9 @@ def fields(node: Any, name: str) -> list[str]:
     """Torch's names of the moments that a state holds."""
     names: Mapping[str, str] = next(iter(kinds.ALGORITHMS[name].values())) or {}
     held = [
-        names.get(f, f) for f, value in zip(node._fields, node, strict=True) if value is not None
+        str(names.get(f, f))
+        for f, value in zip(node._fields, node, strict=True)
+        if value is not None
     ]
     return [f for f in held if f != "step"]
 

@@ -23,7 +23,7 @@ from jaxprob.training.settings import Settings
 from jaxprob.training.start import first_member
 from jaxprob.training.step import TrainState, require_trainable
 from jaxprob.training.stream import Stream, is_stream
-from jaxprob.types import Batch, Key, Params
+from jaxprob.types import Batch, Key, Params, summary
 
 __all__ = ["Fitted", "run", "typed_key"]
 
@@ -47,6 +47,9 @@ class Fitted(NamedTuple):
     best_params: Params
     state: TrainState
     history: dict[str, np.ndarray]
+
+    def __repr__(self) -> str:
+        return summary("Fitted", **self._asdict())
 
 
 def run(
