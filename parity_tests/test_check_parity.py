@@ -237,7 +237,7 @@ def test_the_report_is_written_in_three_forms(tmp_path):
         ({"dtype": "float16"}, "dtype must be"),
         ({"torch_module": torch_mlp().half()}, "is float16.*module.float"),
         ({"torch_module": torch_mlp().to("meta")}, "must be on one device and hold values"),
-        ({"channels_first": ("y",)}, "channels_first names y"),
+        ({"channels_first": ("z",)}, "channels_first names z; batch has"),
         ({"rename": {"nowhere": "0"}}, "rename has entries that match no path: nowhere"),
         (
             {"torch_module": torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 1))},

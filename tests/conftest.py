@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -26,6 +27,12 @@ def _no_silent_rank_promotion():
     """For these tests alone: parity_tests run in the same process and write plain networks."""
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture
+def as_users_see_it(monkeypatch):
+    """Without the type hook of the tests, which is faster than our checks and says less."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def pytest_addoption(parser):

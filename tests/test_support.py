@@ -13,6 +13,7 @@ from jax import monitoring
 
 from tests.support import programs
 from tests.support.compilation import compiling_everything, first_time_environment
+from tests.support.longer import LONGER
 
 ROOT = pathlib.Path(__file__).parents[1]
 CODE = """
@@ -136,3 +137,10 @@ def test_moves_compile_nothing():
     finally:
         monitoring.unregister_event_duration_listener(count)
     assert compiled == []
+
+
+def test_what_is_left_to_the_longer_proofs_is_there():
+    for name in LONGER:
+        path, _, test = name.partition("::")
+        function = test.partition("[")[0].rpartition("::")[2]
+        assert f"def {function}(" in (ROOT / path).read_text(), name

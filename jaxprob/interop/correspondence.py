@@ -7,42 +7,16 @@ used exactly once.
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from flax.core import unfreeze
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxprob.interop.layouts import Rule, rules_for
+from jaxprob.interop.mismatch import refuse
 from jaxprob.interop.modules import Description, Spec
+from jaxprob.interop.paths import Path, Tree, owner, shown, torch_path
 
-__all__ = ["Link", "Tree", "correspond", "torch_path"]
-
-Path = tuple[str, ...]
-
-
-class Tree(NamedTuple):
-    """A Flax tree, flat.
-
-    Attributes:
-      leaves: (collection, *path) -> leaf.
-      bare: Whether the tree was the "params" collection alone.
-    """
-
-    leaves: dict[Path, Any]
-    bare: bool
-
-    @classmethod
-    def of(cls, params: Any) -> "Tree":
-        """Flattens params, or variables `{"params": ..., "batch_stats": ...}`."""
-        tree = unfreeze(params)
-        bare = not ("params" in tree and all(isinstance(v, Mapping) for v in tree.values()))
-        return cls(flatten_dict({"params": tree} if bare else tree), bare)
-
-    def rebuild(self, leaves: dict[Path, Any]) -> Any:
-        """Nests leaves like this tree."""
-        nested = unflatten_dict({path: leaves[path] for path in self.leaves})
-        return nested["params"] if self.bare else nested
+__all__ = ["Link", "correspond"]
 
 
 class Link(NamedTuple):
@@ -68,6 +42,7 @@ def correspond(
     module: Description,
     rename: Mapping[str, str] | None = None,
     transpose_kernel: bool | Mapping[str, bool] | None = None,
+    constants: bool = False,
 ) -> list[Link]:
     """Pairs all leaves with all tensors.
 
@@ -77,6 +52,8 @@ def correspond(
       module: The other side.
       rename: Flax path or prefix -> torch path or prefix; separators "/" and "." are equal.
       transpose_kernel: See `to_torch`.
+      constants: Whether buffers without a leaf, running statistics apart, are taken for constants
+        that the Flax model has in its code.
 
     Returns:
       Links that use every leaf and every tensor once.
@@ -107,7 +84,7 @@ def correspond(
             if missing_torch:
                 wanted = ", ".join(f"'{_join(layer, name)}'" for name in missing_torch)
                 problems += [
-                    f"{_shown(leaves[name])} (Flax) has no counterpart {wanted} in the module"
+                    f"{shown(leaves[name])} (Flax) has no counterpart {wanted} in the module"
                     for name in rule.flax
                     if name in leaves
                 ]
@@ -125,18 +102,22 @@ def correspond(
             for name in link.torch:
                 unused.pop(name, None)
         problems += [
-            f"{_shown(path)} (Flax) has no counterpart '{_join(layer, name.replace('/', '.'))}' "
+            f"{shown(path)} (Flax) has no counterpart '{_join(layer, name.replace('/', '.'))}' "
             "in the module"
             for name, path in leaves.items()
             if name not in claimed
         ]
     problems += _tied(module, links, unused)
+    if constants:
+        unused = {
+            name: spec for name, spec in unused.items() if spec.trainable or "running_" in name
+        }
     problems += [
         f"{name} (PyTorch{'' if spec.trainable else ' buffer'}) has no counterpart in the params"
         for name, spec in sorted(unused.items())
     ]
     if problems:
-        _refuse(action, problems, tree, module, unused)
+        refuse(action, problems, tree, module, unused)
     renames.require_used()
     return links
 
@@ -172,20 +153,6 @@ def _parts(path: str) -> Path:
     return tuple(part for part in re.split(r"[/.]", path) if part)
 
 
-def torch_path(path: Path, module: Description) -> Path:
-    """Linen's `layers_3` is `3` inside a torch Sequential, where the module has it so."""
-    out: Path = ()
-    for part in path:
-        # also inside the name of a group of weights, "layers_1/hidden_0"
-        plain = "/".join(piece.removeprefix("layers_") for piece in part.split("/"))
-        if ".".join((*out, part)) not in module.modules and (
-            ".".join((*out, plain)) in module.modules
-        ):
-            part = plain
-        out = (*out, part)
-    return out
-
-
 def _grouped(
     tree: Tree, module: Description, renames: Callable[[Path], tuple[Path, bool]]
 ) -> dict[str, tuple[dict[str, Path], dict[str, str]]]:
@@ -194,29 +161,16 @@ def _grouped(
     for path in tree.leaves:
         renamed, _ = renames(path[1:])
         place = (*torch_path(renamed[:-1], module), renamed[-1])
-        layer, rest = _owner(place, module)
+        layer, rest = owner(place, module)
         groups.setdefault(layer, ({}, {}))[0]["/".join(rest)] = path
     for name in module.tensors:
-        layer, rest = _owner(tuple(name.split(".")), module)
+        layer, rest = owner(tuple(name.split(".")), module)
         groups.setdefault(layer, ({}, {}))[1][".".join(rest)] = name
     return groups
 
 
-def _owner(place: Path, module: Description) -> tuple[str, Path]:
-    """The outermost layer with rules that contains a place; else its parent."""
-    for end in range(len(place)):
-        layer = ".".join(place[:end])
-        if layer in module.layers:
-            return layer, place[end:]
-    return ".".join(place[:-1]), place[-1:]
-
-
 def _join(layer: str, name: str) -> str:
     return f"{layer}.{name}" if layer else name
-
-
-def _shown(path: Path) -> str:
-    return "/".join(path[1:] if path[0] == "params" else path)
 
 
 def _disagreements(link: Link, tree: Tree, module: Description) -> list[str]:
@@ -238,7 +192,7 @@ def _disagreements(link: Link, tree: Tree, module: Description) -> list[str]:
     except ValueError:
         found = []
     names = ", ".join(link.torch)
-    leaves = ", ".join(_shown(path) for path in link.flax)
+    leaves = ", ".join(shown(path) for path in link.flax)
     flax_types = {str(np.dtype(tree.leaves[path].dtype)) for path in link.flax}
     torch_types = {module.tensors[name].dtype for name in link.torch}
     if found != wanted or flax_types != torch_types:
@@ -251,7 +205,7 @@ def _disagreements(link: Link, tree: Tree, module: Description) -> list[str]:
         problems.append(f"{leaves} (Flax) is {ours}, but {names} is {theirs}")
     for path in link.flax:
         if path[0] == "params" and not all(module.tensors[name].trainable for name in link.torch):
-            problems.append(f"{_shown(path)} (Flax) is trainable, but {names} is a buffer")
+            problems.append(f"{shown(path)} (Flax) is trainable, but {names} is a buffer")
     return problems
 
 
@@ -270,72 +224,3 @@ def _tied(module: Description, links: list[Link], unused: dict[str, Spec]) -> li
             for name in names:
                 unused.pop(name, None)
     return problems
-
-
-def _refuse(
-    action: str,
-    problems: list[str],
-    tree: Tree,
-    module: Description,
-    unused: Mapping[str, Spec],
-) -> None:
-    listed = "\n  ".join(problems)
-    advice = "Give both models the same architecture, attribute names and dtype"
-    if any("running_" in name for name in unused) and tree.bare:
-        advice += (
-            '; running statistics travel too if you pass {"params": ..., "batch_stats": ...} '
-            "instead of the params alone"
-        )
-    suggestion = _suggest(tree, module)
-    if suggestion:
-        advice += f", or say which is which:\n  rename={suggestion!r}"
-    plural = "parameter does" if len(problems) == 1 else "parameters do"
-    raise ValueError(
-        f"{action}: {len(problems)} {plural} not correspond; nothing was copied.\n  "
-        f"{listed}\n{advice}."
-    )
-
-
-def _suggest(tree: Tree, module: Description) -> dict[str, str]:
-    """Pairs layers by kind and shapes in their order, where every layer finds a partner."""
-    ours: dict[Path, dict[str, tuple[int, ...]]] = {}
-    for path, leaf in tree.leaves.items():
-        ours.setdefault(path[1:-1], {})[path[-1]] = tuple(leaf.shape)
-    theirs: dict[str, dict[str, tuple[int, ...]]] = {}
-    for name, spec in module.tensors.items():
-        layer, rest = _owner(tuple(name.split(".")), module)
-        theirs.setdefault(layer, {})[".".join(rest)] = spec.shape
-    if len(ours) != len(theirs) or any(not path for path in ours):
-        return {}
-    pairs = {}
-    for path in sorted(ours, key=_natural):
-        fits = (layer for layer in theirs if _fits(ours[path], theirs[layer], layer, module))
-        layer = next(fits, None)
-        if layer is None:
-            return {}
-        del theirs[layer]
-        if ".".join(torch_path(path, module)) != layer:
-            pairs["/".join(path)] = layer
-    return pairs
-
-
-def _natural(path: Path) -> list[tuple[str, int]]:
-    """Sorts Dense_10 after Dense_2, as they were made."""
-    return [(m[1], int(m[2] or 0)) for part in path if (m := re.match(r"(.*?)(\d*)$", part))]
-
-
-def _fits(leaves: dict, tensors: dict, layer: str, module: Description) -> bool:
-    rules = rules_for(module.layers.get(layer, ""), leaves, tensors)
-    if {n for r in rules for n in r.flax} != set(leaves):
-        return False
-    if {n for r in rules for n in r.torch} != set(tensors):
-        return False
-    for rule in rules:
-        arrays = [np.broadcast_to(np.zeros((), np.int8), leaves[name]) for name in rule.flax]
-        wanted = [tensors[name] for name in rule.torch]
-        try:
-            if [a.shape for a in rule.to_torch(arrays, wanted)] != wanted:
-                return False
-        except ValueError:
-            return False
-    return True

@@ -13,8 +13,8 @@ from jaxprob.training.step import newly_infinite, propose
 from jaxprob.types import Batch, Key
 
 if TYPE_CHECKING:
+    from jaxprob.training.fitted import Fitted
     from jaxprob.training.plan import LoopState, Member, Plan
-    from jaxprob.training.run import Fitted
 
 __all__ = ["NonFiniteError", "raise_non_finite", "step_error", "to_local", "validation_error"]
 

@@ -13,7 +13,8 @@ import optax
 from jax.sharding import Mesh
 
 from jaxprob.training.data import require_members
-from jaxprob.training.run import Fitted, run, typed_key
+from jaxprob.training.fitted import Fitted
+from jaxprob.training.run import run, typed_key
 from jaxprob.training.settings import Settings
 from jaxprob.training.start import with_hyperparams
 from jaxprob.training.step import TrainState

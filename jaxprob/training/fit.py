@@ -7,7 +7,8 @@ from typing import Any
 import optax
 from jax.sharding import Mesh
 
-from jaxprob.training.run import Fitted, run, typed_key
+from jaxprob.training.fitted import Fitted
+from jaxprob.training.run import run, typed_key
 from jaxprob.training.settings import Settings
 from jaxprob.types import Batch, Key, LossFn, Params
 

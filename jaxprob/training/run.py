@@ -3,50 +3,30 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxprob.sharding import agreed, check_shares, to_host
+from jaxprob.sharding import check_shares
+from jaxprob.training.advance import all_well, shared_by_processes, train
 from jaxprob.training.arrays import Arrays
 from jaxprob.training.checkpoint import Checkpoints, describe_run
 from jaxprob.training.checks import DataCheck
 from jaxprob.training.data import as_device_data, num_rows, require_some_weight, to_device
+from jaxprob.training.fitted import Fitted, keep_result, result
 from jaxprob.training.interrupts import Interrupts
 from jaxprob.training.plan import Member
-from jaxprob.training.progress import Progress
 from jaxprob.training.protocol import require_loss
 from jaxprob.training.settings import Settings
 from jaxprob.training.start import first_member
-from jaxprob.training.step import TrainState, require_trainable
+from jaxprob.training.step import require_trainable
 from jaxprob.training.stream import Stream, is_stream
 from jaxprob.types import Batch, Key, Params, summary
 
-__all__ = ["Fitted", "run", "typed_key"]
-
-SECONDS_BETWEEN_LOOKS = 0.25
-"""The host looks into the running program about this often, to show progress."""
-
-
-class Fitted(NamedTuple):
-    """A finished run (for an ensemble, every leaf of params and state leads with M).
-
-    Attributes:
-      params: Params after the last step.
-      best_params: Params of the epoch with the lowest validation loss; without validation data,
-        the same as `params`.
-      state: Params, optimiser state and step count, to go on from.
-      history: For each metric one number per epoch run, `[epochs]` (`[epochs, M]` for an ensemble;
-        NaN after a member has stopped).
-    """
-
-    params: Params
-    best_params: Params
-    state: TrainState
-    history: dict[str, np.ndarray]
+__all__ = ["run", "typed_key"]
 
     def __repr__(self) -> str:
         return summary("Fitted", **self._asdict())
@@ -99,13 +79,13 @@ def _run(
     checkpoints = _open_checkpoints(settings, trees, source)
     try:
         _train_and_save(settings, source, checkpoints, interrupts)
-        fitted = _result(source.member, source.history, validated)
-        if not _all_well(source):
+        fitted = result(source.member, source.history, validated)
+        if not all_well(source):
             source.fail(fitted)
         source.require_all(fitted)
         interrupts.look()
     except BaseException as error:
-        _keep_result(error, source, create, validated)
+        keep_result(error, source, create, validated)
         raise
     return fitted
 
@@ -118,40 +98,15 @@ def _train_and_save(
 ) -> None:
     """Trains to the end; the last checkpoint is on disk afterwards."""
     if checkpoints is None:
-        return _train(settings, source, None, interrupts)
+        return train(settings, source, None, interrupts)
     try:
         source.resume(checkpoints)
-        _train(settings, source, checkpoints, interrupts)
+        train(settings, source, checkpoints, interrupts)
     except BaseException:
         with contextlib.suppress(Exception):  # what stopped the run says more
             checkpoints.close()
         raise
     checkpoints.close()
-
-
-def _result(member: Member, history: dict[str, np.ndarray], validated: bool) -> Fitted:
-    train = member.train
-    params = jax.tree.map(jnp.copy, train.params)  # they outlive a step that donates the state
-    return Fitted(params, member.best_params if validated else params, train, history)
-
-
-def _keep_result(
-    error: BaseException,
-    source: Arrays | Stream,
-    create: Callable[[], Member],
-    validated: bool,
-) -> None:
-    """Gives an error the result so far as its attribute `fitted`."""
-    if hasattr(error, "fitted"):
-        return
-    with contextlib.suppress(Exception):  # nothing may stand in the place of what stopped the run
-        try:
-            member, history = source.latest()
-            fitted = jax.block_until_ready(_result(member, history, validated))
-        except Exception:  # the program failed within, and the state that it wrote over is lost
-            fitted = _result(create(), {}, validated)
-            error.add_note("The state was lost with the program; error.fitted holds the start.")
-        error.fitted = fitted  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _first_member(settings: Settings, params: Params, key: Key, validated: bool) -> Member:
@@ -212,60 +167,8 @@ def _open_checkpoints(
         owner=settings.owner,
         every=settings.checkpoint_every,
         resume=settings.resume,
-        shared=_shared(settings),
+        shared=shared_by_processes(settings),
     )
-
-
-def _shared(settings: Settings) -> bool:
-    return settings.mesh is not None and jax.process_count() > 1
-
-
-def _train(
-    settings: Settings,
-    source: Arrays | Stream,
-    checkpoints: Checkpoints | None,
-    interrupts: Interrupts,
-) -> None:
-    """Trains to the end, and looks in as often as somebody wants to know."""
-    shared = _shared(settings)
-    with Progress(source.length, enabled=settings.progress) as display:
-        watched = display.enabled or settings.log is not None or checkpoints is not None
-        # alone, a process looks in all the same: between two looks no interrupt is heard
-        paced = watched or not shared
-        chunk = 1 if paced else source.length or 1
-        while source.goes_on():
-            interrupts.look()
-            until = agreed(source.until(chunk, checkpoints), shared)
-            # several processes look together, or not at all
-            recent = source.advance(until, watched or shared)
-            means = [{name: _mean(value) for name, value in one.items()} for one in recent]
-            if settings.log is not None:
-                for epoch, one in enumerate(means, source.done - len(means)):
-                    settings.log(epoch, one)
-            if paced:
-                chunk = display.update(source.done, (means or [{}])[-1], SECONDS_BETWEEN_LOOKS)
-            if checkpoints is not None:
-                _save(source, checkpoints)
-            if source.once:
-                return
-
-
-def _save(source: Arrays | Stream, checkpoints: Checkpoints) -> None:
-    finished = not source.goes_on()
-    if finished and not _all_well(source):
-        return  # keep the checkpoint before, so that a repaired run resumes from it
-    if checkpoints.due(source.done) or finished or source.must_save():
-        checkpoints.save(source.state(), source.done, source.cut())
-
-
-def _all_well(source: Arrays | Stream) -> bool:
-    return bool(np.all(to_host(source.member.finite) & to_host(source.member.valid)))
-
-
-def _mean(value: np.ndarray | np.floating) -> float:
-    """Mean over the members that still run (one number for a single model)."""
-    running = value[np.isfinite(value)] if value.ndim else value
-    return float(np.mean(running)) if running.size else float("nan")
 
 
 def typed_key(key: Any, where: str) -> Key:

@@ -2,14 +2,16 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
 import torch_ref.heads as twins
 from jaxprob import heads
+from tests.support.messages import require_message
 
 H = jnp.ones((2, 3))
+
+pytestmark = pytest.mark.usefixtures("as_users_see_it")
 
 # case -> (call, words that the message must hold)
 BAD = {
@@ -40,21 +42,9 @@ def init(head):
     return head.init(jax.random.key(0), H)
 
 
-@pytest.fixture(autouse=True)
-def _as_users_see_it():
-    """Without the tests' type hook, which is faster and says less."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.parametrize("case", BAD)
 def test_message(case):
-    call, words = BAD[case]
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        call()
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
+    require_message(*BAD[case])
 
 
 @pytest.mark.parametrize("kind", ["counts", np.zeros(3)], ids=["word", "data"])

@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
 from jaxprob import nn
+from tests.support.messages import require_message
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 5, 4))
@@ -23,6 +23,8 @@ class Table:
     def __array__(self, dtype=None, copy=None):
         return self.values if dtype is None else self.values.astype(dtype)
 
+
+pytestmark = pytest.mark.usefixtures("as_users_see_it")
 
 # case -> (call, words that the message must hold)
 BAD = {
@@ -235,21 +237,9 @@ for name, layer in RECURRENT.items():
     }
 
 
-@pytest.fixture(autouse=True)
-def _as_users_see_it():
-    """Without the tests' type hook, which is faster and says less."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.parametrize("case", BAD)
 def test_message(case):
-    call, words = BAD[case]
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        call()
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
+    require_message(*BAD[case])
 
 
 def test_lists_and_numpy_numbers_are_taken():

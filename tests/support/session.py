@@ -5,6 +5,7 @@ import gc
 import pytest
 
 from tests.support.compilation import forget_programs
+from tests.support.longer import LONGER
 
 __all__ = ["_forget_programs", "pytest_collection_finish", "pytest_collection_modifyitems"]
 
@@ -19,7 +20,7 @@ def seconds(item: pytest.Item) -> float:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest tests first, so that no worker waits for another at the end."""
     for item in items:
-        if item.get_closest_marker("heavy"):
+        if item.get_closest_marker("heavy") or item.nodeid in LONGER:
             item.add_marker("slow")
     items.sort(key=seconds, reverse=True)
 

@@ -1,9 +1,11 @@
 """What each side applies between two layers, judged by values alone."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxprob.interop.parity.fitted import fitted
 from jaxprob.interop.parity.functions import recognise
 
 __all__ = ["applied", "residual"]
@@ -36,15 +38,15 @@ def applied(
       says that the other applies a function too.
     """
     for part in _parts(source, target.shape):
-        ours = recognise(part, target, closed)
-        theirs = recognise(part, twin_target, closed)
+        ours = fitted(part, target, closed)
+        theirs = fitted(part, twin_target, closed)
         if ours and theirs and ours != theirs:
             return _named(ours, theirs), f"Flax applies {ours}; PyTorch applies {theirs}."
         if (ours or theirs) and not both and ours != theirs:
             known = f"Flax applies {ours}" if ours else f"PyTorch applies {theirs}"
             side, other = ("PyTorch", twin_target) if ours else ("Flax", target)
-            zeros = np.mean(other == 0)
-            if ours == "no function" and 0 < zeros < 1:
+            if ours == "no function" and _is_dropped(part, other):
+                zeros = np.mean(other == 0)
                 return "dropout", f"PyTorch drops {zeros:.0%} of the values, Flax none."
             for array in earlier:
                 if array.shape == part.shape and recognise(part + array, other, closed) == (
@@ -96,8 +98,34 @@ def _named(ours: str, theirs: str) -> str:
     if all("softmax" in name for name in plain):
         same = len({name.removeprefix("log ") for name in plain}) == 1
         return "softmax or log softmax" if same else "softmax axis"
-    family = {name.split(",")[0] for name in plain}
-    return f"{family.pop()} form" if len(family) == 1 else "activation"
+    family = {_family(name) for name in (ours, theirs)}
+    if len(family) == 1:
+        return f"{family.pop()} form" if _constants(ours) == _constants(theirs) else (
+            f"constant in {_family(ours)}"
+        )  # fmt: skip
+    if any(name.endswith(" times the values") for name in (ours, theirs)):
+        return "scale"
+    return "activation"
+
+
+def _family(name: str) -> str:
+    """A function without its constants."""
+    plain = re.sub(r"-?\d[\d.e+-]* times ", "", name).split(",")[0].split(" + ")[0]
+    plain = re.sub(r"(?<!axis) -?\d\S*", "", plain).replace(" of the values", "")
+    return plain
+
+
+def _constants(name: str) -> list[str]:
+    return re.findall(r"-?\d[\d.e+-]*", name)
+
+
+def _is_dropped(source: np.ndarray, target: np.ndarray) -> bool:
+    """Whether some values are 0, and the others are the source's, all enlarged alike."""
+    left = target != 0
+    if source.shape != target.shape or np.all(left) or not np.any(left) or np.any(source == 0):
+        return False
+    ratio = target[left] / source[left]
+    return bool(np.ptp(ratio) <= 1e-6 * ratio[0] and ratio[0] > 1)
 
 
 def _is_function(source: np.ndarray, target: np.ndarray) -> bool:

@@ -69,7 +69,8 @@ def check_parity(
       params: Weights to start from (params, or variables with "batch_stats"); default: those of
         the torch module.
       dtype: "float64" or "float32".
-      channels_first: Inputs that PyTorch takes as [B, C, ...] and Flax as [B, ..., C].
+      channels_first: Entries of the batch that PyTorch takes as [B, C, ...] and Flax as
+        [B, ..., C]; the batch has them channels last. `torch_loss` finds them channels first.
       jax_kwargs: Keyword arguments of the Flax model, e.g. `{"train": False}`.
 
     Returns:
@@ -95,6 +96,7 @@ def _compare(
     twin.require_determinism()
     jax_output, jax_calls, jax_stats = ours.forward()
     torch_output, torch_calls, torch_stats = twin.forward()
+    twin.find_moved(torch_output, ours.floats(jax_output))
     comparisons = [
         Comparison("value", name, relative_error(a, b), a.shape, _shapes(a, b))
         for name, a, b in pairs(jax_output, torch_output)
@@ -169,10 +171,10 @@ def _check(torch_module, batch, inputs, channels_first, optimizer, steps, dtype)
             f"check_parity: inputs names {', '.join(missing)}, but batch has {sorted(batch)}. "
             'Say which arrays the models take, e.g. inputs=("x", "mask").'
         )
-    stray = [name for name in channels_first if name not in inputs]
+    stray = [name for name in channels_first if name not in batch]
     if stray:
         raise ValueError(
-            f"check_parity: channels_first names {', '.join(stray)}; inputs are {inputs}."
+            f"check_parity: channels_first names {', '.join(stray)}; batch has {sorted(batch)}."
         )
     if bool(steps) != (optimizer is not None):
         raise ValueError(

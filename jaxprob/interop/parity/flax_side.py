@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprob.interop.correspondence import Link, Path, Tree, correspond, torch_path
+from jaxprob.interop.correspondence import Link, correspond
 from jaxprob.interop.modules import Description, describe
 from jaxprob.interop.parity.outputs import cast, is_distribution, probe, stand_in, takes_key
 from jaxprob.interop.parity.torch_side import TorchSide
 from jaxprob.interop.parity.trace import Call, carries_in, linen_calls, transpose_kernels
+from jaxprob.interop.paths import Path, Tree, torch_path
 from jaxprob.interop.transfer import as_array, convert_to_flax, convert_to_torch
 from jaxprob.types import Key, Params
 
@@ -79,7 +80,9 @@ class FlaxSide:
         shapes = jax.tree.map(self._as_dtype, shapes)
         self.tree = Tree.of(shapes)
         flags = transpose_kernels(calls)
-        self.links = correspond("check_parity", self.tree, description, rename, flags)
+        self.links = correspond(
+            "check_parity", self.tree, description, rename, flags, constants=True
+        )
         if params is None:
             state = twin.module.state_dict(keep_vars=True)
             values = convert_to_flax(self.links, self.tree, lambda name: as_array(state[name]))
@@ -130,6 +133,10 @@ class FlaxSide:
                 )
             return self.model.apply(variables, *self.inputs, **self.kwargs), {}
 
+    def outputs_of(self, variables: Any) -> Any:
+        """The arrays of the output, of variables."""
+        return [jnp.asarray(array) for array in _floats(self.apply(variables)[0])]
+
     def forward(self) -> tuple[Any, list[Call], dict[str, np.ndarray]]:
         """Returns output, calls and new running statistics, evaluated outside of jit."""
         result: Any = None
@@ -155,6 +162,10 @@ class FlaxSide:
         return sum(
             jnp.sum(array * probe(array.shape, i)) for i, array in enumerate(_floats(output))
         )
+
+    def floats(self, output: Any) -> list[Any]:
+        """The arrays of an output that a gradient passes, in the order of the probes."""
+        return _floats(output)
 
     def loss_of(self, variables: Any) -> tuple[Any, Any]:
         """Returns (loss, new running statistics) of variables."""

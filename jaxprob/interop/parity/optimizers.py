@@ -10,6 +10,7 @@ from jaxprob import optim
 from jaxprob.interop.parity.flax_side import FlaxSide
 from jaxprob.interop.parity.outputs import relative_error
 from jaxprob.interop.parity.report import Comparison, Finding
+from jaxprob.interop.parity.schedules import schedules_apart
 from jaxprob.interop.parity.torch_side import TorchSide
 from jaxprob.interop.parity.training import jax_steps, torch_steps
 
@@ -43,17 +44,24 @@ def suspect_optimizer(
                 "",
                 "optimizer",
                 suspect,
-                f"{words} PyTorch runs {name}({settings}); jaxprob.optim has it to the last digit.",
+                f"{words} PyTorch runs {name}({settings}).{_advice(name)}",
             )
+    schedule = schedules_apart(ours, twin, optimizer, steps)
+    if schedule:
+        return Finding("", "optimizer", *schedule)
     worst = max(wrong, key=lambda c: c.error)
     return Finding(
         "",
         "optimizer",
         "unknown",
         f"{worst.name} differs by {worst.error:.1e} after the steps, though the first gradient "
-        f"agrees; PyTorch runs {name}({settings}). Write jaxprob.optim.{name.lower()} with the "
-        "same arguments.",
+        f"agrees; PyTorch runs {name}({settings}).{_advice(name)}",
     )
+
+
+def _advice(name: str) -> str:
+    own = name.lower()
+    return f" Write jaxprob.optim.{own} with the same arguments." if hasattr(optim, own) else ""
 
 
 def _distance(ours: FlaxSide, variables: Any, others: Any) -> float:

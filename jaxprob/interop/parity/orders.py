@@ -21,11 +21,12 @@ def rearranged(ours: np.ndarray, twin: np.ndarray) -> tuple[str, str] | None:
     if _equal(np.sort(ours, axis=None), np.sort(twin, axis=None)):
         return _order(ours, twin)
     if ours.shape == twin.shape:
-        with np.errstate(all="ignore"):
-            ratio = ours / twin
-        ratio = ratio[np.isfinite(ratio)]
-        if ratio.size and np.ptp(ratio) <= CLOSE * np.max(np.abs(ratio)):
-            return _scale(float(ratio[0]), ours.shape)
+        for array, side, other in ((ours, "Flax", "PyTorch"), (twin, "PyTorch", "Flax")):
+            if not np.any(array):
+                return "constant zero", f"The values are 0 everywhere in {side}, not in {other}."
+        ratio = float(np.vdot(twin, ours) / np.vdot(twin, twin))
+        if ratio and _equal(ours, ratio * twin):
+            return _scale(ratio, ours.shape)
         difference = ours - twin
         if np.ptp(difference) <= CLOSE * np.max(np.abs(difference)):
             return "offset", f"Flax's values are PyTorch's plus {difference.flat[0]:.6g}."

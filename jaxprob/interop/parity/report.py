@@ -15,6 +15,9 @@ from rich.table import Table
 
 __all__ = ["Comparison", "Finding", "LayerError", "ParityError", "ParityReport"]
 
+INSIDE = {"float64": 1e-9, "float32": 3e-5}
+"""Activations that differ by more than rounding."""
+
 QUANTITIES = ("value", "grad", "trajectory")
 
 
@@ -176,8 +179,20 @@ class ParityReport:
         for finding in self.findings:
             console.print(f"-> {finding}", highlight=False, markup=False)
         if not self.findings:
-            console.print("No disagreement was found.")
+            console.print(self._verdict(), highlight=False, markup=False)
         return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _verdict(self) -> str:
+        """The sentence of a report without findings."""
+        apart = [layer for layer in self.layers if not layer.output_error <= INSIDE[self.dtype]]
+        if not apart:
+            return "No disagreement was found."
+        worst = max(apart, key=lambda layer: layer.output_error)
+        return (
+            "Outputs, loss and gradients agree. Inside, "
+            f"{worst.layer} gives other values on the two sides ({worst.output_error:.1e}) without "
+            "any effect on them: what is padding or masked, or calls in another order."
+        )
 
     def _table(self) -> Table:
         table = Table("quantity", "tensors", "worst error", "worst tensor", title=self._title())
@@ -224,7 +239,7 @@ class ParityReport:
                 ],
             )
         lines += ["", "## Findings", ""]
-        lines += [f"- {finding}" for finding in self.findings] or ["No disagreement was found."]
+        lines += [f"- {finding}" for finding in self.findings] or [self._verdict()]
         lines += ["", ", ".join(f"{name} {v}" for name, v in self.versions.items()), ""]
         return "\n".join(lines)
 
@@ -236,7 +251,7 @@ class ParityReport:
             for c in self.comparisons
         )
         found = "".join(f"<li>{html.escape(str(f))}</li>" for f in self.findings)
-        found = f"<ul>{found}</ul>" if found else "<p>No disagreement was found.</p>"
+        found = f"<ul>{found}</ul>" if found else f"<p>{html.escape(self._verdict())}</p>"
         versions = html.escape(", ".join(f"{n} {v}" for n, v in self.versions.items()))
         return (
             "<!doctype html><meta charset='utf-8'><title>parity</title>"

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxprob.interop.parity.outputs import cast, is_distribution, probe, stand_in, takes_key
+from jaxprob.interop.parity.exact import exact_gradients
+from jaxprob.interop.parity.outputs import (
+    aligned,
+    cast,
+    is_distribution,
+    probe,
+    stand_in,
+    takes_key,
+    to_numpy,
+)
 from jaxprob.interop.parity.trace import Call, torch_calls
 from jaxprob.interop.transfer import as_array, as_tensor
 from jaxprob.types import Key
@@ -23,7 +32,8 @@ class TorchSide:
 
     Attributes:
       module: The copy, in the dtype of the check.
-      batch: Tensors on the module's device.
+      batch: Tensors on the module's device, channels first where the module takes them so.
+      moved: Which of the output's arrays have their channels first, where Flax's have them last.
     """
 
     def __init__(
@@ -45,13 +55,11 @@ class TorchSide:
             name: torch.tensor(cast(np.asarray(value), dtype)).to(device)
             for name, value in batch.items()
         }
-        self.inputs = [
+        for name in channels_first:
             # contiguous as a user's own batch is, or x.view(B, -1) in the module raises
-            self.batch[name].movedim(-1, 1).contiguous()
-            if name in channels_first
-            else self.batch[name]
-            for name in inputs
-        ]
+            self.batch[name] = self.batch[name].movedim(-1, 1).contiguous()
+        self.inputs = [self.batch[name] for name in inputs]
+        self.moved: set[int] = set()
         self.kwargs: dict[str, Any] = {}
         if key is not None and takes_key(type(self.module).forward):
             data = np.asarray(jax.random.key_data(key)).astype(np.int64)
@@ -131,13 +139,27 @@ class TorchSide:
             return -output.log_prob(self.batch["y"]).mean()
         total: Any = 0.0
         for i, tensor in enumerate(_torch_floats(output)):
-            total = total + (tensor * tensor.new_tensor(probe(tuple(tensor.shape), i))).sum()
+            if i in self.moved:
+                array = np.moveaxis(probe(tuple(tensor.movedim(1, -1).shape), i), -1, 1)
+            else:
+                array = probe(tuple(tensor.shape), i)
+            total = total + (tensor * tensor.new_tensor(array)).sum()
         return total
+
+    def find_moved(self, output: Any, ours: Sequence[Any]) -> None:
+        """Notes which arrays of the output are Flax's with their channels moved."""
+        arrays = [to_numpy(tensor) for tensor in _torch_floats(output)]
+        self.moved = {
+            i
+            for i, (a, b) in enumerate(zip(ours, arrays, strict=False))
+            if aligned(np.asarray(a), b) is not b
+        }
 
     def gradients(self) -> dict[str, np.ndarray]:
         """The gradient of every tensor by name, zero where there is none."""
         self.reset()
-        self.loss_value(self()).backward()
+        with exact_gradients():
+            self.loss_value(self()).backward()
         gradients = self.present_gradients()
         self.reset()
         return gradients

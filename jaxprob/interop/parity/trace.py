@@ -1,7 +1,7 @@
 """Intermediate activations of both models, layer by layer, in the order of execution."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.interop.parity.outputs import aligned, relative_error, to_numpy
+from jaxprob.interop.parity.packed import first_packed, padded
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ class Call(NamedTuple):
       output: First array output.
       kwargs: Keyword arguments.
       raw: Positional arguments as they were.
+      valid: Where a packed sequence has steps `[B, T]`; None for other arrays.
     """
 
     path: str
@@ -35,6 +37,7 @@ class Call(NamedTuple):
     output: np.ndarray
     kwargs: Mapping[str, Any]
     raw: tuple
+    valid: np.ndarray | None = None
 
 
 class Matched(NamedTuple):
@@ -112,7 +115,15 @@ def torch_calls(run: Callable[[], Any], module: "torch.nn.Module") -> list[Call]
 
     def hook_for(path: str) -> Callable:
         def hook(layer, args, kwargs, output):
-            calls.append(Call(path, layer, _arrays(args), _first(output), dict(kwargs), args))
+            packed = first_packed(output)
+            if packed is None:
+                arrays, result, valid = _arrays(args), _first(output), None
+            else:
+                result, valid = padded(packed)
+                packed_input = first_packed(args[0]) if args else None
+                first = [] if packed_input is None else [padded(packed_input)[0]]
+                arrays = [*first, *_arrays(args)]
+            calls.append(Call(path, layer, arrays, result, dict(kwargs), args, valid))
 
         return hook
 
@@ -169,6 +180,8 @@ def match(ours: list[Call], twins: list[Call]) -> list[Matched]:
         twin = waiting[call.path].pop(0)
         if not twin.output.size:
             continue
+        if twin.valid is not None:
+            call = _within(call, twin.valid)
         matched.append(
             Matched(
                 call,
@@ -180,6 +193,18 @@ def match(ours: list[Call], twins: list[Call]) -> list[Matched]:
     return matched
 
 
+def _within(call: Call, valid: np.ndarray) -> Call:
+    """A call of Flax on padded sequences, with zeros where PyTorch's packed ones have no steps."""
+    rows, steps = valid.shape
+
+    def cut(array: np.ndarray) -> np.ndarray:
+        if array.ndim < 3 or array.shape[0] != rows or array.shape[1] < steps:
+            return array
+        return np.where(valid[..., None], array[:, :steps], 0.0)
+
+    return call._replace(inputs=[cut(array) for array in call.inputs], output=cut(call.output))
+
+
 def _error(ours: list[np.ndarray], twins: list[np.ndarray]) -> float:
     return max(
         (relative_error(a, aligned(a, b)) for a, b in zip(ours, twins, strict=False)), default=0.0
@@ -189,7 +214,12 @@ def _error(ours: list[np.ndarray], twins: list[np.ndarray]) -> float:
 _DIRECTION = re.compile(r"(.+)\.l(\d+)(_reverse)?")
 
 
-def _joined(ours: list[Call], torch_paths: Mapping[str, Any]) -> Iterator[Call]:
+def _is_recurrent(calls: "Sequence[Call] | None") -> bool:
+    """Whether a path of PyTorch is a layer that stacks and joins runs; `l1` may be any layer."""
+    return bool(calls) and hasattr(calls[0].layer, "bidirectional")
+
+
+def _joined(ours: list[Call], torch_paths: Mapping[str, Sequence[Call]]) -> Iterator[Call]:
     """The calls, and one for each stacked PyTorch RNN whose layers Flax has apart.
 
     Flax's runs "rnn.l0" and "rnn.l0_reverse" are one call of "rnn" in PyTorch.
@@ -197,7 +227,7 @@ def _joined(ours: list[Call], torch_paths: Mapping[str, Any]) -> Iterator[Call]:
     names: dict[str, set[str]] = {}
     for call in ours:
         found = _DIRECTION.fullmatch(call.path)
-        if found and found[1] in torch_paths and call.output.size:
+        if found and call.output.size and _is_recurrent(torch_paths.get(found[1])):
             names.setdefault(found[1], set()).add(call.path)
     seen: dict[str, dict[str, Call]] = {}
     for call in ours:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 
+from jaxprob.interop.parity.exact import exact_gradients
 from jaxprob.interop.parity.flax_side import FlaxSide
 from jaxprob.interop.parity.outputs import relative_error, rounding_of_zero
 from jaxprob.interop.parity.report import Comparison
@@ -75,8 +76,9 @@ def torch_steps(twin: TorchSide, build: Callable, steps: int) -> Curve:
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = twin.loss_value(twin())
-        loss.backward()
+        with exact_gradients():
+            loss = twin.loss_value(twin())
+            loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     return tuple(losses)

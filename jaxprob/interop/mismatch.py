@@ -1,0 +1,152 @@
+"""What to say of weights that do not correspond, and which rename would mend it."""
+
+import re
+from collections.abc import Mapping
+from typing import NoReturn
+
+import numpy as np
+
+from jaxprob.interop.layouts import rules_for
+from jaxprob.interop.modules import Description, Spec
+from jaxprob.interop.paths import Path, Tree, owner, torch_path
+
+__all__ = ["refuse"]
+
+MOST_LISTED = 10
+"""More faults than this have one cause, and are counted."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def refuse(
+    action: str,
+    problems: list[str],
+    tree: Tree,
+    module: Description,
+    unused: Mapping[str, Spec],
+) -> NoReturn:
+    """Raises with the faults, and what would mend them.
+
+    Args:
+      action: Name of the caller.
+      problems: One sentence a fault.
+      tree: The Flax side.
+      module: The other side.
+      unused: Its tensors without a leaf.
+
+    Raises:
+      ValueError: Always.
+    """
+    listed = "\n  ".join(problems[:MOST_LISTED])
+    if len(problems) > MOST_LISTED:
+        listed += f"\n  ... and {len(problems) - MOST_LISTED} more"
+    advice = "Give both models the same architecture, attribute names and dtype"
+    if any("running_" in name for name in unused) and tree.bare:
+        advice += (
+            '; running statistics travel too if you pass {"params": ..., "batch_stats": ...} '
+            "instead of the params alone"
+        )
+    if any(not spec.trainable and "running_" not in name for name, spec in unused.items()):
+        advice += (
+            "; a buffer that holds a constant of the code is no weight: register it with "
+            "persistent=False"
+        )
+    advice += _casts(tree, module)
+    suggestion = _every_layer(tree, module)
+    if suggestion:
+        advice += f", or say which is which:\n  rename={suggestion!r}"
+    else:
+        prefix, layers = _best_prefix(tree, module)
+        if layers:
+            advice += f", or say which is which; this pairs {layers} layers:\n  rename={prefix!r}"
+    plural = "parameter does" if len(problems) == 1 else "parameters do"
+    raise ValueError(
+        f"{action}: {len(problems)} {plural} not correspond; nothing was copied.\n  "
+        f"{listed}\n{advice}."
+    )
+
+
+def _casts(tree: Tree, module: Description) -> str:
+    """Which cast is missing, where all of one side has one dtype and all of the other another."""
+    ours = {str(np.dtype(leaf.dtype)) for path, leaf in tree.leaves.items() if path[0] == "params"}
+    theirs = {spec.dtype for spec in module.tensors.values() if spec.trainable}
+    if len(ours) != 1 or len(theirs) != 1 or ours == theirs:
+        return ""
+    (own,), (other,) = ours, theirs
+    return (
+        f"; Flax has {own} throughout, PyTorch {other}: cast one, module.to(torch.{own}) or "
+        f"jax.tree.map(lambda w: w.astype({other!r}), params)"
+    )
+
+
+def _layers(tree: Tree, module: Description) -> tuple[dict[Path, Shapes], dict[str, Shapes]]:
+    ours: dict[Path, Shapes] = {}
+    for path, leaf in tree.leaves.items():
+        ours.setdefault(path[1:-1], {})[path[-1]] = tuple(leaf.shape)
+    theirs: dict[str, Shapes] = {}
+    for name, spec in module.tensors.items():
+        layer, rest = owner(tuple(name.split(".")), module)
+        theirs.setdefault(layer, {})[".".join(rest)] = spec.shape
+    return ours, theirs
+
+
+def _every_layer(tree: Tree, module: Description) -> dict[str, str]:
+    """Pairs layers by kind and shapes in their order, where every layer finds a partner."""
+    ours, theirs = _layers(tree, module)
+    if len(ours) != len(theirs) or any(not path for path in ours):
+        return {}
+    pairs = {}
+    for path in sorted(ours, key=_natural):
+        fits = (layer for layer in theirs if _fits(ours[path], theirs[layer], layer, module))
+        layer = next(fits, None)
+        if layer is None:
+            return {}
+        del theirs[layer]
+        if ".".join(torch_path(path, module)) != layer:
+            pairs["/".join(path)] = layer
+    return pairs
+
+
+def _best_prefix(tree: Tree, module: Description) -> tuple[dict[str, str], int]:
+    """The one rename of a prefix that gives most layers a partner, and how many."""
+    ours, theirs = _layers(tree, module)
+    paired = {path for path in ours if ".".join(torch_path(path, module)) in theirs}
+    open_paths = [path for path in ours if path not in paired]
+    taken = {".".join(torch_path(path, module)) for path in paired}
+    open_layers = [tuple(layer.split(".")) for layer in theirs if layer not in taken]
+    prefixes = {path[:n] for path in open_paths for n in range(1, len(path) + 1)}
+    places = {layer[:n] for layer in open_layers for n in range(1, len(layer) + 1)}
+    best: tuple[dict[str, str], int] = ({}, 0)
+    for prefix in sorted(prefixes, key=len):
+        inside = [path for path in open_paths if path[: len(prefix)] == prefix]
+        for place in sorted(places, key=len):
+            fit = 0
+            for path in inside:
+                layer = ".".join(torch_path((*place, *path[len(prefix) :]), module))
+                if layer in theirs and _fits(ours[path], theirs[layer], layer, module):
+                    fit += 1
+            if fit > best[1]:
+                best = {"/".join(prefix): ".".join(place)}, fit
+    return best
+
+
+def _natural(path: Path) -> list[tuple[str, int]]:
+    """Sorts Dense_10 after Dense_2, as they were made."""
+    return [(m[1], int(m[2] or 0)) for part in path if (m := re.match(r"(.*?)(\d*)$", part))]
+
+
+def _fits(leaves: Shapes, tensors: Shapes, layer: str, module: Description) -> bool:
+    rules = rules_for(module.layers.get(layer, ""), leaves, tensors)
+    if {n for r in rules for n in r.flax} != set(leaves):
+        return False
+    if {n for r in rules for n in r.torch} != set(tensors):
+        return False
+    for rule in rules:
+        arrays = [np.broadcast_to(np.zeros((), np.int8), leaves[name]) for name in rule.flax]
+        wanted = [tensors[name] for name in rule.torch]
+        try:
+            if [a.shape for a in rule.to_torch(arrays, wanted)] != wanted:
+                return False
+        except ValueError:
+            return False
+    return True

@@ -1,0 +1,278 @@
+"""The operation at which two models part: the one whose replacement closes the gap.
+
+Where no layer and no known formula explains a difference, every value of both forward passes is
+compared, in whatever order its entries stand. Behind the values that both sides have, PyTorch's
+operations are run again, one after the other with Flax's value in the place of its own; the first
+with which the rest comes out like Flax's is where they part.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxprob.interop.parity.applied import applied
+from jaxprob.interop.parity.explain import explained
+from jaxprob.interop.parity.flax_side import FlaxSide
+from jaxprob.interop.parity.gap import Gap, Labelled
+from jaxprob.interop.parity.graph import Node, jax_graph, torch_graph
+from jaxprob.interop.parity.torch_side import TorchSide
+
+__all__ = ["differing_operation"]
+
+MOST_TRIED = 600
+"""Replacements that are tried; between two layers there are some dozens."""
+
+LAYOUT = ("view", "unsafe_view", "expand", "clone", "detach", "lift_fresh", "to_copy", "t", "alias",
+          "broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "unsqueeze", "copy",
+          "stop_gradient", "contiguous", "expand_dims")  # fmt: skip
+
+KINDS = (
+    ("softmax axis", "softmax"),
+    ("mask", "masked_fill|where|select_n|tril|triu"),
+    ("norm", "norm|rsqrt"),
+    ("pooling", "mean|amax|max_pool|avg_pool|reduce_|cumsum|sum|std|var"),
+    ("activation", "relu|gelu|tanh|sigmoid|silu|elu|softplus|hardswish|mish|erf|logistic"),
+    ("clamp", "clamp|clip|hardtanh|minimum|maximum"),
+    ("padding", "pad"),
+    ("concatenation", "cat|concatenate"),
+    ("order", "flip|rev|roll|permute|transpose|split|slice|select|gather|index|embedding"),
+    ("activation", "exp|log|sin|cos|abs|max|min|pow|square|sqrt|neg"),
+    ("scale", "mul|div"),
+    ("terms of a sum", "add|sub"),
+    ("matrix product", "bmm|mm|dot_general"),
+)
+"""Short name of a cause -> operations."""
+
+
+def differing_operation(
+    ours: FlaxSide, twin: TorchSide, target: np.ndarray, twin_target: np.ndarray, closed: float
+) -> tuple[str, str] | None:
+    """Returns (suspect, explanation), or None where no single operation closes the gap.
+
+    Args:
+      ours: The Flax side.
+      twin: The PyTorch side.
+      target: Flax's values of what differs.
+      twin_target: PyTorch's.
+      closed: Tolerance.
+    """
+    twin.reset()
+    theirs = torch_graph(twin)
+    twin.reset()
+    mine = jax_graph(ours.outputs_of, ours.variables)
+    end = _found(theirs, twin_target, closed)
+    own_end = _found(mine, target, closed)
+    if end is None or own_end is None:
+        return None
+    shared, own_shared = _shared(theirs, mine, closed)
+    part, own_part = _between(theirs, end, shared), _between(mine, own_end, own_shared)
+    if not part:
+        return _more("Flax", "PyTorch", mine, own_part)
+    if not own_part:
+        return _more("PyTorch", "Flax", theirs, part)
+    tried = 0
+    for k in part:
+        for j in own_part:
+            for replacement in _arrangements(mine[j].value, theirs[k].value.shape):
+                tried += 1
+                if tried > MOST_TRIED:
+                    return None
+                made = _replayed(theirs, part, k, replacement)
+                if made is not None and _same(made, target, closed):
+                    return _explained(theirs, mine, k, j, replacement, part, own_part, closed)
+    return None
+
+
+def _explained(
+    theirs: list[Node],
+    mine: list[Node],
+    k: int,
+    j: int,
+    replacement: np.ndarray,
+    part: Sequence[int],
+    own_part: Sequence[int],
+    closed: float,
+) -> tuple[str, str]:
+    """Names what differs at PyTorch's operation k, in whose place Flax has its value j."""
+    node = theirs[k]
+    sources = [theirs[i] for i in _behind_layouts(theirs, node.arguments)]
+    labelled = tuple(
+        Labelled(f"what {n.words or 'an input'} gives", n.value)
+        for n in sources
+        if n.value.dtype.kind == "f"
+    )
+    gap = Gap(labelled, {}, replacement, node.value, closed)
+    for source in labelled:
+        found = applied(source.array, replacement, node.value, closed)
+        if found and found[0] != "unknown":
+            return found
+    found = explained(gap)
+    if found:
+        return found
+    return _told([theirs[i] for i in part if i <= k], [mine[i] for i in own_part if i <= j])
+
+
+def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
+    """What the two sides compute from values that agree, less what both do first and last."""
+    other, own = _operations(theirs), _operations(mine)
+    words = f"From values that agree PyTorch computes {_chain(other)}; Flax {_chain(own)}."
+    names, own_names = [[_usual(node) for node in nodes] for nodes in (other, own)]
+    while names and own_names and names[0] == own_names[0]:
+        del names[0], own_names[0], other[0], own[0]
+    while names and own_names and names[-1] == own_names[-1]:
+        del names[-1], own_names[-1], other[-1], own[-1]
+    if not names and not own_names:
+        return "other operands", f"{words} The operands differ: order, chunk, axis or index."
+    if sorted(names) == sorted(own_names):
+        return "order of operations", words
+    if not names or not own_names:
+        more, side = (own, "Flax") if own else (other, "PyTorch")
+        kind = _kind(more) if len(more) == 1 else "operations missing"
+        return kind, f"{side} has more: {_chain(more)}. {words}"
+    if len(names) == len(own_names) == 1 and _kind(other) == _kind(own):
+        return _kind(other), words
+    return "another formula", words
+
+
+def _more(side: str, other: str, nodes: list[Node], part: Sequence[int]) -> tuple[str, str] | None:
+    """One side goes on from a value that the other stops at."""
+    chain = _operations([nodes[i] for i in part])
+    if not chain:
+        return None
+    kind = _kind(chain) if len(chain) == 1 else "operations missing"
+    return kind, f"{side} goes on where {other} has ended: {_chain(chain)}."
+
+
+def _operations(nodes: Sequence[Node]) -> list[Node]:
+    return [node for node in nodes if node.name not in LAYOUT]
+
+
+def _chain(nodes: Sequence[Node]) -> str:
+    shown = [words for words, _ in itertools.groupby(node.words for node in nodes)]
+    return ", ".join(shown[-8:]) or "nothing but another layout"
+
+
+USUAL = {
+    "logistic": "sigmoid", "cat": "concatenate", "amax": "reduce_max", "amin": "reduce_min",
+    "sum": "reduce_sum", "bmm": "dot_general", "mm": "dot_general", "addmm": "dot_general",
+    "square": "pow", "integer_pow": "pow", "max(0)": "relu", "clamp_min(0)": "relu",
+    "masked_fill": "select_n", "where": "select_n", "rsub": "sub",
+    "constant_pad_nd": "pad", "reciprocal": "div", "flip": "rev",
+}  # fmt: skip
+"""Operation of one side -> the name that it shares with the other's."""
+
+
+def _usual(node: Node) -> str:
+    return USUAL.get(node.words, USUAL.get(node.name, node.name))
+
+
+def _kind(nodes: Sequence[Node]) -> str:
+    for kind, pattern in KINDS:
+        if any(re.search(pattern, _usual(node)) for node in nodes[-1:]):
+            return kind
+    return "another formula"
+
+
+def _behind_layouts(nodes: list[Node], arguments: Sequence[int]) -> Iterator[int]:
+    for i in arguments:
+        while nodes[i].name in LAYOUT and nodes[i].arguments:
+            i = nodes[i].arguments[0]
+        yield i
+
+
+def _summary(value: np.ndarray) -> np.ndarray:
+    """Numbers that do not depend on the order of the entries."""
+    x = value.astype(np.float64)
+    with np.errstate(all="ignore"):
+        return np.array([np.sum(x), np.sum(x * x), np.min(x), np.max(x), np.sum(np.abs(x) ** 3)])
+
+
+def _same(a: np.ndarray, b: np.ndarray, closed: float) -> bool:
+    """Whether two arrays hold the same numbers in any order."""
+    if a.size != b.size or not a.size:
+        return False
+    x, y = np.sort(a, axis=None), np.sort(b, axis=None)
+    if not np.array_equal(np.isfinite(x), np.isfinite(y)):
+        return False
+    finite = np.isfinite(x)
+    if not np.any(finite):
+        return False
+    scale = np.max(np.abs(y[finite])) or 1.0
+    return bool(np.max(np.abs(x[finite] - y[finite])) <= closed * scale)
+
+
+def _found(nodes: list[Node], value: np.ndarray, closed: float) -> int | None:
+    """The first node that holds a value."""
+    for i, node in enumerate(nodes):
+        if node.value.dtype.kind == "f" and _same(node.value, value, closed):
+            return i
+    return None
+
+
+def _shared(theirs: list[Node], mine: list[Node], closed: float) -> tuple[set[int], set[int]]:
+    """Positions of values that both sides have; inputs, weights and constants are no question."""
+    by_size: dict[int, list[tuple[int, np.ndarray]]] = {}
+    for i, node in enumerate(mine):
+        if node.value.size and node.value.dtype.kind == "f":
+            by_size.setdefault(node.value.size, []).append((i, _summary(node.value)))
+    shared = {i for i, node in enumerate(theirs) if not node.name or node.value.dtype.kind != "f"}
+    own = {i for i, node in enumerate(mine) if not node.name or node.value.dtype.kind != "f"}
+    for i, node in enumerate(theirs):
+        if i in shared or not node.value.size:
+            continue
+        summary = _summary(node.value)
+        for j, other in by_size.get(node.value.size, ()):
+            near = np.abs(summary - other) <= 1e3 * closed * (np.abs(other) + 1e-300)
+            if np.all(near | (summary == other)) and _same(node.value, mine[j].value, closed):
+                shared.add(i)
+                own.add(j)
+    return shared, own
+
+
+def _between(nodes: list[Node], end: int, shared: set[int]) -> list[int]:
+    """What was computed on the way to a value from values that both sides have, in order."""
+    found, open_nodes = set(), [end]
+    while open_nodes:
+        i = open_nodes.pop()
+        if i in found or i in shared:
+            continue
+        found.add(i)
+        open_nodes += nodes[i].arguments
+    return sorted(found)
+
+
+def _arrangements(value: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """A value of Flax in the shape of PyTorch's, with its axes where they usually stand there."""
+    if value.dtype.kind != "f" or value.size != int(np.prod(shape)):
+        return
+    made: list[np.ndarray] = [value]
+    if value.ndim > 2:
+        made += [np.moveaxis(value, -1, 1), np.swapaxes(value, 1, 2), np.swapaxes(value, -1, -2)]
+    if value.ndim == 4:
+        made.append(value.transpose(0, 2, 3, 1))
+    seen: list[np.ndarray] = []
+    for array in made:
+        array = array.reshape(shape)
+        if not any(np.array_equal(array, other) for other in seen):
+            seen.append(array)
+            yield array
+
+
+def _replayed(
+    nodes: list[Node], part: Sequence[int], k: int, replacement: np.ndarray
+) -> np.ndarray | None:
+    """The last value of a part when operation k gives the replacement."""
+    values = {k: replacement}
+    for i in part:
+        if i == k or not any(argument in values for argument in nodes[i].arguments):
+            continue
+        replay = nodes[i].replay
+        if replay is None:
+            return None
+        try:
+            values[i] = replay([values.get(a, nodes[a].value) for a in nodes[i].arguments])
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            return None
+    return values.get(part[-1])
