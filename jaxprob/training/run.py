@@ -24,12 +24,9 @@ from jaxprob.training.settings import Settings
 from jaxprob.training.start import first_member
 from jaxprob.training.step import require_trainable
 from jaxprob.training.stream import Stream, is_stream
-from jaxprob.types import Batch, Key, Params, summary
+from jaxprob.types import Batch, Key, Params
 
 __all__ = ["run", "typed_key"]
-
-    def __repr__(self) -> str:
-        return summary("Fitted", **self._asdict())
 
 
 def run(
