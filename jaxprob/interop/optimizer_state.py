@@ -53,7 +53,7 @@ def optimizer_to_torch(
       module: The module whose parameters the optimiser holds. Its weights are not changed.
       optimizer: Optimiser over the parameters that the transformation trains, in any groups. Its
         hyperparameters are yours to set, but for those that `optax.inject_hyperparams` keeps in the
-        state, which are copied into the groups.
+        state without a schedule, which are copied into the groups.
       step: Steps done; only needed where the optax state does not count them.
       rename: See `to_torch`.
       transpose_kernel: See `to_torch`.
@@ -81,7 +81,14 @@ def optimizer_to_torch(
     cover = move.cover(moments, leaves)
     groups = Groups(action, optimizer, move.names)
     for entry in hyperparameters:
-        groups.inject(entry.name, entry.value, move.tensors_of(cover(entry.scope)))
+        names = move.tensors_of(cover(entry.scope))
+        if not names:
+            where = jax.tree_util.keystr(entry.at)
+            raise ValueError(
+                f"{action}: {where} is of a label without moments, so that the state does not say "
+                "whose it is; set it in the groups by hand, and inject nothing into that label."
+            )
+        groups.inject(entry.name, entry.value, names)
     state: dict[str, dict[str, Any]] = {}
     for entry in moments:
         move.require(entry, groups, leaves[entry.at])

@@ -207,7 +207,10 @@ def _wrapper(action: str, node: Any, kind: str, place: _Place) -> Iterator[Entry
         yield Entry(at, "count", "step", node.count, place.scope, name)
         for key, value in node.hyperparams.items():
             at = (*below("hyperparams"), jax.tree_util.DictKey(key))
-            yield Entry(at, "hyperparameter", key, value, place.scope, name)
+            # what a schedule gives is made anew before it is used
+            scheduled = key in getattr(node, "hyperparams_states", {})
+            role = "kept" if scheduled else "hyperparameter"
+            yield Entry(at, role, key, value, place.scope, name)
         for key, value in getattr(node, "hyperparams_states", {}).items():
             at = (*below("hyperparams_states"), jax.tree_util.DictKey(key))
             yield from _walk(action, value, kind, place._replace(at=at))

@@ -300,6 +300,11 @@ def test_transpose_kernel_and_rename_reach_the_moments():
             plain("SGD", momentum=0.9),
             "in torch a scheduler keeps it",
         ),
+        (
+            two(optax.inject_hyperparams(optax.sgd)),
+            grouped("SGD"),
+            "label without moments.*by hand",
+        ),
         (optax.adam(LR), weight_only("Muon"), "torch.optim.Muon has no counterpart"),
         (optax.lbfgs(), plain("LBFGS"), "torch.optim.LBFGS has no counterpart"),
         (
