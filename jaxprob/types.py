@@ -120,33 +120,36 @@ def summary(name: str, **parts: Any) -> str:
 
     Args:
       name: Name of the result.
-      **parts: By name; None is left out. What does not fit one line of 100 columns stands on a line
-        for each part.
+      **parts: By name; None is left out. What is longer than 100 columns shows less of the sizes,
+        or else stands on a line for each part.
     """
-    shown = [f"{part}={_shown(value)}" for part, value in parts.items() if value is not None]
-    line = f"{name}({', '.join(shown)})"
-    if len(line) <= WIDTH:
-        return line
+    given = {part: value for part, value in parts.items() if value is not None}
+    for template in ("<{} numbers in {} arrays, {}>", "<{} numbers>", "<{}>"):
+        shown = [f"{part}={_shown(value, template)}" for part, value in given.items()]
+        line = f"{name}({', '.join(shown)})"
+        if len(line) <= WIDTH:
+            return line
+    shown = [f"{part}={_shown(value)}" for part, value in given.items()]
     return "\n".join([f"{name}(", *(f"    {_cut(part, WIDTH - 5)}," for part in shown), ")"])
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, template: str = "<{} numbers in {} arrays, {}>") -> str:
     if isinstance(value, str | int | float):
         return str(value)
-    if hasattr(value, "event_shape"):  # a distribution
-        return " ".join(repr(value).split())
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__name__)
     leaves = jax.tree.leaves(value)
+    if any(not hasattr(leaf, "dtype") for leaf in leaves):
+        return f"<{len(leaves)} values>"
     known = not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-    if callable(value) or any(not hasattr(leaf, "dtype") for leaf in leaves):
-        return " ".join(repr(value).split()) if len(leaves) == 1 else f"<{len(leaves)} values>"
     if known and len(leaves) == 1 and np.ndim(leaves[0]) == 0:
         number = leaves[0]
-        return f"{number:.6g}" if jnp.issubdtype(number.dtype, np.number) else f"{number}"
+        return f"{number:.6g}" if jnp.issubdtype(number.dtype, jnp.number) else f"{number}"
     dtypes = sorted({str(leaf.dtype) for leaf in leaves})
     if len(leaves) == 1:
         return f"{dtypes[0]}{list(np.shape(leaves[0]))}"
     numbers = sum(np.size(leaf) for leaf in leaves)
-    return f"<{numbers} numbers in {len(leaves)} arrays{', ' if dtypes else ''}{'|'.join(dtypes)}>"
+    return template.format(numbers, len(leaves), "|".join(dtypes)).replace(", >", ">")
 
 
 def _cut(text: str, width: int) -> str:

@@ -6,6 +6,7 @@ predicts.
 
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -44,11 +45,13 @@ def trained(optimizer, start=None, loss=None):
 
 def laplace(structure):
     posterior = bayes.Laplace(MODEL, X, structure=structure, prior=PRIOR)
-    return Kind(
-        posterior,
-        lambda: posterior.fit(trained(optax.adam(0.02)).params, DATA),
-        lambda state: posterior.sample(state, KEY, 5),
-    )
+
+    def make():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # twenty steps do not reach the mode
+            return posterior.fit(trained(optax.adam(0.02)).params, DATA)
+
+    return Kind(posterior, make, lambda state: posterior.sample(state, KEY, 5))
 
 
 def gaussian(covariance):
@@ -71,6 +74,7 @@ def swag():
 def chains():
     density = bayes.log_joint(MODEL, PRIOR, DATA)
     starts = jax.vmap(lambda key: MODEL.init(key, jnp.asarray(X))["params"])(jax.random.split(KEY))
+    starts = jax.tree.map(lambda leaf: leaf.astype(float), starts)  # as the data
     sampler = bayes.HMC(density, num_warmup=10, num_steps=3)
     return Kind(MODEL, lambda: sampler.run(KEY, starts, 6), lambda state: state.draws)
 
