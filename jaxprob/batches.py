@@ -32,7 +32,7 @@ import numpy as np
 
 from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.validation import check_values
-from jaxprob.types import AnyArray, Array, Batch
+from jaxprob.types import AnyArray, Array, Batch, summary
 
 __all__ = [
     "Inputs",
@@ -70,6 +70,9 @@ class Inputs(NamedTuple):
 
     arrays: tuple[Any, ...]
     extra: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return summary("Inputs", **self._asdict())
 
     def on_device(self) -> "Inputs":
         """Returns the same as JAX's arrays, where they came from NumPy or as lists."""

@@ -7,7 +7,7 @@ from jax.scipy.special import ndtri
 
 from jaxprob.distributions import Distribution, Predictive
 from jaxprob.requirements import require_count
-from jaxprob.types import ArrayLike
+from jaxprob.types import ArrayLike, summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +33,9 @@ class Bands(NamedTuple):
     intervals: dict[float, tuple[np.ndarray, np.ndarray]]
     epistemic: tuple[np.ndarray, np.ndarray]
     draws: np.ndarray
+
+    def __repr__(self) -> str:
+        return summary("Bands", **self._asdict())
 
 
 def new_axes(**kwargs: Any) -> "Axes":

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -31,6 +32,7 @@ __all__ = [
     "Metrics",
     "Numbers",
     "Params",
+    "summary",
 ]
 
 Array = jax.Array
@@ -107,3 +109,48 @@ class Loss:
     def __call__(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
         """Returns the loss and its metrics."""
         return self.function(params, batch, key)
+
+
+WIDTH = 100
+"""Columns of a line of `summary`."""
+
+
+def summary(name: str, **parts: Any) -> str:
+    """Returns "Name(part=..., ...)": a number as it is, a pytree of arrays by its size.
+
+    Args:
+      name: Name of the result.
+      **parts: By name; None is left out. What is longer than 100 columns shows less of the sizes,
+        or else stands on a line for each part.
+    """
+    given = {part: value for part, value in parts.items() if value is not None}
+    for template in ("<{} numbers in {} arrays, {}>", "<{} numbers>", "<{}>"):
+        shown = [f"{part}={_shown(value, template)}" for part, value in given.items()]
+        line = f"{name}({', '.join(shown)})"
+        if len(line) <= WIDTH:
+            return line
+    shown = [f"{part}={_shown(value)}" for part, value in given.items()]
+    return "\n".join([f"{name}(", *(f"    {_cut(part, WIDTH - 5)}," for part in shown), ")"])
+
+
+def _shown(value: Any, template: str = "<{} numbers in {} arrays, {}>") -> str:
+    if isinstance(value, str | int | float):
+        return str(value)
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__name__)
+    leaves = jax.tree.leaves(value)
+    if any(not hasattr(leaf, "dtype") for leaf in leaves):
+        return f"<{len(leaves)} values>"
+    known = not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    if known and len(leaves) == 1 and np.ndim(leaves[0]) == 0:
+        number = leaves[0]
+        return f"{number:.6g}" if jnp.issubdtype(number.dtype, jnp.number) else f"{number}"
+    dtypes = sorted({str(leaf.dtype) for leaf in leaves})
+    if len(leaves) == 1:
+        return f"{dtypes[0]}{list(np.shape(leaves[0]))}"
+    numbers = sum(np.size(leaf) for leaf in leaves)
+    return template.format(numbers, len(leaves), "|".join(dtypes)).replace(", >", ">")
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."

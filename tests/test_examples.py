@@ -26,6 +26,7 @@ VARIANTS = {
         ([], ("NUTS", "SGHMC", "Laplace, full")),
     ],
     "choose_a_distribution.py": [([], ("Poisson -> NegativeBinomial",))],
+    "coming_from_tfp.py": [([], ("152 + 189 = 341 parameters", "(no data)"))],
     "count_regression.py": [([], ("what happened",))],
     "flow_density.py": [([], ("spline flow", "kernel density"))],
     "hierarchical_vae.py": [([], ("bottom-up", "ladder", "flow posterior", "KL by layer"))],

@@ -12,6 +12,7 @@ localization" (2021) for the diagnostics.
 import dataclasses
 import functools
 import importlib
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -100,13 +101,11 @@ class Chains(NamedTuple):
         return rows
 
     def to_arviz(self) -> Any:
-        """Returns the draws as ArviZ's data tree, for its plots (needs the package `arviz`)."""
+        """Returns the draws as ArviZ's data tree, for its plots (needs the extra `arviz`)."""
         try:
             arviz = importlib.import_module("arviz")
         except ImportError:
-            raise ImportError(
-                "Chains.to_arviz needs ArviZ: pip install 'jaxprob[mcmc]' arviz"
-            ) from None
+            raise ImportError("Chains.to_arviz needs ArviZ: pip install 'jaxprob[arviz]'") from None
         leaves, _ = jax.tree_util.tree_flatten_with_path(self.by_chain)
         posterior = {
             jax.tree_util.keystr(path, simple=True, separator="/") or "x": np.asarray(leaf)
@@ -119,6 +118,8 @@ class Chains(NamedTuple):
         }
         known = {name: np.asarray(value) for name, value in stats.items() if value is not None}
         groups = {"posterior": posterior, **({"sample_stats": known} if known else {})}
+        if "posterior" in inspect.signature(arviz.from_dict).parameters:  # before version 1
+            return arviz.from_dict(**groups)
         return arviz.from_dict(groups)
 
     def table(self) -> Table:

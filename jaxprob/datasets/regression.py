@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.requirements import require_count
-from jaxprob.types import Key
+from jaxprob.types import Key, summary
 
 __all__ = ["Dataset", "diabetes", "earthquakes", "motorcycle", "quintic"]
 
@@ -29,6 +29,9 @@ class Dataset(NamedTuple):
     x_label: str
     y_label: str
     source: str
+
+    def __repr__(self) -> str:
+        return summary("Dataset", **self._asdict())
 
 
 def motorcycle() -> Dataset:

@@ -1,5 +1,6 @@
 """Between Flax params and PyTorch modules."""
 
+from jaxprob.interop.arviz import to_arviz
 from jaxprob.interop.files import load, load_for_torch, save
 from jaxprob.interop.layouts import Rule, same
 from jaxprob.interop.modules import register
@@ -21,5 +22,6 @@ __all__ = [
     "register",
     "same",
     "save",
+    "to_arviz",
     "to_torch",
 ]

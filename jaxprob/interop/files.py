@@ -5,8 +5,8 @@ side wrote it, the path of every tensor, and, where a PyTorch module wrote it, t
 layer, so that JAX can read it without PyTorch (`payload` has the file itself).
 
 Any pytree of arrays can be kept as well, such as the state of a posterior or of an optimiser: named
-tuples, dataclasses, tuples, lists and None. The file holds arrays and no code, so that whoever
-loads one passes an example of the structure.
+tuples, dataclasses, tuples, lists and None. The file holds arrays and no code: classes other than
+the named tuples of jaxprob and optax need an example of the structure when they are loaded.
 """
 
 import os
@@ -19,9 +19,10 @@ import numpy as np
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 
 from jaxprob.interop.correspondence import Tree, correspond
+from jaxprob.interop.kept import contents_of, rebuild, require_model, structure_of, versions
 from jaxprob.interop.layouts import rules_for
 from jaxprob.interop.modules import Description, Spec, describe
-from jaxprob.interop.payload import DTYPES, VERSION, add, read, write
+from jaxprob.interop.payload import DTYPES, FAULTS, VERSION, add, damaged, read, write
 from jaxprob.interop.transfer import as_array, as_tensor, convert_to_flax, convert_to_torch
 from jaxprob.types import Params
 
@@ -33,7 +34,7 @@ __all__ = ["load", "load_for_torch", "save"]
 WIDE = ("float64", "int64", "uint64")
 
 
-def save(path: str | os.PathLike, params: "Params | torch.nn.Module") -> None:
+def save(path: str | os.PathLike, params: "Params | torch.nn.Module", *, model: Any = None) -> None:
     """Writes params, a PyTorch module's state, or any pytree of arrays to one file.
 
     The file appears whole or not at all, also when the process is killed while writing. It gets the
@@ -43,7 +44,10 @@ def save(path: str | os.PathLike, params: "Params | torch.nn.Module") -> None:
       path: Where to; an existing file is replaced.
       params: Nested dict of arrays, variables `{"params": ..., "batch_stats": ...}`, a
         `torch.nn.Module`, or another pytree of arrays, such as the state of a `bayes.Laplace` or of
-        an optimiser, for which `load` needs an example.
+        an optimiser. `load` makes the named tuples of jaxprob and optax again; for other classes it
+        needs an example.
+      model: The model (or the posterior: `bayes.Laplace(...)`, ...) that the arrays belong to. Its
+        description is kept, and `load(..., model=)` refuses another one.
 
     Raises:
       ValueError: A leaf that is not an array or of a dtype that safetensors lacks, two leaves that
@@ -55,13 +59,16 @@ def save(path: str | os.PathLike, params: "Params | torch.nn.Module") -> None:
         tensors, manifest = _of_params(params)
     else:
         tensors, manifest = _of_pytree(params)
-    write(path, tensors, manifest)
+    if model is not None:
+        manifest["model"] = contents_of(model)
+    write(path, tensors, manifest | {"versions": versions()})
 
 
 def load(
     path: str | os.PathLike,
     example: Params | None = None,
     *,
+    model: Any = None,
     rename: Mapping[str, str] | None = None,
     transpose_kernel: bool | Mapping[str, bool] | None = None,
 ) -> Params:
@@ -70,8 +77,9 @@ def load(
     Args:
       path: A file that `save` wrote.
       example: Structure, shapes and dtypes to be found; needed for the file of a module or of a
-        pytree that is no nested dict, and checked for a params file if given. Arrays, or what
-        `jax.eval_shape` returns.
+        pytree of unknown classes, and checked otherwise if given. Arrays, or what `jax.eval_shape`
+        returns.
+      model: The model, or the posterior, that `save` was given; another one is refused.
       rename: For a module's file, see `to_torch`.
       transpose_kernel: For a module's file, see `to_torch`.
 
@@ -79,22 +87,27 @@ def load(
       A pytree of JAX arrays.
 
     Raises:
-      ValueError: Not such a file, a damaged one, a structure that differs, or 64-bit arrays
-        without x64.
+      ValueError: Not such a file, a damaged one, a structure or a model that differs, or 64-bit
+        arrays without x64.
     """
     tensors, manifest = read(path)
+    _require_manifest(path, tensors, manifest)
+    require_model(path, manifest, model)
     _require_x64(path, tensors)
     if manifest["side"] == "flax":
         paths = {name: tuple(parts) for name, parts in manifest["paths"].items()}
         flat = {paths[n]: jnp.array(value) for n, value in tensors.items()}
         empty = {tuple(parts): empty_node for parts in manifest.get("empty", [])}
-        nested = unflatten_dict(flat | empty)
-        loaded = nested["params"] if manifest["bare"] else nested
+        try:
+            nested = unflatten_dict(flat | empty)
+            loaded = nested["params"] if manifest["bare"] else nested
+        except FAULTS as error:  # a leaf above another, in a file without a hash
+            raise ValueError(damaged(path, "its manifest makes no tree")) from error
         if example is not None:
             _require_equal(path, Tree.of(loaded), Tree.of(example))
         return loaded
     if manifest["side"] == "pytree":
-        return _pytree(path, tensors, example)
+        return _pytree(path, tensors, manifest, example)
     if example is None:
         raise ValueError(
             f"load: {path} was written by a PyTorch module; pass example=, the params (or the "
@@ -127,6 +140,7 @@ def load_for_torch(
       ValueError: Not such a file, or names, shapes or dtypes that do not correspond.
     """
     tensors, manifest = read(path)
+    _require_manifest(path, tensors, manifest)
     if manifest["side"] == "pytree":
         raise ValueError(
             f"load_for_torch: {path} holds a pytree that is no nested dict of params; no module "
@@ -180,20 +194,31 @@ def _of_pytree(params: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     for path, leaf in leaves:
         add(tensors, jax.tree_util.keystr(path), leaf)
     structure = str(jax.tree.structure(params))
-    return tensors, {"version": VERSION, "side": "pytree", "structure": structure}
+    manifest = {"version": VERSION, "side": "pytree", "structure": structure}
+    return tensors, manifest | {"structure_of": structure_of(params)}
 
 
-def _pytree(path: str | os.PathLike, tensors: dict[str, np.ndarray], example: Any) -> Any:
+def _pytree(
+    path: str | os.PathLike, tensors: dict[str, np.ndarray], manifest: dict[str, Any], example: Any
+) -> Any:
     if example is None:
-        raise ValueError(
-            f"load: {path} holds a pytree that is no nested dict; pass example=, a value of the "
-            "same structure (or the result of jax.eval_shape) to say which classes it is made of."
-        )
-    leaves = [(jax.tree_util.keystr(at), leaf) for at, leaf in jax.tree.leaves_with_path(example)]
-    wanted = {n: (tuple(leaf.shape), np.dtype(leaf.dtype).name) for n, leaf in leaves}
-    found = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
-    _require_same(path, found, wanted)
-    values = [jnp.array(tensors[name]) for name, _ in leaves]
+        if manifest.get("structure_of") is None:
+            raise ValueError(
+                f"load: {path} holds a pytree that is no nested dict; pass example=, a value of "
+                "the same structure (or the result of jax.eval_shape) to say which classes it is "
+                "made of."
+            )
+        example = rebuild(path, manifest)
+        leaves = [jax.tree_util.keystr(at) for at, _ in jax.tree.leaves_with_path(example)]
+        if sorted(leaves) != sorted(tensors):
+            raise ValueError(damaged(path, "its arrays are not those of its structure"))
+    else:
+        named = [(jax.tree_util.keystr(at), x) for at, x in jax.tree.leaves_with_path(example)]
+        wanted = {n: (tuple(leaf.shape), np.dtype(leaf.dtype).name) for n, leaf in named}
+        found = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
+        _require_same(path, found, wanted)
+        leaves = [name for name, _ in named]
+    values = [jnp.array(tensors[name]) for name in leaves]
     return jax.tree.unflatten(jax.tree.structure(example), values)
 
 
@@ -261,6 +286,40 @@ def _described(tensors: dict[str, np.ndarray], manifest: dict[str, Any]) -> Desc
         modules=frozenset(manifest["modules"]),
         tied=tuple(tuple(names) for names in manifest["tied"]),
     )
+
+
+def _require_manifest(
+    path: str | os.PathLike, tensors: dict[str, np.ndarray], manifest: dict[str, Any]
+) -> None:
+    """A manifest whose entries are what `save` writes; files of version 1 have no hash."""
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(part, str) for part in value)
+
+    def lists(value: Any) -> bool:
+        return isinstance(value, list) and all(texts(part) for part in value)
+
+    side, layers, whole = manifest.get("side"), manifest.get("layers"), False
+    if side == "flax":
+        paths = manifest.get("paths")
+        whole = (
+            isinstance(paths, dict)
+            and set(paths) == set(tensors)
+            and lists(list(paths.values()))
+            and len({tuple(parts) for parts in paths.values() if parts}) == len(tensors)
+            and lists(manifest.get("empty", []))
+            and isinstance(manifest.get("bare"), bool)
+        )
+    elif side == "torch":
+        whole = (
+            isinstance(layers, dict)
+            and texts(list(layers.values()))
+            and texts(manifest.get("trainable"))
+            and texts(manifest.get("modules"))
+            and lists(manifest.get("tied"))
+        )
+    if not whole and side != "pytree":
+        raise ValueError(damaged(path, "its manifest is not what save writes"))
 
 
 def _require_x64(path: str | os.PathLike, tensors: dict[str, np.ndarray]) -> None:

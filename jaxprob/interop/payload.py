@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-__all__ = ["DTYPES", "VERSION", "add", "read", "write"]
+__all__ = ["DTYPES", "FAULTS", "VERSION", "add", "damaged", "read", "write"]
 
 FORMAT = "jaxprob"
 VERSION = 2
@@ -32,6 +32,19 @@ DTYPES = frozenset(
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 """What safetensors writes and reads back."""
+
+FAULTS = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
+"""What damaged bytes raise in the libraries that read them."""
 
 
 def write(
@@ -83,20 +96,21 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
             text = metadata.get("jaxprob")
             manifest = None if text is None else json.loads(text)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except IsADirectoryError as error:
         raise ValueError(f"{path} is a directory; give the file inside it.") from error
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(_damaged(path, str(error))) from error
+    except FAULTS as error:
+        raise ValueError(damaged(path, str(error))) from error
     if manifest is None:
         raise ValueError(
             f"{path} has no jaxprob manifest, so the layouts of its layers are unknown. Load "
             "it into its PyTorch module and use interop.from_torch, or write it with "
             "interop.save."
         )
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("version"), int):
-        raise ValueError(_damaged(path, "its manifest has no version"))
+    version = manifest.get("version") if isinstance(manifest, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(damaged(path, "its manifest has no version"))
     if manifest["version"] > VERSION:
         raise ValueError(
             f"{path} was written in version {manifest['version']} of the format; this is "
@@ -105,11 +119,12 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
     if manifest["version"] > 1 or "sha256" in metadata:
         whole = metadata.get("sha256") == _digest(text, tensors)
         if not whole or metadata.get("format") != FORMAT:
-            raise ValueError(_damaged(path, "its bytes are not those that were written"))
+            raise ValueError(damaged(path, "its bytes are not those that were written"))
     return tensors, manifest
 
 
-def _damaged(path: str | os.PathLike, reason: str) -> str:
+def damaged(path: str | os.PathLike, reason: str) -> str:
+    """The sentence for a file that is not whole."""
     return f"{path} is damaged or no safetensors file: {reason}. Write it again, or take a copy."
 
 
@@ -138,4 +153,5 @@ def add(tensors: dict[str, np.ndarray], name: str, leaf: Any) -> None:
         )
     if name == RESERVED:
         raise ValueError(f"save: the name {name!r} is reserved by safetensors. Rename that leaf.")
-    tensors[name] = np.array(leaf, order="C")
+    array = np.array(leaf, order="C")
+    tensors[name] = array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +14,9 @@ from jaxprob.metrics.scores import check_targets, crps, nll
 from jaxprob.types import ArrayLike
 
 __all__ = ["Report", "report"]
+
+WIDTH, SCREEN = 100, 24
+"""Columns and lines of a terminal."""
 
 LEVELS = (0.5, 0.9, 0.95)
 _Z = 1.959964  # 97.5 % quantile of the normal: all ranges of the report are 95 % ranges
@@ -72,6 +76,18 @@ class Report:
                 f"[{100 * low:.1f}, {100 * high:.1f}] of {rows}"
             ]
         return "\n".join([*lines, "", self.verdict()])
+
+    def __repr__(self) -> str:
+        """What `print` shows, as far as it fits a screen of 24 lines."""
+        *body, verdict = str(self).splitlines()
+        tail = textwrap.wrap(verdict, WIDTH)
+        lines = [part for line in body for part in textwrap.wrap(line, WIDTH) or [""]]
+        left = len(lines) + len(tail) - SCREEN
+        if left > 0:
+            kept = len(lines) - left - 2
+            more = f"  ... {left + 1} more lines: print(report)"
+            lines = [*lines[:kept], more, ""]
+        return "\n".join([*lines, *tail])
 
     def verdict(self) -> str:
         """One sentence on the 90 % interval; it claims no more than the rows can show."""

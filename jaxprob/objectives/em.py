@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprob.requirements import require_count, require_non_negative, require_rows
-from jaxprob.types import Array, Params
+from jaxprob.types import Array, Params, summary
 
 __all__ = ["EMFit", "fit_em", "total"]
 
@@ -43,6 +43,9 @@ class EMFit(NamedTuple):
     params: Params
     bounds: Array
     num_steps: Array
+
+    def __repr__(self) -> str:
+        return summary("EMFit", **self._asdict())
 
 
 def fit_em(

@@ -32,7 +32,7 @@ from jaxprob.optim.arithmetic import (
     objective_gradient,
     zeros_like,
 )
-from jaxprob.types import Array, ArrayLike, Params
+from jaxprob.types import Array, ArrayLike, Params, summary
 
 __all__ = ["RpropState", "SGDState", "rprop", "sgd"]
 
@@ -43,6 +43,9 @@ class SGDState(NamedTuple):
     step: Array  # shape=(), dtype=int32
     momentum_buffer: Params  # like params; None without momentum
 
+    def __repr__(self) -> str:
+        return summary("SGDState", **self._asdict())
+
 
 class RpropState(NamedTuple):
     """State of `rprop`, in torch's names."""
@@ -50,6 +53,9 @@ class RpropState(NamedTuple):
     step: Array  # shape=(), dtype=int32
     prev: Params  # like params
     step_size: Params  # like params
+
+    def __repr__(self) -> str:
+        return summary("RpropState", **self._asdict())
 
 
 def sgd(

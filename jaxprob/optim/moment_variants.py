@@ -40,7 +40,7 @@ from jaxprob.optim.arithmetic import (
     objective_gradient,
     zeros_like,
 )
-from jaxprob.types import Array, ArrayLike, Params
+from jaxprob.types import Array, ArrayLike, Params, summary
 
 __all__ = ["NAdamState", "RAdamState", "nadam", "radam"]
 
@@ -53,6 +53,9 @@ class NAdamState(NamedTuple):
     exp_avg: Params  # like params
     exp_avg_sq: Params  # like params
 
+    def __repr__(self) -> str:
+        return summary("NAdamState", **self._asdict())
+
 
 class RAdamState(NamedTuple):
     """State of `radam`, in torch's names."""
@@ -60,6 +63,9 @@ class RAdamState(NamedTuple):
     step: Array  # shape=(), dtype=int32
     exp_avg: Params  # like params
     exp_avg_sq: Params  # like params
+
+    def __repr__(self) -> str:
+        return summary("RAdamState", **self._asdict())
 
 
 def nadam(

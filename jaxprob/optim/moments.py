@@ -32,7 +32,7 @@ from jaxprob.optim.arithmetic import (
     objective_gradient,
     zeros_like,
 )
-from jaxprob.types import Array, ArrayLike, Params
+from jaxprob.types import Array, ArrayLike, Params, summary
 
 __all__ = ["AdamState", "AdamaxState", "adam", "adamax", "adamw"]
 
@@ -45,6 +45,9 @@ class AdamState(NamedTuple):
     exp_avg_sq: Params  # like params
     max_exp_avg_sq: Params  # like params; None without amsgrad
 
+    def __repr__(self) -> str:
+        return summary("AdamState", **self._asdict())
+
 
 class AdamaxState(NamedTuple):
     """State of `adamax`, in torch's names."""
@@ -52,6 +55,9 @@ class AdamaxState(NamedTuple):
     step: Array  # shape=(), dtype=int32
     exp_avg: Params  # like params
     exp_inf: Params  # like params
+
+    def __repr__(self) -> str:
+        return summary("AdamaxState", **self._asdict())
 
 
 def adam(

@@ -10,7 +10,7 @@ import optax
 from jaxprob.optim.arguments import Number, as_scalar, check, check_non_negative
 from jaxprob.optim.arithmetic import advance, combine, first_step, like
 from jaxprob.requirements import require_count
-from jaxprob.types import Array, Params
+from jaxprob.types import Array, Params, summary
 
 __all__ = ["ReduceLROnPlateauState", "reduce_lr_on_plateau"]
 
@@ -25,6 +25,9 @@ class ReduceLROnPlateauState(NamedTuple):
     lr: Array  # shape=(), float; the rate of the next update
     value_sum: Array  # shape=(), float; not in torch: the values of the epoch so far
     value_count: Array  # shape=(), dtype=int32; not in torch: how many there are
+
+    def __repr__(self) -> str:
+        return summary("ReduceLROnPlateauState", **self._asdict())
 
 
 def reduce_lr_on_plateau(

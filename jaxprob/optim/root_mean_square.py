@@ -48,7 +48,7 @@ from jaxprob.optim.arithmetic import (
     objective_gradient,
     zeros_like,
 )
-from jaxprob.types import Array, ArrayLike, Params
+from jaxprob.types import Array, ArrayLike, Params, summary
 
 __all__ = ["AdadeltaState", "AdagradState", "RMSpropState", "adadelta", "adagrad", "rmsprop"]
 
@@ -61,12 +61,18 @@ class RMSpropState(NamedTuple):
     momentum_buffer: Params  # like params; None without momentum
     grad_avg: Params  # like params; None unless centred
 
+    def __repr__(self) -> str:
+        return summary("RMSpropState", **self._asdict())
+
 
 class AdagradState(NamedTuple):
     """State of `adagrad`, in torch's names."""
 
     step: Array  # shape=(), dtype=int32
     sum: Params  # like params
+
+    def __repr__(self) -> str:
+        return summary("AdagradState", **self._asdict())
 
 
 class AdadeltaState(NamedTuple):
@@ -75,6 +81,9 @@ class AdadeltaState(NamedTuple):
     step: Array  # shape=(), dtype=int32
     square_avg: Params  # like params
     acc_delta: Params  # like params
+
+    def __repr__(self) -> str:
+        return summary("AdadeltaState", **self._asdict())
 
 
 def rmsprop(

@@ -12,7 +12,7 @@ from jaxprob.training.arrays import Arrays
 from jaxprob.training.plan import Member
 from jaxprob.training.step import TrainState
 from jaxprob.training.stream import Stream
-from jaxprob.types import Params
+from jaxprob.types import Params, summary
 
 __all__ = ["Fitted", "keep_result", "result"]
 
@@ -33,6 +33,9 @@ class Fitted(NamedTuple):
     best_params: Params
     state: TrainState
     history: dict[str, np.ndarray]
+
+    def __repr__(self) -> str:
+        return summary("Fitted", **self._asdict())
 
 
 def result(member: Member, history: dict[str, np.ndarray], validated: bool) -> Fitted:

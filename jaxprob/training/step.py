@@ -30,7 +30,7 @@ from jaxprob.training.protocol import (
     require_optimizer,
 )
 from jaxprob.training.values import require_representable
-from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params, summary
 
 __all__ = [
     "Proposal",
@@ -55,6 +55,9 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: Any
     step: Array
+
+    def __repr__(self) -> str:
+        return summary("TrainState", **self._asdict())
 
     @classmethod
     def create(cls, params: Params, optimizer: optax.GradientTransformation) -> "TrainState":

@@ -25,7 +25,7 @@ from jaxtyping import Shaped
 
 from jaxprob.batches import as_batch, observed, weighted_mean
 from jaxprob.nn.apply import hashable
-from jaxprob.types import AnyArray, Array, Batch, Key, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Params, summary
 from jaxprob.vae.latents import apply, draw, log_likelihood
 
 __all__ = ["ACTIVE", "Diagnostics", "diagnostics"]
@@ -61,6 +61,9 @@ class Diagnostics(NamedTuple):
     mutual_information: float
     marginal_kl: float
     message: str
+
+    def __repr__(self) -> str:
+        return summary("Diagnostics", **self._asdict())
 
     def __str__(self) -> str:
         return (

@@ -25,7 +25,7 @@ from jaxprob.objectives.estimators import Estimator, score_function, states
 from jaxprob.objectives.estimators.contract import as_draws, draws
 from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_non_negative
-from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params, summary
 from jaxprob.vae.average import mean_or_mode
 from jaxprob.vae.inputs import hand_on, log_likelihood_of_inputs, read
 
@@ -47,6 +47,9 @@ class DiscreteVAEOutput(NamedTuple):
     q: Distribution
     z: Array
     p: Distribution
+
+    def __repr__(self) -> str:
+        return summary("DiscreteVAEOutput", **self._asdict())
 
 
 class DiscreteVAE(nn.Module):

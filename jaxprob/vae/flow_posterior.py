@@ -19,7 +19,7 @@ from jaxtyping import Float, Shaped
 
 from jaxprob import flows
 from jaxprob.requirements import require_choice
-from jaxprob.types import AnyArray, Array
+from jaxprob.types import AnyArray, Array, summary
 from jaxprob.vae.dense import DenseVAE, require_rows
 from jaxprob.vae.model import VAEOutput, in_dtype, reparameterize
 
@@ -45,6 +45,9 @@ class FlowPosterior(NamedTuple):
     base: Any
     context: Array
     log_prob: Array | None = None
+
+    def __repr__(self) -> str:
+        return summary("FlowPosterior", **self._asdict())
 
 
 class FlowPosteriorVAE(DenseVAE):

@@ -33,7 +33,7 @@ from jaxprob.distributions import Independent, Normal
 from jaxprob.distributions.validation import align
 from jaxprob.heads import BernoulliHead, NormalHead
 from jaxprob.nn import MLP
-from jaxprob.types import AnyArray, Array, Key
+from jaxprob.types import AnyArray, Array, Key, summary
 from jaxprob.vae.dense import require_rows
 from jaxprob.vae.model import LatentVariableModel, VAEOutput, in_dtype, reparameterize
 
@@ -49,6 +49,9 @@ class HierarchicalPosterior(NamedTuple):
     """
 
     evidence: tuple[Independent, ...]
+
+    def __repr__(self) -> str:
+        return summary("HierarchicalPosterior", **self._asdict())
 
 
 class HierarchicalVAE(LatentVariableModel):

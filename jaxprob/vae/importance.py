@@ -31,7 +31,7 @@ from jaxtyping import Shaped
 from jaxprob.batches import as_batch, weighted_mean
 from jaxprob.nn.apply import hashable
 from jaxprob.requirements import require_choice, require_count, require_in
-from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params, summary
 from jaxprob.vae import pareto
 from jaxprob.vae.inputs import inputs_beside, read
 from jaxprob.vae.latents import (
@@ -74,6 +74,9 @@ class LogMarginal:
     effective_samples: Any
     pareto_k: Any
     num_samples: int = struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return summary("LogMarginal", **vars(self))
 
     @property
     def reliable(self) -> Any:

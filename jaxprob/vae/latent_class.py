@@ -32,7 +32,7 @@ from jaxprob.distributions.constraints import Constraint
 from jaxprob.distributions.validation import check_values
 from jaxprob.objectives import em
 from jaxprob.requirements import require_count, require_non_negative
-from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, LossFn, Metrics, Params, summary
 
 __all__ = [
     "FittedClasses",
@@ -213,6 +213,9 @@ class FittedClasses(NamedTuple):
 
     params: Params
     objectives: Array
+
+    def __repr__(self) -> str:
+        return summary("FittedClasses", **self._asdict())
 
 
 def initial_classes(

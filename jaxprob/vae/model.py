@@ -32,7 +32,7 @@ from jaxprob.distributions.convert import convert_outputs
 from jaxprob.distributions.validation import align
 from jaxprob.heads import NormalHead
 from jaxprob.nn.apply import mode_options
-from jaxprob.types import AnyArray, Array, Key
+from jaxprob.types import AnyArray, Array, Key, summary
 from jaxprob.vae.average import mean_or_mode
 
 __all__ = ["VAE", "LatentVariableModel", "VAEOutput", "in_dtype", "reparameterize"]
@@ -50,6 +50,9 @@ class VAEOutput(NamedTuple):
     q: Any
     z: Array
     p: Any
+
+    def __repr__(self) -> str:
+        return summary("VAEOutput", **self._asdict())
 
 
 class LatentVariableModel(nn.Module):

@@ -28,7 +28,7 @@ from jaxprob.nn.apply import as_variables, call
 from jaxprob.objectives.estimators.contract import with_gradient_of
 from jaxprob.objectives.targets import support_check
 from jaxprob.requirements import require_count, require_in, require_non_negative
-from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
+from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params, summary
 from jaxprob.vae.inputs import hand_on, log_likelihood_of_inputs, read
 from jaxprob.vae.nearest import nearest
 
@@ -52,6 +52,9 @@ class VQVAEOutput(NamedTuple):
     indices: Array
     quantized: Array
     p: Distribution
+
+    def __repr__(self) -> str:
+        return summary("VQVAEOutput", **self._asdict())
 
 
 class VQVAE(nn.Module):

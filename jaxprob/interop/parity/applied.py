@@ -90,6 +90,8 @@ def residual(
 
 
 def _named(ours: str, theirs: str) -> str:
+    if ("by n - 1" in ours) != ("by n - 1" in theirs):
+        return "n or n - 1"
     plain = {name.split(" + ")[0] for name in (ours, theirs)}
     if len(plain) == 1:
         return "offset"

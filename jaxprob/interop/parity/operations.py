@@ -24,6 +24,8 @@ __all__ = ["differing_operation"]
 MOST_TRIED = 600
 """Replacements that are tried; between two layers there are some dozens."""
 
+ENOUGH = 8
+
 LAYOUT = ("view", "unsafe_view", "expand", "clone", "detach", "lift_fresh", "to_copy", "t", "alias",
           "broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "unsqueeze", "copy",
           "stop_gradient", "contiguous", "expand_dims")  # fmt: skip
@@ -35,7 +37,9 @@ KINDS = (
     ("gate", "glu"),
     ("mask", "masked_fill|where|select_n|tril|triu"),
     ("norm", "norm|rsqrt"),
-    ("pooling", "mean|amax|max_pool|avg_pool|reduce_|cumsum|sum|std|var"),
+    ("average pool", "avg_pool"),
+    ("interpolation", "upsample|interpolate"),
+    ("pooling", "mean|amax|max_pool|reduce_|cumsum|sum|std|var"),
     ("activation", "relu|gelu|tanh|sigmoid|silu|elu|softplus|hardswish|mish|erf|logistic"),
     ("clamp", "clamp|clip|hardtanh|minimum|maximum"),
     ("padding", "pad"),
@@ -127,8 +131,10 @@ def _explained(
         return None  # what a loop computes is not looked into
     told = _told([theirs[i] for i in part if i <= k], [mine[i] for i in own_part if i <= j])
     if _usual(node) == "select_n":
-        return ("mask" if told[0] != "another formula" else told[0]), told[1]
+        return ("mask" if told[0] != "unknown" else told[0]), told[1]
     gap = Gap(labelled, {}, replacement, node.value, closed)
+    if replacement.size < ENOUGH:  # any two numbers are multiples of each other
+        return told
     for source in labelled:
         found = applied(source.array, replacement, node.value, closed)
         if found and found[0] != "unknown":
@@ -156,6 +162,8 @@ def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
         side = "PyTorch" if _norms(names) else "Flax"
         return "norm", f"{side} has a norm that the other side has not. {words}"
     if not names and not own_names:
+        if {_usual(node) for node in both[0]} <= {"concatenate", "stack"}:
+            return "unknown", f"{words} What is joined differs."
         return (
             "order of gates, chunks or operands",
             f"{words} The operands differ: by the order of chunks, by an axis, or by an index.",
@@ -168,7 +176,13 @@ def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
         return kind, f"{side} has more: {_chain(more)}. {words}"
     if len(names) == len(own_names) == 1 and _kind(other) == _kind(own):
         return _kind(other), words
-    return "another formula", words
+    if len(names) == 1 and _kind(other) in WHOLE:
+        return _kind(other), words
+    return "unknown", words
+
+
+WHOLE = ("average pool", "pooling", "interpolation", "gate", "softmax", "norm", "padding")
+"""What PyTorch has as one operation and JAX makes from several."""
 
 
 def _norms(names: Sequence[str]) -> bool:
@@ -232,7 +246,7 @@ def _kind(nodes: Sequence[Node]) -> str:
     for kind, pattern in KINDS:
         if any(re.search(pattern, _usual(node)) for node in nodes[-1:]):
             return kind
-    return "another formula"
+    return "unknown"
 
 
 def _behind_layouts(nodes: list[Node], arguments: Sequence[int]) -> Iterator[int]:
@@ -284,7 +298,8 @@ def _shared(theirs: list[Node], mine: list[Node], closed: float) -> tuple[set[in
             continue
         summary = _summary(node.value)
         for j, other in by_size.get(node.value.size, ()):
-            near = np.abs(summary - other) <= 1e3 * closed * (np.abs(other) + 1e-300)
+            with np.errstate(invalid="ignore"):
+                near = np.abs(summary - other) <= 1e3 * closed * (np.abs(other) + 1e-300)
             if np.all(near | (summary == other)) and _same(node.value, mine[j].value, closed):
                 shared.add(i)
                 own.add(j)

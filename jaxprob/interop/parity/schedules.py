@@ -52,6 +52,11 @@ def schedules_apart(
         factors.append(factor)
     if max(factors) - min(factors) <= PROPORTIONAL * max(factors):
         return None
+    lengths = [[float(np.linalg.norm(u)) for u in side] for side in (updates, twin_updates)]
+    equal = [np.ptp(length) <= PROPORTIONAL * max(length) for length in lengths]
+    if equal[0] != equal[1]:
+        side = "Flax" if equal[0] else "PyTorch"
+        return "clipping", f"{side}'s updates all have one length: it clips the gradient's norm."
     # the group holds the rate of the step before it or after it, as the user's code sets it
     for rates in (before, after):
         found = _named(factors, rates) if rates and any(rates) else None

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from jaxprob.distributions import Bernoulli, OneHotCategorical
 from jaxprob.objectives.annealing import Schedule
-from jaxprob.types import Array, Batch, Key
+from jaxprob.types import Array, Batch, Key, summary
 
 __all__ = [
     "Estimate",
@@ -60,6 +60,9 @@ class Estimate(NamedTuple):
     value: Array
     baseline_loss: Array
     state: dict[str, Array]
+
+    def __repr__(self) -> str:
+        return summary("Estimate", **self._asdict())
 
 
 @dataclasses.dataclass(frozen=True)
