@@ -75,6 +75,8 @@ def localise(
                 to_numpy(twin.loss_value(torch_output)),
             ]
             named = differing_operation(ours, twin, *losses, CLOSED[dtype], loss=True)
+            if named and named[0] == "pooling":
+                named = "reduction", named[1]
             found = _renamed(found, named)
         return [found]
     gradients = [c for c in wrong if c.quantity == "grad"]
