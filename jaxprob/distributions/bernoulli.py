@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxprob.distributions import constraints
 from jaxprob.distributions.logits import SUCCESS_CONSTRAINTS, LogitsOrProbs
 from jaxprob.distributions.tails import Tails
+from jaxprob.distributions.validation import draw_dtype
 from jaxprob.types import Array, Key, Numbers
 
 __all__ = ["Bernoulli"]
@@ -33,7 +34,7 @@ class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
         self, logits: Numbers | None = None, probs: Numbers | None = None, dtype: Any = jnp.int32
     ):
         self._set_success(logits, probs)
-        self._event_dtype = jnp.dtype(dtype)
+        self._event_dtype = draw_dtype(type(self).__name__, dtype)
 
     @property
     def support(self) -> constraints.Constraint:

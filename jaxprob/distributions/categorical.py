@@ -25,6 +25,7 @@ from jaxprob.distributions.validation import (
     as_parameters,
     check_event,
     check_values,
+    draw_dtype,
 )
 from jaxprob.types import Array, Key, Numbers
 
@@ -154,7 +155,7 @@ class Categorical(ClassProbabilities, distrax.Categorical):
         self, logits: Numbers | None = None, probs: Numbers | None = None, dtype: Any = jnp.int32
     ):
         self._set_classes(logits, probs)
-        self._event_dtype = jnp.dtype(dtype)
+        self._event_dtype = draw_dtype(type(self).__name__, dtype)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -269,7 +270,7 @@ class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
         self, logits: Numbers | None = None, probs: Numbers | None = None, dtype: Any = jnp.int32
     ):
         self._set_classes(logits, probs)
-        self._event_dtype = jnp.dtype(dtype)
+        self._event_dtype = draw_dtype(type(self).__name__, dtype)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -28,12 +28,36 @@ __all__ = [
     "check_event",
     "check_values",
     "checked",
+    "draw_dtype",
     "shape_of",
     "unchecked",
 ]
 
 # "eager": check concrete values; "checkify": stage checks of traced values too; "off": check none.
 _mode: contextvars.ContextVar[str] = contextvars.ContextVar("jaxprob_checks", default="eager")
+
+
+def draw_dtype(owner: str, dtype: Any) -> np.dtype:
+    """Returns the dtype that a user asks draws in.
+
+    Args:
+      owner: Name of the distribution.
+      dtype: What was given.
+
+    Raises:
+      ValueError: Not a dtype of real numbers, or of none.
+    """
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    if found is not None and any(jnp.issubdtype(found, kind) for kind in kinds):
+        return found
+    got = repr(dtype) if found is None else str(found)
+    raise ValueError(
+        f"{owner}: dtype must be one of real numbers, such as jnp.int32 or jnp.float32; got {got}."
+    )
 
 
 def checked(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ import pytest
 from jaxprob import distributions as jd
 from tests.distributions.examples import GOOD, UNIT
 
+KEY = jax.random.key(0)
 NAN = np.nan
 POSITIVE = ("scale", "df", "rate", "concentration", "concentration1", "concentration0",
             "temperature", "scale_diag", "cov_diag")  # fmt: skip
@@ -187,3 +188,11 @@ def test_a_row_without_any_class(name, parameter, excluded):
     first = {"total_count": 1.0} if name == "Multinomial" else {}
     with complaint((parameter, "at least one class", "1 of 2", "index (1,)", "mask")):
         getattr(jd, name)(**first, **{parameter: rows})
+
+
+@pytest.mark.parametrize("dtype", [jnp.complex64, "words"], ids=str)
+@pytest.mark.parametrize("family", [jd.Bernoulli, jd.Categorical, jd.OneHotCategorical])
+def test_draws_have_a_dtype_of_numbers(family, dtype):
+    with complaint((family.__name__, "dtype must be", "jnp.int32")):
+        family(probs=np.array([0.5, 0.5]), dtype=dtype)
+    assert family(probs=np.array([0.5, 0.5]), dtype=jnp.float32).sample(seed=KEY).dtype == "float32"
