@@ -27,6 +27,9 @@ class Distribution(distrax.Distribution):
 
     Quantiles, intervals and tail probabilities are marginal: a distribution over vectors gives one
     number for each element of the event.
+
+    From distrax come `prob`, `cross_entropy`, `stddev`, `dtype`, slices and the pytree, unless a
+    class has its own; what it has from the distrax class of its name, its docstring says.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

@@ -21,6 +21,8 @@ __all__ = ["Bernoulli"]
 class Bernoulli(LogitsOrProbs, distrax.Bernoulli):
     """Bernoulli distribution over 0 and 1.
 
+    From distrax: `prob`.
+
     Args:
       logits: Log-odds of 1.
       probs: Probability of 1; give one of the two.

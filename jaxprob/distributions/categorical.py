@@ -145,6 +145,8 @@ class ClassProbabilities(Distribution):
 class Categorical(ClassProbabilities, distrax.Categorical):
     """Distribution over the classes 0, ..., K - 1.
 
+    From distrax: `logits_parameter`.
+
     Args:
       logits: Unnormalised log-probabilities `[*batch, K]`; -inf excludes a class.
       probs: Probabilities `[*batch, K]`, normalised if they are not; give one of the two.
@@ -259,6 +261,8 @@ class Categorical(ClassProbabilities, distrax.Categorical):
 
 class OneHotCategorical(ClassProbabilities, distrax.OneHotCategorical):
     """Distribution over one-hot vectors `[K]`.
+
+    From distrax: `logits_parameter`.
 
     Args:
       logits: Unnormalised log-probabilities `[*batch, K]`; -inf excludes a class.

@@ -17,6 +17,8 @@ __all__ = ["Deterministic"]
 class Deterministic(Univariate, distrax.Deterministic):
     """The distribution of a constant.
 
+    From distrax: `atol`, `rtol`.
+
     Args:
       loc: The constant, any shape.
     """

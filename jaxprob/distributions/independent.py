@@ -19,6 +19,9 @@ __all__ = ["Independent"]
 class Independent(Distribution, distrax.Independent):
     """A product of independent distributions, the last batch axes becoming the event.
 
+    From distrax: `batch_shape`, `distribution`, `entropy`, `event_shape`, `mean`, `mode`,
+    `reinterpreted_batch_ndims`, `stddev`, `variance`.
+
     Args:
       distribution: The factors, batch shape `[*batch, *event]`.
       reinterpreted_batch_ndims: How many batch axes, from the right, form the event.

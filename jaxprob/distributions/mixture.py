@@ -32,6 +32,9 @@ __all__ = ["MixtureSameFamily", "move_batch_axis"]
 class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
     """A mixture whose components are one batched distribution.
 
+    From distrax: `batch_shape`, `components_distribution`, `event_shape`,
+    `mixture_distribution`.
+
     Args:
       mixture_distribution: A `distrax.Categorical` with batch shape `[*batch]` over K components.
       components_distribution: The components, batch shape `[*batch, K]`.

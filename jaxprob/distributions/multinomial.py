@@ -41,6 +41,8 @@ __all__ = ["Multinomial"]
 class Multinomial(ClassProbabilities, distrax.Multinomial):
     """Multinomial distribution over vectors of counts.
 
+    From distrax: `log_of_probs`, `num_trials`.
+
     Args:
       total_count: Number of draws n, an integer >= 0, `[*batch]`.
       logits: Unnormalised log-probabilities `[*batch, K]`.

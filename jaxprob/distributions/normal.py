@@ -25,6 +25,8 @@ __all__ = ["Normal"]
 class Normal(Univariate, distrax.Normal):
     """Normal distribution over the real line.
 
+    From distrax: `entropy`, `loc`, `mean`, `mode`, `scale`, `stddev`, `variance`.
+
     Args:
       loc: Mean, any shape, in the units of the event.
       scale: Standard deviation (> 0), any shape that broadcasts with `loc`.

@@ -48,6 +48,9 @@ class Predictive(MixtureSameFamily):
     It is a distribution like any other (`log_prob`, `sample`, `mean`, `variance`, `interval`,
     `quantile`, `prob_above`, `median`), batch shape `[B]`, and splits its uncertainty.
 
+    From distrax: `batch_shape`, `components_distribution`, `event_shape`,
+    `mixture_distribution`.
+
     Args:
       components: The predictions, draws leading: batch shape `[S, B]`.
 

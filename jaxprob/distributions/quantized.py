@@ -31,6 +31,8 @@ __all__ = ["Quantized"]
 class Quantized(Univariate, distrax.Quantized):
     """Integers from a continuous distribution.
 
+    From distrax: `prob`.
+
     Args:
       distribution: A continuous distribution over numbers, with a cdf.
       low: Smallest integer, which takes all mass below it; None for no end.

@@ -24,6 +24,8 @@ __all__ = ["Transformed"]
 class Transformed(Distribution, distrax.Transformed):
     """The image of a distribution under a bijector.
 
+    From distrax: `bijector`, `distribution`.
+
     Args:
       distribution: Distribution of X.
       bijector: Any `distrax.Bijector`, among them those of `constraints.to_constrained`. It must

@@ -22,6 +22,8 @@ __all__ = ["Uniform"]
 class Uniform(Univariate, distrax.Uniform):
     """Uniform distribution over an interval.
 
+    From distrax: `prob`, `range`.
+
     Args:
       low: Lower end, in the units of the event.
       high: Upper end (> low).

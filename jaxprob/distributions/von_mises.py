@@ -33,6 +33,8 @@ class VonMises(Univariate, distrax.VonMises):
     periodic and takes any angle. `mean` is the direction and `variance` the circular variance
     1 - E cos(x - loc), as in torch.distributions.
 
+    From distrax: `prob`.
+
     Args:
       loc: Mean direction in radians.
       concentration: k (>= 0); 1 / k is about the variance for large k.

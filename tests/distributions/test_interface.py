@@ -1,10 +1,14 @@
 """What every distribution offers beside its density."""
 
+import re
+
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxprob import distributions as jd
 from jaxprob.distributions import Independent, Normal, Predictive
 from tests.contracts.cases import RETURNED, B, D, S, mixture, normal, predictive
 
@@ -98,3 +102,21 @@ def test_readable_repr():
     assert repr(Normal(0.0, 1.0)) == "Normal(loc=0., scale=1.)"
     assert repr(Normal(jnp.zeros(9), 1.0)) == "Normal(loc=float64[9], scale=float64[9])"
     assert "draws=5" in repr(predictive(0.0))
+
+
+CLASSES = [
+    c for c in vars(jd).values() if isinstance(c, type) and issubclass(c, distrax.Distribution)
+]
+
+
+@pytest.mark.parametrize("family", CLASSES, ids=lambda c: c.__name__)
+def test_docstrings_say_what_comes_from_the_distrax_class(family):
+    hidden = ("_", "equiv_tfp_cls", "tree_")
+    taken = set()
+    for name in dir(family):
+        owner = next((c for c in family.__mro__ if name in vars(c)), None)
+        of_family = owner and owner.__module__.startswith("distrax")
+        if of_family and owner is not distrax.Distribution and not name.startswith(hidden):
+            taken.add(name)
+    said = re.search(r"From distrax: ([^.]*)\.", family.__doc__ or "")
+    assert taken == set(re.findall(r"`(\w+)`", said[1] if said else ""))
