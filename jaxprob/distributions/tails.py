@@ -259,17 +259,16 @@ def _beta_tails_by_series(a: Array, b: Array, x: Array) -> Tails:
 
     Source: DLMF 8.17.7.
     """
-    above = b + 1.0
     nodes, weights = np.polynomial.legendre.leggauss(12 if is_double(x) else 6)
     column = (-1,) + (1,) * x.ndim
     steps, weights = (
         jnp.asarray(v, x.dtype).reshape(column) for v in (0.5 * (nodes + 1.0), 0.5 * weights)
     )
-    steps = a * steps
+    steps, above = a[None] * steps, b[None] + 1.0
     ends = jnp.stack([above + steps, 1.0 + steps])
     digammas = binet_derivative_above_one(ends) - 0.5 / ends  # less the logarithms
     curve = jnp.log1p(steps / above) - jnp.log1p(steps) + digammas[0] - digammas[1]
-    log_power = a * (jnp.log(x * above) + jnp.sum(weights * curve, axis=0)) - jnp.log1p(a / b)
+    log_power = a * (jnp.log(x * above[0]) + jnp.sum(weights * curve, axis=0)) - jnp.log1p(a / b)
     log_lower = jnp.minimum(log_power + jnp.log1p(a * _power_series(a, b, x)), 0.0)
     is_lower = log_lower < -math.log(2)
     log_upper = log1mexp(jnp.where(is_lower, -1.0, log_lower))

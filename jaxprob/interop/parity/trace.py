@@ -113,8 +113,12 @@ def _path(layer: Any, path_of: Callable[[tuple[str, ...]], str]) -> str:
     """Path in the PyTorch module; a run of a cell goes by the name that its cell is given there."""
     path = tuple(layer.path)
     own = path_of(path)
-    cell = path_of((*path, "cell"))
-    return cell if isinstance(layer, nn.RNN) and cell != f"{own}.cell" else own
+    if not isinstance(layer, nn.RNN):
+        return own
+    bound = layer.cell.scope is not None  # else it is bound within the run, under the run's name
+    inner = tuple(layer.cell.path) if bound else (*path, "cell")
+    cell = path_of(inner)
+    return cell if cell != ".".join(inner) else own
 
 
 def torch_calls(run: Callable[[], Any], module: "torch.nn.Module") -> list[Call]:
