@@ -301,12 +301,15 @@ def weighted_mean(values: Array, batch: Batch) -> Array:
     """Returns the mean of `values` `[..., B]`, its rows weighted by `batch["weight"]` if there.
 
     Of a loss without a prior, whose scale says nothing. Rows of weight 0 add nothing as long as
-    their values are finite. A batch in which all weights are 0 has no mean, and gets NaN.
+    their values are finite, and a batch of them alone has a mean of 0, as has its gradient.
     """
     if batch.get("weight") is None:
         return jnp.mean(values)
     weight = _weights(values, batch)
-    shares = (weight / jnp.sum(weight)).reshape((1,) * (values.ndim - 1) + (-1,))
+    total = jnp.sum(weight)
+    shares = (weight / jnp.where(total == 0.0, 1.0, total)).reshape(
+        (1,) * (values.ndim - 1) + (-1,)
+    )
     return jnp.mean(jnp.sum(values * shares, axis=-1))
 
 

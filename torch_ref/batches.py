@@ -110,4 +110,7 @@ def mean_over_rows(values: Tensor, batch: Batch) -> Tensor:
 def weighted_mean(values: Tensor, batch: Batch) -> Tensor:
     """Returns the mean of `values` `[B]`, weighted by `batch["weight"]` if there."""
     weight = batch.get("weight")
-    return values.mean() if weight is None else (values * weight).sum() / weight.sum()
+    if weight is None:
+        return values.mean()
+    total = weight.sum()
+    return (values * weight).sum() / torch.where(total == 0.0, torch.ones_like(total), total)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import distrax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxprob.distributions import bijections
 from jaxprob.types import Array, ArrayLike
@@ -131,7 +130,7 @@ def _lift(value, bound, xp, relation: str):
 
 
 def _whole(value, xp):
-    if not np.issubdtype(value.dtype, np.inexact):
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
         return xp.ones(value.shape, bool)
     return value == xp.floor(value)
 
@@ -151,13 +150,13 @@ def _is_positive_definite(value, xp):
 
 
 def _not_nan(value, xp):
-    if not np.issubdtype(value.dtype, np.inexact):  # integers and booleans cannot be NaN
+    if not jnp.issubdtype(value.dtype, jnp.inexact):  # integers and booleans cannot be NaN
         return xp.ones(value.shape, bool)
     return ~xp.isnan(value)
 
 
 def _on_simplex(value, xp):
-    if not np.issubdtype(value.dtype, np.inexact):
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
         value = value.astype(float)
     slack = max(1e-6, 100 * float(jnp.finfo(value.dtype).eps))
     return xp.all(value >= 0, axis=-1) & (xp.abs(xp.sum(value, axis=-1) - 1.0) <= slack)

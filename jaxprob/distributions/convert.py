@@ -60,14 +60,15 @@ def convert(distribution: Any) -> Any:
     formula = _FORMULAS.get(type(distribution))
     if formula is not None:
         return formula(distribution)
+    wrapped = type(distribution).__module__ == MADE  # it may draw or differentiate otherwise
     for base, general in _GENERAL:
-        if isinstance(distribution, base) and not _is_users(distribution):
+        if isinstance(distribution, base) and not wrapped and not _is_users(distribution):
             return general(distribution)
     if isinstance(distribution, Distribution) or _is_users(distribution):
         return distribution  # pyright: ignore[reportReturnType]
     kind = type(distribution)
     raise ValueError(
-        f"convert: {kind.__module__.partition('.')[0]}'s {kind.__name__} has no counterpart in "
+        f"convert: {_library(distribution)}'s {kind.__name__} has no counterpart in "
         "jaxprob.distributions. Return one that has, or a class of your own: derive it from "
         "jaxprob.distributions.Univariate (a log-density, tails, draws) or Distribution, and try "
         "it with jaxprob.distributions.check_distribution."
@@ -86,9 +87,17 @@ def convert_outputs(outputs: Any) -> Any:
     return jax.tree.map(leaf, outputs, is_leaf=is_distribution)
 
 
+MADE = "abc"
+"""Module of a class that a wrapper makes at run time: that of its metaclass."""
+
+
+def _library(distribution: Any) -> str:
+    kinds = (kind.__module__ for kind in type(distribution).__mro__)
+    return next(name for name in kinds if name != MADE).partition(".")[0]
+
+
 def _is_users(distribution: Any) -> bool:
-    library = type(distribution).__module__.partition(".")[0]
-    return library not in ("distrax", "tensorflow_probability", "jaxprob")
+    return _library(distribution) not in ("distrax", "tensorflow_probability", "jaxprob")
 
 
 def _same(family: type, *names: str, **renamed: str) -> Callable[[Any], Any]:

@@ -210,7 +210,9 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
         """Returns log sum_k w_k exp(logs_k), with finite gradients at weights given as 0."""
         probs = getattr(self.mixture_distribution, "_probs", None)
         if probs is None:
-            return log_sum(logs + align(self._mixture_log_probs, logs.ndim))
+            log_weights = align(self._mixture_log_probs, logs.ndim)
+            nothing = (log_weights == -jnp.inf) & (logs == jnp.inf)
+            return log_sum(jnp.where(nothing, -jnp.inf, logs) + log_weights)
         weights = probs / jnp.sum(probs, axis=-1, keepdims=True)
         return log_sum_weighted(logs, align(weights, logs.ndim))
 

@@ -381,7 +381,11 @@ def log_sum(values: Array, axis: int = -1) -> Array:
 
 
 def log_sum_weighted(values: Array, weights: Array, axis: int = -1) -> Array:
-    """Returns log sum_k w_k exp(v_k), with finite gradients where a weight is 0."""
+    """Returns log sum_k w_k exp(v_k), with finite gradients where a weight is 0.
+
+    A term of weight 0 adds nothing where its value is infinite too.
+    """
+    values = jnp.where((weights == 0.0) & (values == jnp.inf), -jnp.inf, values)
     peak = jax.lax.stop_gradient(jnp.max(values, axis=axis, keepdims=True))
     peak = jnp.where(jnp.isfinite(peak), peak, 0.0)
     total = jnp.sum(weights * jnp.exp(values - peak), axis=axis)

@@ -231,6 +231,8 @@ def beta_tails(a: Array, b: Array, x: Array, y: Array | None = None) -> Tails:
     integral's place.
     """
     y = 1.0 - x if y is None else y
+    dtype = jnp.result_type(a, b, x, y)
+    a, b, x, y = (v.astype(dtype) for v in (a, b, x, y))
     inside = (x > 0.0) & (y > 0.0)
     mirror = x > 0.5
     p = jnp.where(inside, jnp.where(mirror, y, x), 0.25)

@@ -80,6 +80,7 @@ def support_check(
 
         def check(argument: str, batch: Batch) -> None:
             arrays = {entry: np.asarray(value) for entry, value in batch.items()}
+            _require_weights(argument, arrays.get("weight"))
             if any(isinstance(bound, jax.core.Tracer) for bound in known.bounds):
                 allowed = _allowed_by_params(run, params, arrays, name)
             else:
@@ -183,6 +184,17 @@ def _counted(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
     if weight is not None and weight.ndim == 1:
         counted &= (weight != 0).reshape(-1, *[1] * (y.ndim - 1))
     return counted
+
+
+def _require_weights(argument: str, weight: np.ndarray | None) -> None:
+    """Raises for a weight of a row below 0: its loss would be made as large as can be."""
+    if weight is None or weight.ndim != 1 or not np.any(weight < 0):
+        return
+    row = int(np.argmax(weight < 0))
+    raise ValueError(
+        f'{argument}["weight"] must be at least 0; got {weight[row]} at row {row}. A row counts '
+        "weight times: leave one out by a weight of 0."
+    )
 
 
 def _refuse(

@@ -101,11 +101,12 @@ def _checked_arrays(
     return arrays
 
 
-def require_some_weight(owner: str, validation: Batch) -> None:
-    """Raises a `ValueError` for validation data of which no row counts."""
-    if "weight" in validation and not np.any(to_host(validation["weight"])):
+def require_some_weight(owner: str, name: str, data: Batch) -> None:
+    """Raises a `ValueError` for data of which no row counts."""
+    if data.get("weight") is not None and not np.any(to_host(data["weight"])):
+        use = "validate" if name == "validation" else "train"
         raise ValueError(
-            f'{owner}: validation["weight"] is 0 in all rows, so there is nothing to validate on. '
+            f'{owner}: {name}["weight"] is 0 in all rows, so there is nothing to {use} on. '
             "Give some row a weight above 0."
         )
 

@@ -64,10 +64,11 @@ def _run(
     rows = held_out = None
     if not is_stream(data):
         rows = as_device_data(data, "data", everywhere, own, owner)
+        require_some_weight(owner, "data", rows)
         check("data", data)  # pyright: ignore[reportArgumentType]
     if validation is not None:
         held_out = as_device_data(validation, "validation", everywhere, own, owner)
-        require_some_weight(owner, held_out)
+        require_some_weight(owner, "validation", held_out)
         check("validation", validation)
     source = _source(settings, create, data, rows, held_out, interrupts, check)
     trees = {"data": rows, "validation": held_out, "key": key, "params": params}

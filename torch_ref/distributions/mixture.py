@@ -84,7 +84,9 @@ class MixtureSameFamily(Distribution):
         held = getattr(self.mixture_distribution, "_weights", None)
         if held is not None:  # probabilities, of which some may be 0
             return log_sum_exp_weighted(logs, self._weights())
-        return log_sum_exp(logs + self._log_weights(), dim=-1)
+        log_weights = self._log_weights()
+        nothing = (log_weights == -torch.inf) & (logs == torch.inf)
+        return log_sum_exp(logs.masked_fill(nothing, -torch.inf) + log_weights, dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Returns log p(value) `[*batch]`."""

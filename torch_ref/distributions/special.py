@@ -133,6 +133,7 @@ def log_probabilities(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
 
 def log_sum_exp_weighted(values: Tensor, weights: Tensor, dim: int = -1) -> Tensor:
     """Returns log sum_k w_k exp(v_k), with finite gradients where a weight is 0."""
+    values = values.masked_fill((weights == 0.0) & (values == torch.inf), -torch.inf)
     peak = values.detach().amax(dim=dim, keepdim=True)
     peak = torch.where(peak.isfinite(), peak, torch.zeros_like(peak))
     return (weights * (values - peak).exp()).sum(dim=dim).log() + peak.squeeze(dim)
