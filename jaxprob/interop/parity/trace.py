@@ -118,7 +118,8 @@ def _path(layer: Any, path_of: Callable[[tuple[str, ...]], str]) -> str:
     bound = layer.cell.scope is not None  # else it is bound within the run, under the run's name
     inner = tuple(layer.cell.path) if bound else (*path, "cell")
     cell = path_of(inner)
-    return cell if cell != ".".join(inner) else own
+    unnamed = (".".join(inner), f"{own}.{inner[-1]}")  # nobody gave the cell a name of its own
+    return own if cell in unnamed else cell
 
 
 def torch_calls(run: Callable[[], Any], module: "torch.nn.Module") -> list[Call]:
