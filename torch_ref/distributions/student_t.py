@@ -41,9 +41,13 @@ class StudentT(Univariate, torch.distributions.StudentT):
     def _tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = (x - self.loc) / self.scale
         square = z.square() / self.df
+        # At the centre the beta variable is at its end, where it has no gradient to give.
+        central = z.square() * (1.0 + 1.0 / self.df) < 0.25 * torch.finfo(z.dtype).eps
+        square = torch.where(central, 0.5, square)
         y, rest = 1.0 / (1.0 + square), square / (1.0 + square)
         tail = 0.5 * beta_tails(0.5 * self.df, torch.full_like(square, 0.5), y, rest)[0]
-        tail = torch.where(z == 0.0, 0.5 + self._log_constant().exp() * z, tail)
+        line = 0.5 + self._log_constant().exp() * torch.where(z <= 0, z, -z)
+        tail = torch.where(central, line, tail)
         return torch.where(z <= 0, tail, 1.0 - tail), torch.where(z <= 0, 1.0 - tail, tail)
 
     def entropy(self) -> Tensor:
