@@ -19,7 +19,7 @@ from jaxprob.distributions import constraints
 from jaxprob.distributions.validation import as_array, check_event, check_values, unchecked
 from jaxprob.types import Array, ArrayLike, Key, Numbers
 
-__all__ = ["Distribution"]
+__all__ = ["Distribution", "converted"]
 
 
 class Distribution(distrax.Distribution):
@@ -224,6 +224,13 @@ class Distribution(distrax.Distribution):
     def __repr__(self) -> str:
         fields = ", ".join(f"{k}={_shown(v)}" for k, v in self._shown_fields().items())
         return f"{type(self).__name__}({fields})"
+
+
+def converted(part: Any) -> Any:
+    """Returns a part of a distribution as a class of ours where it is distrax's or TFP's own."""
+    from jaxprob.distributions.convert import convert, is_distribution
+
+    return convert(part) if is_distribution(part) else part
 
 
 def _widened(distribution: Distribution) -> Distribution:

@@ -37,7 +37,7 @@ from jaxprob.distributions.transformed import Transformed
 from jaxprob.distributions.uniform import Uniform
 from jaxprob.distributions.von_mises import VonMises
 
-__all__ = ["convert", "convert_outputs"]
+__all__ = ["convert", "convert_outputs", "is_distribution"]
 
 
 def convert(distribution: Any) -> Any:
@@ -52,11 +52,12 @@ def convert(distribution: Any) -> Any:
       ValueError: A class of distrax or TFP that has no counterpart here.
       TypeError: Something that is no distribution.
     """
-    if not isinstance(distribution, distrax.Distribution | tfd.Distribution):
+    if not is_distribution(distribution):
         raise TypeError(
             f"convert: got {type(distribution).__name__}; expected a distribution of jaxprob, "
             "distrax or tensorflow_probability.substrates.jax."
         )
+    distribution = _unwrapped(distribution)
     formula = _FORMULAS.get(type(distribution))
     if formula is not None:
         return formula(distribution)
@@ -78,13 +79,27 @@ def convert(distribution: Any) -> Any:
 def convert_outputs(outputs: Any) -> Any:
     """Returns what a module returned, with every distribution in it converted."""
 
-    def is_distribution(node: Any) -> bool:
-        return isinstance(node, distrax.Distribution | tfd.Distribution)
-
     def leaf(node: Any) -> Any:
         return convert(node) if is_distribution(node) else node
 
     return jax.tree.map(leaf, outputs, is_leaf=is_distribution)
+
+
+def is_distribution(node: Any) -> bool:
+    """Whether `convert` has a word to say about it."""
+    return isinstance(node, distrax.Distribution | tfd.Distribution)
+
+
+def _unwrapped(distribution: Any) -> Any:
+    """Returns TFP's distribution where distrax has made a class around it.
+
+    Such a class asks the distribution itself for what it has not; a method knows whose it is.
+    """
+    if not isinstance(distribution, tfd.Distribution) or not isinstance(
+        distribution, distrax.Distribution
+    ):
+        return distribution
+    return distribution.__getattr__("copy").__self__  # pyright: ignore[reportAttributeAccessIssue]
 
 
 MADE = "abc"
@@ -190,7 +205,7 @@ _FORMULAS: dict[type, Callable[[Any], Distribution]] = {
     distrax.Bernoulli: _logits_or_probs(Bernoulli),
     distrax.Beta: _same(Beta, concentration1="alpha", concentration0="beta"),
     distrax.Categorical: _logits_or_probs(Categorical),
-    distrax.Deterministic: _same(Deterministic, "loc"),
+    distrax.Deterministic: _same(Deterministic, "loc", "atol", "rtol"),
     distrax.Dirichlet: _same(Dirichlet, "concentration"),
     distrax.Gamma: _same(Gamma, "concentration", "rate"),
     distrax.Gumbel: _same(Gumbel, "loc", "scale"),
@@ -217,7 +232,7 @@ _FORMULAS: dict[type, Callable[[Any], Distribution]] = {
     tfd.Binomial: _logits_or_probs(Binomial, "total_count"),
     tfd.Categorical: _logits_or_probs(Categorical),
     tfd.Cauchy: _same(Cauchy, "loc", "scale"),
-    tfd.Deterministic: _same(Deterministic, "loc"),
+    tfd.Deterministic: _same(Deterministic, "loc", "atol", "rtol"),
     tfd.Dirichlet: _same(Dirichlet, "concentration"),
     tfd.Exponential: _rate_or_log(Exponential),
     tfd.Gamma: _rate_or_log(Gamma, "concentration"),

@@ -1,4 +1,6 @@
-"""A point mass: P(X = loc) = 1.
+"""A point mass: P(X = loc) = 1, with a tolerance around it as distrax has it.
+
+    p(x) = 1 where |x - loc| <= atol + rtol |loc|, else 0;   F(x) = 1 where x >= loc - that slack
 
 Twin: `torch_ref/distributions/deterministic.py`.
 """
@@ -17,25 +19,32 @@ __all__ = ["Deterministic"]
 class Deterministic(Univariate, distrax.Deterministic):
     """The distribution of a constant.
 
-    From distrax: `atol`, `rtol`.
-
     Args:
       loc: The constant, any shape.
+      atol: How far from `loc` a value still counts as equal to it (>= 0); None for 0.
+      rtol: The same relative to |loc|, added to `atol` (>= 0); None for 0.
     """
 
-    arg_constraints = {"loc": constraints.real}
+    arg_constraints = {
+        "loc": constraints.real,
+        "atol": constraints.non_negative,
+        "rtol": constraints.non_negative,
+    }
     reparameterized = True
+    _dense = False
     _may_be_infinite = ("loc",)
 
-    def __init__(self, loc: Numbers):
-        self._set(loc=loc)
+    def __init__(self, loc: Numbers, atol: Numbers | None = None, rtol: Numbers | None = None):
+        self._set(loc=loc, atol=0.0 if atol is None else atol, rtol=0.0 if rtol is None else rtol)
 
     loc = parameter("loc", "The constant `[*batch]`.")
+    atol = parameter("atol", "Absolute tolerance `[*batch]`.")
+    rtol = parameter("rtol", "Tolerance relative to |loc| `[*batch]`.")
 
     @property
     def slack(self) -> Array:
-        """Tolerance of the comparison with `loc`: 0."""
-        return jnp.zeros_like(self._loc)
+        """Tolerance of the comparison with `loc` `[*batch]`."""
+        return _slack(*self._parameters())
 
     @property
     def atoms(self) -> Array:
@@ -43,17 +52,19 @@ class Deterministic(Univariate, distrax.Deterministic):
         return self._loc
 
     def _bounds(self, *parameters: Array) -> tuple[Array, Array]:
-        return parameters[0], parameters[0]
+        return parameters[0] - _slack(*parameters), parameters[0]
 
-    def _log_density(self, x: Array, loc: Array) -> Array:
-        return jnp.where(x == loc, 0.0, -jnp.inf)
+    def _log_density(self, x: Array, loc: Array, atol: Array, rtol: Array) -> Array:
+        close = (x == loc) | (jnp.abs(x - loc) <= _slack(loc, atol, rtol))
+        return jnp.where(close, 0.0, -jnp.inf)
 
-    def _tails(self, x: Array, loc: Array) -> Tails:
-        return Tails(jnp.zeros_like(x), x >= loc)
+    def _tails(self, x: Array, loc: Array, atol: Array, rtol: Array) -> Tails:
+        return Tails(jnp.zeros_like(x), x >= loc - _slack(loc, atol, rtol))
 
-    def _quantile(self, lower: Array, upper: Array, loc: Array) -> Array:
-        del upper
-        return jnp.broadcast_to(loc, lower.shape)
+    def _invert(self, lower: Array, upper: Array) -> Array:
+        del upper  # a draw is the constant itself, whatever the tolerance
+        lower, loc, *_ = self._aligned(lower)
+        return jnp.where(jnp.isnan(lower), jnp.nan, loc)
 
     def _sample_n(self, key: Key, n: int) -> Array:
         del key
@@ -86,3 +97,8 @@ class Deterministic(Univariate, distrax.Deterministic):
     def entropy(self) -> Array:
         """Returns 0."""
         return jnp.zeros_like(self._loc)
+
+
+def _slack(loc: Array, atol: Array, rtol: Array) -> Array:
+    # 0 times an infinite constant is no number
+    return atol + jnp.where(rtol > 0.0, rtol * jnp.abs(loc), 0.0)

@@ -240,8 +240,8 @@ def _von_mises(p: VonMises, q: VonMises) -> Array:
 
 @_register(Deterministic, Deterministic)
 def _deterministic(p: Deterministic, q: Deterministic) -> Array:
-    loc_p, loc_q = _aligned(p, q)
-    return jnp.where(loc_p == loc_q, 0.0, jnp.inf)
+    loc_p, _, _, loc_q, atol, rtol = _aligned(p, q)
+    return -Deterministic(loc_q, atol, rtol).log_prob(loc_p)
 
 
 @_register(Poisson, Poisson)

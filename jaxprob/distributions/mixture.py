@@ -17,7 +17,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-from jaxprob.distributions.base import Distribution
+from jaxprob.distributions.base import Distribution, converted
 from jaxprob.distributions.circular import between_directions, from_cut, mean_direction
 from jaxprob.distributions.classes import sums_after
 from jaxprob.distributions.constraints import Constraint
@@ -36,7 +36,8 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
     `mixture_distribution`.
 
     Args:
-      mixture_distribution: A `distrax.Categorical` with batch shape `[*batch]` over K components.
+      mixture_distribution: A `Categorical` with batch shape `[*batch]` over K components; both may
+        be distrax's or TFP's.
       components_distribution: The components, batch shape `[*batch, K]`.
 
     Raises:
@@ -45,9 +46,11 @@ class MixtureSameFamily(Distribution, distrax.MixtureSameFamily):
 
     def __init__(
         self,
-        mixture_distribution: distrax.Categorical,
-        components_distribution: distrax.Distribution,
+        mixture_distribution: Any,
+        components_distribution: Any,
     ):
+        mixture_distribution = converted(mixture_distribution)
+        components_distribution = converted(components_distribution)
         if not isinstance(mixture_distribution, distrax.Categorical):
             raise ValueError(
                 "MixtureSameFamily: mixture_distribution must be a Categorical; got "

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprob.distributions import constraints
+from jaxprob.distributions.base import converted
 from jaxprob.distributions.special import is_double, log1mexp, log_sum_weighted
 from jaxprob.distributions.tails import Tails
 from jaxprob.distributions.univariate import Univariate
@@ -34,7 +35,7 @@ class Quantized(Univariate, distrax.Quantized):
     From distrax: `prob`.
 
     Args:
-      distribution: A continuous distribution over numbers, with a cdf.
+      distribution: A continuous distribution over numbers, with a cdf; distrax's or TFP's too.
       low: Smallest integer, which takes all mass below it; None for no end.
       high: Largest integer, which takes all mass above it; None for no end. Where both are given as
         Python numbers there are a mean and a variance.
@@ -42,10 +43,11 @@ class Quantized(Univariate, distrax.Quantized):
 
     def __init__(
         self,
-        distribution: Univariate,
+        distribution: Any,
         low: Numbers | None = None,
         high: Numbers | None = None,
     ):
+        distribution = converted(distribution)
         if not isinstance(distribution, Univariate) or distribution.support.discrete:
             raise ValueError(
                 "Quantized: distribution must be a continuous distribution over numbers, such as "

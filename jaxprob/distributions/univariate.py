@@ -45,6 +45,7 @@ class Univariate(Distribution):
     """A family of distributions over numbers; see the module's docstring for what it must state."""
 
     _may_be_infinite: tuple[str, ...] = ("logits",)
+    _dense = True  # over real numbers: the density is the derivative of the tails
     _inside: float = 0.0  # a point of the support, which stands in for values outside
     _ends: tuple[float, float] = (-float("inf"), float("inf"))  # of the support
 
@@ -286,7 +287,7 @@ def _tail_function(
         dots = [jnp.where(by_density, 0.0, jnp.broadcast_to(move, flat.shape)), *dots]
         wide = [inside, *(jnp.broadcast_to(p, flat.shape) for p in parameters)]
         change = jax.jvp(lambda *a: family._tail(name, *a), tuple(wide), tuple(dots))[1]
-        if not discrete:
+        if not discrete and family._dense:
             log_density = family._masked_density(allowed, x, *parameters)
             beyond = jnp.isnan(x) | (x < low) | (x > high)  # where a periodic density goes on
             log_density = jnp.where(beyond, -jnp.inf, log_density)

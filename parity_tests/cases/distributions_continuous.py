@@ -194,6 +194,12 @@ FUNCTIONS = [
         )
     ),
     distribution_row("Deterministic", lambda d, a: d.Deterministic(a["loc"]), REAL),
+    distribution_row(
+        "Deterministic with a tolerance",
+        lambda d, a: d.Deterministic(a["loc"], 0.5 * a["scale"], 0.2 * a["scale"]),
+        REAL,
+        kl={"Deterministic": lambda d, a: d.Deterministic(a["other"], a["scale"], a["q"])},
+    ),
     *(
         distribution_row(
             f"RelaxedBernoulli from {form}",

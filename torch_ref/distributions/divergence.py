@@ -176,7 +176,7 @@ def _multinomial(p: Multinomial, q: Multinomial) -> Tensor:
 
 @register_kl(Deterministic, Deterministic)
 def _deterministic(p: Deterministic, q: Deterministic) -> Tensor:
-    return torch.where(p.loc == q.loc, 0.0, math.inf)
+    return -q.log_prob(p.loc)
 
 
 def _to_normal(p, q: Normal) -> Tensor:
