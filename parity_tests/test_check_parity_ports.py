@@ -35,6 +35,11 @@ SLOW = {
     ("gcn", "max readout"): ("norm", "pooling"),
     ("tagger", "concat order"): ("lstm", "concatenation order"),
     ("tagger", "tanh on the states"): ("lstm", "activation"),
+    ("tagger", "not packed"): ("lstm", "sequence lengths"),
+    ("tagger", "lengths off by one"): ("lstm", "sequence lengths"),
+    ("seq2seq", "decoder from zeros"): ("decoder", "initial state"),
+    ("seq2seq", "decoder sees zeros"): ("tgt_embed", "zeros"),
+    ("seq2seq", "scaled scores"): ("key", "scale"),
     ("cvae", "exp of logvar"): (".*", "variance against standard deviation"),
     ("train", "adam eps"): ("", "eps"),
     ("train", "maximise"): ("", "maximize"),
@@ -66,6 +71,7 @@ EQUAL = {
     "wavenet": ("", "pad both, chop"),
     "gcn": ("diag matrices",),
     "tagger": ("", "sorted by hand", "row by row"),
+    "seq2seq": ("step by step",),
     "train": ("", "clip by hand", "sgd foreach", "L2 in sgd"),
 }
 FIRST = {("tagger", "row by row"), ("cvae", "other writing"), ("gpt", "persistent buffer")}

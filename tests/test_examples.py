@@ -32,6 +32,15 @@ VARIANTS = {
     "hierarchical_vae.py": [([], ("bottom-up", "ladder", "flow posterior", "KL by layer"))],
     "losses_are_likelihoods.py": [([], ("is the prior w ~ N(0, 1^2)",))],
     "mixture_density.py": [([], ("mixture of 5",))],
+    "port_conv_vae.py": [
+        ([], ("in conv1: padding", "flatten order", "in up1: padding", "No disagreement was found"))
+    ],
+    "port_tagger.py": [
+        ([], ("sequence lengths", "states behind the ends", "No disagreement was found"))
+    ],
+    "port_transformer.py": [
+        ([], ("epsilon", "attention scale", "gelu form", "No disagreement", "further steps"))
+    ],
     "streaming_posterior.py": [([], ("stream and all at once differ by", "log-evidence"))],
     "train_in_both.py": [(["--dtype", "float64"], ("largest relative difference", "e-1"))],
     "bring_your_own_torch.py": [([], ("in norm: epsilon", "No disagreement was found"))],
@@ -56,7 +65,11 @@ AS_A_SCRIPT = "losses_are_likelihoods.py"
 AS_USERS = {"train_in_both.py", "bnn_vs_ensemble.py", "vae.py"}
 """Compiled as users do: bits are compared, or they run longer (NUTS, convolutions)."""
 
-FOLDERS = {"bring_your_own_torch.py": "mended.html"}
+FOLDERS = {
+    "bring_your_own_torch.py": "mended.html",
+    "port_tagger.py": "mended.html",
+    "port_transformer.py": "mended.html",
+}
 """Examples that write a folder, with a file in it; the others write a picture."""
 
 

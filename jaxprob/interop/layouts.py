@@ -80,13 +80,31 @@ def rules_for(
     if kind.startswith("ConvTranspose"):
         special = _conv_transpose(flax, torch, transpose_kernel)
     else:
-        special = KINDS[kind](flax) if kind in KINDS else []
+        special = KINDS[kind](flax) if kind in KINDS else _norm_by_hand(flax, torch)
     taken = {name for rule in equal for name in (*rule.flax, *rule.torch)}
     return equal + [
         rule
         for rule in special
         if not taken.intersection((*rule.flax, *rule.torch))
         and (set(rule.flax) & set(flax) or set(rule.torch) & set(torch))
+    ]
+
+
+NAMES_OF_A_NORM = {"scale": ("weight", "gamma"), "bias": ("beta",)}
+"""Linen's name -> what norms written by hand in PyTorch have in its place."""
+
+
+def _norm_by_hand(
+    flax: dict[str, tuple[int, ...]], torch: dict[str, tuple[int, ...]]
+) -> list[Rule]:
+    """Pairs the vectors of a Linen norm with those of a module that nobody has registered."""
+    if not set(flax) <= set(NAMES_OF_A_NORM):
+        return []
+    return [
+        same(ours, theirs)
+        for ours, names in NAMES_OF_A_NORM.items()
+        for theirs in names
+        if ours in flax and len(flax[ours]) == 1 and torch.get(theirs) == flax[ours]
     ]
 
 

@@ -1,12 +1,12 @@
 """What to say of weights that do not correspond, and which rename would mend it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
 
-from jaxprob.interop.layouts import rules_for
+from jaxprob.interop.layouts import GATES, rules_for
 from jaxprob.interop.modules import Description, Spec
 from jaxprob.interop.paths import Path, Tree, owner, torch_path
 
@@ -56,7 +56,9 @@ def refuse(
     if suggestion:
         advice += f", or say which is which:\n  rename={suggestion!r}"
     else:
-        prefix, layers = _best_prefix(tree, module)
+        prefix, layers = _cells(tree, module)
+        if not layers:
+            prefix, layers = _best_prefix(tree, module)
         if layers:
             advice += f", or say which is which; this pairs {layers} layers:\n  rename={prefix!r}"
     plural = "parameter does" if len(problems) == 1 else "parameters do"
@@ -105,6 +107,43 @@ def _every_layer(tree: Tree, module: Description) -> dict[str, str]:
         if ".".join(torch_path(path, module)) != layer:
             pairs["/".join(path)] = layer
     return pairs
+
+
+def _cells(tree: Tree, module: Description) -> tuple[dict[str, str], int]:
+    """Pairs Linen's recurrent cells with the layers and directions inside PyTorch's, in order."""
+    ours, theirs = _layers(tree, module)
+    cells: dict[Path, dict[str, Shapes]] = {}
+    for path, leaves in ours.items():
+        cells.setdefault(path[:-1], {})[path[-1] if path else ""] = leaves
+    pairs, partners = {}, 0
+    for layer, tensors in theirs.items():
+        gates = GATES.get(module.layers.get(layer, "").removesuffix("Cell"))
+        if gates is None:
+            continue
+        names = {side + gate for side in "ih" for gate in gates}
+        for name, shape in tensors.items():
+            if not name.startswith("weight_ih"):
+                continue
+            place = ".".join((layer, *filter(None, [name.removeprefix("weight_ih").strip("_")])))
+            fits = (
+                path
+                for path in sorted(cells, key=_natural)
+                if set(cells[path]) == names
+                and _size(cells[path], gates) == (shape[1], shape[0] // len(gates))
+            )
+            path = next(fits, None)
+            if path is None:
+                return {}, 0
+            del cells[path]
+            partners += 1
+            if ".".join(torch_path(path, module)) not in (place, layer):
+                pairs["/".join(path)] = place
+    return (pairs, partners) if pairs else ({}, 0)
+
+
+def _size(cell: dict[str, Shapes], gates: Sequence[str]) -> tuple[int, ...]:
+    """Sizes of a cell's input and state."""
+    return cell[f"i{gates[0]}"]["kernel"]
 
 
 def _best_prefix(tree: Tree, module: Description) -> tuple[dict[str, str], int]:

@@ -172,6 +172,14 @@ def transposed_convolution_alignment(rng):
 
 
 @trap
+def padding_of_a_transposed_convolution_as_pytorch_says_it(rng):
+    def ours(name):
+        return nn.ConvTranspose(WIDTH, (4, 4), (2, 2), padding=((1, 1), (1, 1)), name=name)
+
+    return images(rng, ours, torch.nn.ConvTranspose2d(WIDTH, WIDTH, 4, 2, padding=1), "padding")
+
+
+@trap
 def average_over_padding(rng):
     def ours(name):
         return partial(

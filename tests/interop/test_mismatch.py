@@ -1,5 +1,8 @@
 """Names of lists, and what is said of weights that do not correspond."""
 
+import ast
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -83,3 +86,48 @@ def test_a_constant_in_a_buffer_and_a_missing_cast_are_named():
         interop.to_torch(params_of(Blocks()), module)
     with pytest.raises(ValueError, match=r"(?s)Flax has float32 throughout, PyTorch float64"):
         interop.to_torch(params_of(Blocks()), TorchBlocks().double())
+
+
+@pytest.mark.parametrize(
+    ("cell", "layer"),
+    [
+        (nn.OptimizedLSTMCell, torch.nn.LSTM),
+        (nn.GRUCell, torch.nn.GRU),
+        (nn.SimpleCell, torch.nn.RNN),
+    ],
+)
+def test_unnamed_cells_are_given_the_rename_to_their_directions(cell, layer):
+    class Tagger(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            there = nn.RNN(cell(5))(x)
+            back = nn.RNN(cell(5), reverse=True, keep_order=True)(x)
+            return nn.RNN(cell(4), name="top")(jnp.concatenate([there, back], -1))
+
+    class TorchTagger(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both = layer(3, 5, bidirectional=True, batch_first=True)
+            self.top = layer(10, 4, batch_first=True)
+
+    params = Tagger().init(KEY, jnp.ones((2, 6, 3), jnp.float32))["params"]
+    with pytest.raises(ValueError, match="this pairs 3 layers") as caught:
+        interop.from_torch(TorchTagger(), params)
+    message = str(caught.value)
+    rename = ast.literal_eval(re.search(r"rename=(\{.*?\})", message)[1])
+    made = interop.from_torch(TorchTagger(), params, rename=rename)
+    assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
+    assert "both.l0_reverse" in rename.values()
+
+
+def test_a_norm_by_hand_pairs_with_linens_scale():
+    class Norm(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.arange(3.0))
+
+    params = nn.RMSNorm().init(KEY, X)["params"]
+    np.testing.assert_array_equal(interop.from_torch(Norm(), params)["scale"], [0.0, 1.0, 2.0])
+    linear = nn.Dense(3).init(KEY, X)["params"]
+    with pytest.raises(ValueError, match="do not correspond"):
+        interop.from_torch(Norm(), linear)

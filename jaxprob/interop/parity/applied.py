@@ -69,6 +69,9 @@ def residual(
     if target.shape != twin_target.shape:
         return None
     difference = twin_target - target
+    for values, side, other in ((target, "Flax", "PyTorch"), (twin_target, "PyTorch", "Flax")):
+        if not np.any(values) and np.any(difference):
+            return "zeros", f"{side} goes on with zeros where {other} has values."
     for array in sources:
         if array.shape != difference.shape or not np.any(array):
             continue
@@ -94,19 +97,32 @@ def _named(ours: str, theirs: str) -> str:
         return "n or n - 1"
     plain = {name.split(" + ")[0] for name in (ours, theirs)}
     if len(plain) == 1:
-        return "offset"
+        return "epsilon" if all(_added(name) < SMALL for name in (ours, theirs)) else "offset"
     if plain == {"exp", "exp of the half"}:
         return "variance against standard deviation"
     if all("softmax" in name for name in plain):
+        if len({_family(name) for name in plain}) == 1:
+            return "scale"
         same = len({name.removeprefix("log ") for name in plain}) == 1
         return "softmax or log softmax" if same else "softmax axis"
     family = {_family(name) for name in (ours, theirs)}
     if len(family) == 1:
+        if family == {"the values"}:
+            return "scale"
         known = ours in FUNCTIONS and theirs in FUNCTIONS
         return f"{family.pop()} form" if known else f"constant in {family.pop()}"
     if any(name.endswith(" times the values") for name in (ours, theirs)):
         return "scale"
     return "activation"
+
+
+SMALL = 0.02
+"""Constants below this are added to keep a root or a quotient finite."""
+
+
+def _added(name: str) -> float:
+    constant = name.partition(" + ")[2]
+    return abs(float(constant)) if re.fullmatch(r"-?[\d.]+(e-?\d+)?", constant) else 0.0
 
 
 def _family(name: str) -> str:

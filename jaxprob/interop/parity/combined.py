@@ -7,6 +7,7 @@ import numpy as np
 from jaxprob.interop.parity.fitted import fitted
 from jaxprob.interop.parity.functions import FUNCTIONS, recognise
 from jaxprob.interop.parity.gap import Gap, Labelled, told_apart
+from jaxprob.interop.parity.outputs import relative_error
 
 __all__ = ["combined"]
 
@@ -134,8 +135,7 @@ def _apply(name: str, x: np.ndarray) -> np.ndarray:
 
 
 def _gate(x: np.ndarray, wanted: np.ndarray, closed: float) -> str | None:
-    scale = np.max(np.abs(wanted)) or 1.0
     for name in (*GATES, "exp of the half"):
-        if np.max(np.abs(_apply(name, x) - wanted)) <= 100 * closed * scale:
+        if relative_error(_apply(name, x), wanted) <= 100 * closed:
             return name
     return None

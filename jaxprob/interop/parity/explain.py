@@ -10,6 +10,10 @@ from jaxprob.interop.parity.scores import handwritten_attention
 __all__ = ["explained"]
 
 
+INVERSE = {"square": "a square root", "exp": "a logarithm"}
+"""Function that one side has more -> what the other side may have more instead."""
+
+
 def explained(gap: Gap) -> tuple[str, str] | None:
     """Returns (suspect, explanation) of the first difference that closes the gap, or None."""
     if not gap.target.size or not gap.twin_target.size:
@@ -35,5 +39,8 @@ def _direct(gap: Gap) -> tuple[str, str] | None:
     ):
         name = fitted(other, own, gap.closed)
         if name and name != "no function":
-            return "activation", f"{side} has {name} of what {without} has: it applies one more."
+            words = f"{side} has {name} of what {without} has: it applies one more"
+            inverse = INVERSE.get(name)
+            words += f", or {without} has {inverse} that {side} has not." if inverse else "."
+            return "activation", words
     return None

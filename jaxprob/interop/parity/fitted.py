@@ -76,7 +76,8 @@ def _inner(x: np.ndarray, y: np.ndarray) -> Iterator[Solved]:
             log = log - np.mean(log, axis, keepdims=True)
             factor = float(np.vdot(own, log) / np.vdot(own, own))
             made = np.exp(factor * x - np.logaddexp.reduce(factor * x, axis, keepdims=True))
-            yield f"softmax over axis {axis % x.ndim} of # times the values", factor, made
+            where = "the last axis" if axis in (-1, x.ndim - 1) else f"axis {axis % x.ndim}"
+            yield f"softmax over {where} of # times the values", factor, made
 
 
 def _bounds(x: np.ndarray, y: np.ndarray) -> Iterator[Solved]:

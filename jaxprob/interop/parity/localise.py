@@ -19,9 +19,11 @@ from jaxprob.interop.parity.operations import differing_operation
 from jaxprob.interop.parity.optimizers import suspect_optimizer
 from jaxprob.interop.parity.orders import rearranged
 from jaxprob.interop.parity.outputs import aligned, pairs, relative_error, to_numpy
+from jaxprob.interop.parity.packed import BEHIND, behind_ends
 from jaxprob.interop.parity.padded_input import padded_before
 from jaxprob.interop.parity.pooling import pooling
 from jaxprob.interop.parity.report import Comparison, Finding
+from jaxprob.interop.parity.runs import as_flax_runs
 from jaxprob.interop.parity.torch_side import TorchSide
 from jaxprob.interop.parity.trace import Call, Matched
 from jaxprob.interop.parity.variants import variants
@@ -35,6 +37,7 @@ CLOSED = {"float64": 1e-9, "float32": 1e-4}
 """A correction has closed the gap below this."""
 
 
+@np.errstate(all="ignore")
 def localise(
     ours: FlaxSide,
     twin: TorchSide,
@@ -111,7 +114,8 @@ class Trace(NamedTuple):
         ours = Counter(call.path for call in self.jax_calls if call.output.size)
         theirs = Counter(call.path for call in self.torch_calls)
         for path in (call.path for call in self.torch_calls):
-            if path in both and ours[path] != theirs[path]:
+            joined = any(other.startswith(f"{path}.l") for other in ours)  # runs of one layer
+            if path in both and ours[path] != theirs[path] and not joined:
                 return (
                     "number of calls",
                     f"{path} is called {ours[path]} times in Flax, {theirs[path]} in PyTorch.",
@@ -130,7 +134,10 @@ def _in_the_model(wrong, trace: Trace, jax_output, torch_output, dtype) -> Findi
         return padded
     inner = [m for m in matched if m.twin.path.startswith(f"{path}.")]
     if first.input_error <= agree and not inner:
-        for variant in variants(first.twin, first.ours.layer):
+        others = as_flax_runs(first.twin, first.ours) if hasattr(
+            first.twin.layer, "bidirectional"
+        ) else ()  # fmt: skip
+        for variant in itertools.chain(others, variants(first.twin, first.ours.layer)):
             if _closes(variant.run, first.twin, first.ours.output, closed):
                 return Finding(path, "in", variant.suspect, variant.explanation)
         trace.missed.append((first.ours.output, first.twin.output))
@@ -204,6 +211,9 @@ def _between(
                 return Finding(layer, place, variant.suspect, variant.explanation)
     trace.missed.append((target, twin_target))
     twin_target = aligned(target, twin_target)
+    valid = source.twin.valid if source else None
+    if valid is not None and behind_ends(valid, target, twin_target, closed):
+        return Finding(layer, place, *BEHIND)
     one_sided = None
     gap = _gap(trace, source, target, twin_target, closed)
     if source is not None:
@@ -269,6 +279,18 @@ def _closes(run: Callable, call: Call, target: np.ndarray, closed: float) -> boo
     return relative_error(target, aligned(target, array)) <= closed
 
 
+def _permuted(broken: Sequence[tuple[str, Any, Any]], closed: float) -> bool:
+    """Whether each array of Flax is one of PyTorch's under another name."""
+    return all(
+        any(
+            a.shape == other.shape and relative_error(a, other) <= closed
+            for name, _, other in broken
+            if name != own
+        )
+        for own, a, _ in broken
+    )
+
+
 _NONE = np.empty(0)
 
 
@@ -279,6 +301,10 @@ def _after_the_last(trace: Trace, wrong, jax_output, torch_output, closed) -> Fi
     layer, place = (last.twin.path, "after") if last else ("", "in")
     names = {c.name for c in wrong}
     broken = [pair for pair in pairs(jax_output, torch_output) if pair[0] in names]
+    if len(broken) > 1 and _permuted(broken, closed):
+        listed = ", ".join(name for name, _, _ in broken)
+        words = f"Both sides give the same arrays in another order: {listed}."
+        return Finding(layer, place, "order of the outputs", words)
     for name, a, b in broken:
         if a.shape != b.shape:
             continue

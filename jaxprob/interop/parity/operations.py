@@ -131,7 +131,9 @@ def _explained(
         return None  # what a loop computes is not looked into
     told = _told([theirs[i] for i in part if i <= k], [mine[i] for i in own_part if i <= j])
     if _usual(node) == "select_n":
-        return ("mask" if told[0] != "unknown" else told[0]), told[1]
+        return ("mask" if told[0].startswith("order of gates") else told[0]), told[1]
+    if node.name in ("mul", "div") and any(_masked(replacement, s.array) for s in labelled):
+        return "scale", f"PyTorch computes {node.words}, Flax leaves these values as they are."
     gap = Gap(labelled, {}, replacement, node.value, closed)
     if replacement.size < ENOUGH:  # any two numbers are multiples of each other
         return told
@@ -143,6 +145,14 @@ def _explained(
     if found:
         return found
     return told
+
+
+def _masked(values: np.ndarray, source: np.ndarray) -> bool:
+    """Whether values are those of the source, but for some that a mask has made infinite."""
+    finite = np.isfinite(values)
+    if values.shape != source.shape or np.all(finite) or not np.any(finite):
+        return False
+    return np.allclose(values[finite], source[finite], rtol=1e-9, atol=0.0)
 
 
 def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:

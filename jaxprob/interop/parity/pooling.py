@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxprob.interop.parity.functions import FUNCTIONS
+from jaxprob.interop.parity.outputs import relative_error
 
 __all__ = ["pooling"]
 
@@ -46,10 +47,8 @@ def _recognise(source: np.ndarray, target: np.ndarray, closed: float) -> str | N
     if target.shape[0] != source.shape[0] or target.shape[-1] != source.shape[-1]:
         return None
     for name, made in _pooled(source):
-        if made.shape == target.shape:
-            scale = np.max(np.abs(target)) or 1.0
-            if np.max(np.abs(made - target)) <= closed * scale:
-                return name
+        if made.shape == target.shape and relative_error(made, target) <= closed:
+            return name
     return None
 
 

@@ -29,6 +29,7 @@ class Call(NamedTuple):
       kwargs: Keyword arguments.
       raw: Positional arguments as they were.
       valid: Where a packed sequence has steps `[B, T]`; None for other arrays.
+      runs: Of a PyTorch layer that Flax has as several runs, these.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Call(NamedTuple):
     kwargs: Mapping[str, Any]
     raw: tuple
     valid: np.ndarray | None = None
+    runs: "tuple[Call, ...]" = ()
 
 
 class Matched(NamedTuple):
@@ -274,5 +276,5 @@ def _joined(ours: list[Call], torch_paths: Mapping[str, Sequence[Call]]) -> Iter
             first = runs[min(runs)]
             if len({part.output.shape[:-1] for part in last}) == 1:
                 output = np.concatenate([part.output for part in last], axis=-1)
-                yield first._replace(path=found[1], output=output)
+                yield first._replace(path=found[1], output=output, runs=tuple(last))
             seen.pop(found[1])

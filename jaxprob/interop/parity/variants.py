@@ -243,6 +243,17 @@ def _conv_transpose(layer: Any) -> Iterator[Variant]:
                 "(d(k-1)-p, d(k-1)-p+output_padding).",
                 cropped(offset),
             )
+    removed = tuple(layer.padding)
+    for each in range(max(len(span) for span in spans)):  # what Linen pads on every side
+        other = tuple(span[-1] - each for span in spans)
+        if min(other) >= 0 and other != removed:
+            right = tuple((span[-1] - p,) * 2 for span, p in zip(spans, removed, strict=True))
+            yield Variant(
+                "padding",
+                f"Flax pads {each} on every side, where PyTorch's padding {removed} is what is "
+                f"removed from the result: Flax's pairs d(k-1)-p are {right} here.",
+                changed(layer, padding=other, output_padding=(0,) * len(spans)),
+            )
 
 
 def _embedding(layer: Any) -> Iterator[Variant]:
