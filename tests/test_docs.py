@@ -37,6 +37,19 @@ def test_snippets_run(page):
         env=users_environment(),
     )
     assert result.returncode == 0, result.stderr
+    printed = {masked(line) for line in result.stdout.splitlines()}
+    for block in re.findall(r"```text\n(.*?)```", page.read_text(), re.S):
+        for line in block.splitlines():
+            assert ROUNDING in line or masked(line) in printed, line
+
+
+ROUNDING = "e-1"
+"""Errors of rounding, and which tensor has the largest of them, differ between machines."""
+
+
+def masked(line: str) -> str:
+    """A line without its numbers and what frames it."""
+    return re.sub(r"[\d.]+(e[+-]\d+)?", "#", line).strip()
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("reference/*.md")), ids=lambda p: p.stem)

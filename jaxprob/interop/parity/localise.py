@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -293,6 +294,11 @@ def _permuted(broken: Sequence[tuple[str, Any, Any]], closed: float) -> bool:
 
 _NONE = np.empty(0)
 
+FIRST_ARGUMENT = (
+    " The first argument of a distribution over classes is the logits in distrax and here, the "
+    "probabilities in PyTorch: name it, probs= or logits=."
+)
+
 
 def _after_the_last(trace: Trace, wrong, jax_output, torch_output, closed) -> Finding:
     """All layers agree, the outputs do not: what stands after the last layer."""
@@ -312,6 +318,8 @@ def _after_the_last(trace: Trace, wrong, jax_output, torch_output, closed) -> Fi
         source = last.ours.output if last else np.empty(0)
         found = applied(source, a, b, closed, both=True)
         if found:
+            if name.endswith("logits") and re.match(r"Flax applies (sigmoid|softmax)", found[1]):
+                found = "probabilities as logits", found[1] + FIRST_ARGUMENT
             return Finding(layer, place, found[0], f"{name}: {found[1]}")
         for suspect, (function, words) in RELATIONS.items():
             with np.errstate(all="ignore"):
