@@ -44,6 +44,12 @@ SLOW = {
     ("train", "adam eps"): ("", "eps"),
     ("train", "maximise"): ("", "maximize"),
     ("train", "adam became sgd"): ("", "another algorithm"),
+    ("train", "momentum"): ("", "momentum"),
+    ("train", "clip at another norm"): ("", "clipping"),
+    ("train", "decay on biases"): ("", "weight decay"),
+    ("train", "adamw eps"): ("", "eps"),
+    ("train", "warm-up from zero"): ("", "schedule"),
+    ("train", "warm-up off by one"): ("", "schedule off by one step"),
     ("train", "no schedule"): ("", "schedule missing in PyTorch"),
 }
 

@@ -10,6 +10,7 @@ from jaxprob.interop.parity.scores import handwritten_attention
 __all__ = ["explained"]
 
 
+NORMS = ("length 1", "mean 0", "sum 1", "layer norm", "rms norm", "standard scores")
 INVERSE = {"square": "a square root", "exp": "a logarithm"}
 """Function that one side has more -> what the other side may have more instead."""
 
@@ -42,5 +43,5 @@ def _direct(gap: Gap) -> tuple[str, str] | None:
             words = f"{side} has {name} of what {without} has: it applies one more"
             inverse = INVERSE.get(name)
             words += f", or {without} has {inverse} that {side} has not." if inverse else "."
-            return "activation", words
+            return ("norm" if name.startswith(NORMS) else "activation"), words
     return None

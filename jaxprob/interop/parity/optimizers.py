@@ -11,6 +11,7 @@ from jaxprob.interop.parity.flax_side import FlaxSide
 from jaxprob.interop.parity.outputs import relative_error
 from jaxprob.interop.parity.report import Comparison, Finding
 from jaxprob.interop.parity.schedules import schedules_apart
+from jaxprob.interop.parity.settings import clipped, settings_apart
 from jaxprob.interop.parity.torch_side import TorchSide
 from jaxprob.interop.parity.training import jax_steps, torch_steps
 
@@ -37,6 +38,9 @@ def suspect_optimizer(
     if any(link.rule.gradient_to_flax for link in ours.links):
         return _two_biases(ours, twin, optimizer, steps, found, closed)
     settings = _settings(group)
+    apart = schedules_apart(ours, twin, optimizer, steps) or clipped(ours, twin, optimizer)
+    if apart:
+        return Finding("", "optimizer", apart[0], f"{apart[1]} PyTorch runs {name}({settings}).")
     for suspect, words, candidate in _candidates(name, group):
         variables, _ = jax_steps(ours, candidate, steps)
         if _distance(ours, variables, found) <= closed:
@@ -46,9 +50,9 @@ def suspect_optimizer(
                 suspect,
                 f"{words} PyTorch runs {name}({settings}).{_advice(name)}",
             )
-    schedule = schedules_apart(ours, twin, optimizer, steps)
-    if schedule:
-        return Finding("", "optimizer", *schedule)
+    apart = settings_apart(ours, twin, optimizer)
+    if apart:
+        return Finding("", "optimizer", apart[0], f"{apart[1]} PyTorch runs {name}({settings}).")
     worst = max(wrong, key=lambda c: c.error)
     return Finding(
         "",

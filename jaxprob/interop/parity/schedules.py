@@ -11,7 +11,7 @@ import optax
 from jaxprob.interop.parity.flax_side import FlaxSide
 from jaxprob.interop.parity.torch_side import TorchSide
 
-__all__ = ["schedules_apart"]
+__all__ = ["flax_updates", "random_gradients", "schedules_apart", "torch_updates"]
 
 PROPORTIONAL = 1e-6
 """Updates of one direction differ by less than this after scaling."""
@@ -29,14 +29,9 @@ def schedules_apart(
     step's difference is not carried into the next and another memory shows in the directions.
     """
     steps = min(max(steps, AT_LEAST), AT_MOST)
-    rng = np.random.default_rng(0)
-    sizes = {n: (g.shape, np.std(g) or 1.0) for n, g in twin.gradients().items()}
-    gradients = [
-        {name: rng.normal(0.0, size, shape) for name, (shape, size) in sizes.items()}
-        for _ in range(steps)
-    ]
-    updates = _flax_updates(ours, optimizer[0], [ours.from_twin_gradients(g) for g in gradients])
-    twin_updates, before, after = _torch_updates(ours, twin, optimizer[1], gradients)
+    gradients = random_gradients(twin, steps)
+    updates = flax_updates(ours, optimizer[0], [ours.from_twin_gradients(g) for g in gradients])
+    twin_updates, before, after = torch_updates(ours, twin, optimizer[1], gradients)
     factors = []
     for update, other in zip(updates, twin_updates, strict=True):
         size = float(np.vdot(other, other))
@@ -50,8 +45,12 @@ def schedules_apart(
         if np.max(np.abs(update - factor * other)) > PROPORTIONAL * np.max(np.abs(other)):
             return None
         factors.append(factor)
-    if max(factors) - min(factors) <= PROPORTIONAL * max(factors):
-        return None
+    known = [factor for factor in factors if np.isfinite(factor)]
+    if len(known) == len(factors) and np.ptp(known) <= PROPORTIONAL * max(np.abs(known)):
+        if known[0] <= 0.0 or abs(known[0] - 1.0) <= PROPORTIONAL:
+            return None
+        words = f"Flax's updates are {known[0]:.6g} times PyTorch's at every step."
+        return "learning rate", words
     lengths = [[float(np.linalg.norm(u)) for u in side] for side in (updates, twin_updates)]
     equal = [np.ptp(length) <= PROPORTIONAL * max(length) for length in lengths]
     if equal[0] != equal[1]:
@@ -86,7 +85,7 @@ def _named(factors: list[float], rates: list[float]) -> tuple[str, str] | None:
         return "schedule off by one step", f"Flax is one step behind. {words}"
     if close(own[:-1], rates[1:]):
         return "schedule off by one step", f"Flax is one step ahead. {words}"
-    if close(own, [own[0]] * len(own)):
+    if np.ptp([rate for rate in own if np.isfinite(rate)]) <= 1e-6 * max(rates):
         return "schedule missing in Flax", words
     if close(rates, [rates[0]] * len(rates)):
         return "schedule missing in PyTorch", words
@@ -97,9 +96,20 @@ def _listed(rates: list[float]) -> str:
     return ", ".join(f"{rate:.4g}" for rate in rates[:6])
 
 
-def _flax_updates(
+def random_gradients(twin: TorchSide, steps: int) -> list[dict[str, np.ndarray]]:
+    """Gradients of the sizes that PyTorch's have at the start, by name of its parameters."""
+    rng = np.random.default_rng(0)
+    sizes = {n: (g.shape, np.std(g) or 1.0) for n, g in twin.gradients().items()}
+    return [
+        {name: rng.normal(0.0, size, shape) for name, (shape, size) in sizes.items()}
+        for _ in range(steps)
+    ]
+
+
+def flax_updates(
     ours: FlaxSide, transformation: Any, gradients: list[dict[str, np.ndarray]]
 ) -> list[np.ndarray]:
+    """Updates of all weights, the weights at the start at each step."""
     params = ours.variables["params"]
     names, treedef = list(ours.flat({"params": params})), jax.tree.structure(params)
     extended = optax.with_extra_args_support(transformation)
@@ -122,7 +132,7 @@ def _in_tree_order(params: Any, names: list[str], leaves: list[Any], ours: FlaxS
     return [leaves[order[i]] for i in range(len(leaves))]
 
 
-def _torch_updates(
+def torch_updates(
     ours: FlaxSide, twin: TorchSide, build: Callable, gradients: list[dict[str, np.ndarray]]
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
     """Updates of all weights, and the rates in the first group before and after each."""
