@@ -312,8 +312,8 @@ class GaussianPosterior:
         others = f", {len(self._points)} arrays as numbers" if self._points else ""
         return (
             f"GaussianPosterior({type(self.model).__name__}, covariance={self.covariance!r}, "
-            f"{self.num_weights} weights in {len(self._groups)} groups{others}, "
-            f"prior={self.prior})"
+            f"{self.num_weights} weights in {len(self._groups)} groups{others},\n"
+            f"  prior={self.prior})"
         )
 
 

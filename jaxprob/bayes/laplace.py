@@ -372,7 +372,7 @@ class Laplace:
     def __repr__(self) -> str:
         return (
             f"Laplace({type(self.model).__name__}, structure={self.structure!r}, "
-            f"{self.num_weights} weights, prior={self.prior})"
+            f"{self.num_weights} weights,\n  prior={self.prior})"
         )
 
 

@@ -159,7 +159,8 @@ class _Hamiltonian:
         Args:
           key: One key for all chains; chain c uses `jax.random.split(key, C)[c]`.
           init: Where the chains start: a pytree whose leaves lead with the chains C, as
-            `jax.vmap(init)(keys)` makes it. Chains that start apart make R-hat worth its name.
+            `jax.vmap(init)(keys)` makes it. Chains that start apart make R-hat worth its name. They
+            run in JAX's default float; draws have the dtypes of `init`.
           num_draws: Draws S of each chain after the warm-up.
 
         Returns:
@@ -186,6 +187,8 @@ class _Hamiltonian:
                 "jax.tree.map(lambda w: w[None], params)."
             )
         init = jax.tree.map(jnp.asarray, init)
+        own, default = init, jnp.result_type(float)
+        init = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, default)), init)
         start = np.asarray(jax.jit(jax.vmap(self.log_density))(init))
         if not np.isfinite(start).all():
             raise ValueError(
@@ -196,6 +199,10 @@ class _Hamiltonian:
         _blackjax()
         keys = jax.random.split(key, len(start))
         chains = _run(self, keys, init, num_draws)
+        draws = jax.tree.map(
+            lambda leaf, start: leaf.astype(jnp.result_type(start, 0.0)), chains.by_chain, own
+        )
+        chains = chains._replace(by_chain=draws)
         lost = int(np.sum(chains.diverging))
         if lost:
             warnings.warn(
@@ -209,11 +216,15 @@ class _Hamiltonian:
         blackjax = _blackjax()
         name, options = self._algorithm()
         algorithm = getattr(blackjax, name)
+
+        def log_density(position: Params) -> Array:
+            return jnp.asarray(self.log_density(position), jnp.result_type(float))
+
         adapt_key, draw_key = jax.random.split(key)
         no_info = _blackjax("adaptation.base").get_filter_adapt_info_fn()
         warmup = blackjax.window_adaptation(
             algorithm,
-            self.log_density,
+            log_density,
             is_mass_matrix_diagonal=not self.dense_mass,
             target_acceptance_rate=self.target_acceptance,
             adaptation_info_fn=no_info,
@@ -225,7 +236,7 @@ class _Hamiltonian:
             jitter_key, key = jax.random.split(key)
             stretch = 1.0 + self.jitter * jax.random.uniform(jitter_key, minval=-1.0)
             options = {**tuned, "step_size": stretch * tuned["step_size"]}
-            state, info = algorithm(self.log_density, **options).step(key, state)
+            state, info = algorithm(log_density, **options).step(key, state)
             kept = (state.position, state.logdensity, info.acceptance_rate, info.is_divergent)
             return state, kept
 

@@ -1,5 +1,6 @@
 """HMC and NUTS against posteriors that are known exactly, and what they say when misused."""
 
+import functools
 import sys
 
 import flax.linen as nn
@@ -127,6 +128,20 @@ def test_eight_schools():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampler", "dtype"), [(bayes.HMC, jnp.bfloat16), (bayes.NUTS, jnp.float32)]
+)
+def test_starts_in_short_floats_draw_as_double_ones_do(sampler, dtype):
+    def log_density(params):
+        return -0.5 * jnp.sum((params["m"] - 1.0) ** 2)
+
+    run = functools.partial(sampler(log_density, num_warmup=200).run, jax.random.key(0))
+    start = jnp.array([[0.5], [1.5]])
+    short = run({"m": start.astype(dtype)}, num_draws=5).by_chain["m"]
+    assert short.dtype == dtype
+    np.testing.assert_array_equal(short, run({"m": start}, num_draws=5).by_chain["m"].astype(dtype))
+
+
 def test_a_diverging_sampler_warns():
     def funnel(w):
         return -0.5 * (w[0] / 3) ** 2 - 0.5 * (w[1] * jnp.exp(-w[0] / 2)) ** 2 - w[0] / 2

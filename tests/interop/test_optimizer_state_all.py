@@ -165,16 +165,24 @@ def agrees(move, at, transformation):
     return False
 
 
+NEEDS_MORE = {
+    "lbfgs", "polyak_sgd", "scale_by_polyak", "scale_by_backtracking_linesearch",
+    "scale_by_zoom_linesearch", "lookahead", "measure_with_ema", "momo", "momo_adam",
+    "scale_by_muon", "scale_by_distance_over_gradients", "differentially_private_aggregate",
+    "dpsgd", "reduce_on_plateau", "sophia",
+}  # fmt: skip
+"""Whose update takes more than gradients of these parameters (one promotes ranks, which the tests
+forbid): their state stays at its start."""
+
+
 def try_all(name, at):
     """The torch optimisers with which a transformation of optax agreed, by direction."""
     moved = set()
     tx = build(name)
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = tx.init(params)
-    try:
+    if name.removeprefix("optax.").removeprefix("contrib.") not in NEEDS_MORE:
         params, state = jax_run(tx, params, state, at)
-    except (TypeError, ValueError, AttributeError):
-        pass  # update needs more than gradients
     for kind, options, make in makers():
         what = (name, kind, tuple(options))
         if agrees(partial(to_torch_and_on, tx, params, state, make, 5, what), at, tx):

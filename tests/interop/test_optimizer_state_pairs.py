@@ -257,6 +257,14 @@ def test_transpose_kernel_and_rename_reach_the_moments():
     jax.tree.map(np.testing.assert_array_equal, back, state)
 
 
+NEEDS_MORE = (
+    "move fast_state",
+    "in torch a scheduler keeps it",
+    "torch.optim.LBFGS has no counterpart",
+)
+"""Refusals of states at their start: the update takes more than gradients of these parameters."""
+
+
 @pytest.mark.parametrize(
     ("tx", "make", "message"),
     [
@@ -319,10 +327,8 @@ def test_what_torch_does_otherwise_is_refused_by_name(tx, make, message):
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = tx.init(params)
     with torch_dtype("float64"):
-        try:
+        if message not in NEEDS_MORE:
             params, state = jax_run(tx, params, state, 1)
-        except (TypeError, AttributeError, ValueError):
-            pass  # update needs more than gradients
         module = module_of(PARAMS)
         optimizer = make(module)
         before = optimizer.state_dict()
