@@ -65,7 +65,7 @@ def test_numbers_of_parameters(covariance, sizes):
     assert found == sizes
     assert repr(q) == (
         f"GaussianPosterior(GaussianRegressor, covariance='{covariance}', 34 weights in "
-        f"{len(sizes)} groups, prior={GaussianPrior()})"
+        f"{len(sizes)} groups,\n  prior={GaussianPrior()})"
     )
 
 
