@@ -130,3 +130,27 @@ def test_what_runs_do_with_their_sequences(flax, twin, suspect):
         rename={"there": "rnn.l0", "back": "rnn.l0_reverse"},
     )
     assert (found.layer, found.suspect) == ("rnn", suspect), found
+
+
+@pytest.mark.parametrize(
+    ("given", "suspect"),
+    [(None, "mask missing"), ("kept", "mask sense"), ("others", "another mask")],
+)
+def test_a_mask_of_flax_that_pytorch_has_not(given, suspect):
+    kept = np.arange(6) < LENGTHS[:, None]
+    masks = {None: None, "kept": torch.tensor(kept), "others": torch.tensor(~np.roll(kept, 1, 0))}
+
+    def flax(x, keep):
+        layer = nn.MultiHeadDotProductAttention(2, qkv_features=4, name="attention")
+        return layer(x, mask=keep[:, None, None, :])
+
+    found = cause(
+        Flax(flax),
+        Torch(
+            lambda m, x, keep: m.attention(x, x, x, key_padding_mask=masks[given])[0],
+            attention=torch.nn.MultiheadAttention(4, 2, batch_first=True),
+        ),
+        {"x": _rng.normal(size=(5, 6, 4)), "keep": kept},
+        inputs=("x", "keep"),
+    )
+    assert (found.layer, found.suspect) == ("attention", suspect), found

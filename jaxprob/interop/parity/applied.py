@@ -37,9 +37,12 @@ def applied(
       (suspect, explanation). The suspect is "unknown" if one side alone is recognised and nothing
       says that the other applies a function too.
     """
-    for part in _parts(source, target.shape):
-        ours = fitted(part, target, closed)
-        theirs = fitted(part, twin_target, closed)
+    parts = list(_parts(source, target.shape))
+    fits = [(fitted(part, target, closed), fitted(part, twin_target, closed)) for part in parts]
+    swapped = _swapped(fits)
+    if swapped:
+        return swapped
+    for part, (ours, theirs) in zip(parts, fits, strict=True):
         if ours and theirs and ours != theirs:
             return _named(ours, theirs), f"Flax applies {ours}; PyTorch applies {theirs}."
         if (ours or theirs) and not both and ours != theirs:
@@ -60,6 +63,18 @@ def applied(
             words = f"{known}; {side} something else."
             return ("activation" if _is_function(part, other) else "unknown"), words
     return None
+
+
+def _swapped(fits: Sequence[tuple[str | None, str | None]]) -> tuple[str, str] | None:
+    """Whether the sides apply their functions to different chunks of the source."""
+    own = [(i, ours) for i, (ours, theirs) in enumerate(fits) if ours and not theirs]
+    others = [(i, theirs) for i, (ours, theirs) in enumerate(fits) if theirs and not ours]
+    if len(own) != 1 or len(others) != 1:
+        return None
+    return "chunk order", (
+        f"Flax applies {own[0][1]} to chunk {own[0][0]} of the last axis, PyTorch {others[0][1]} "
+        f"to chunk {others[0][0]} (counted from 0)."
+    )
 
 
 def residual(

@@ -11,6 +11,9 @@ __all__ = ["fitted"]
 ENOUGH = 8
 """With fewer values than this a constant fits by accident."""
 
+FEW = 4
+"""Different values of which any function makes any others."""
+
 Solved = tuple[str, float, np.ndarray]
 """Name of the function, its constant, and what it makes of the source."""
 
@@ -25,6 +28,8 @@ def fitted(source: np.ndarray, target: np.ndarray, tolerance: float) -> str | No
     plain = recognise(source, target, tolerance)
     if plain or source.shape != target.shape or source.size < ENOUGH:
         return plain
+    if np.unique(source).size < FEW:
+        return None  # as many constants as values
     scale = np.max(np.abs(target))
     if not np.isfinite(scale) or np.ptp(target) <= 1e-6 * scale or not np.any(source):
         return None  # a constant is made from anything

@@ -113,10 +113,12 @@ class Trace(NamedTuple):
         """A layer that the two sides call another number of times."""
         both = {m.twin.path for m in self.matched}
         ours = Counter(call.path for call in self.jax_calls if call.output.size)
+        for path, number in list(ours.items()):  # runs of one layer of PyTorch
+            layer = re.sub(r"\.l\d+(_reverse)?$", "", path)
+            ours[layer] = max(ours[layer], number)
         theirs = Counter(call.path for call in self.torch_calls)
         for path in (call.path for call in self.torch_calls):
-            joined = any(other.startswith(f"{path}.l") for other in ours)  # runs of one layer
-            if path in both and ours[path] != theirs[path] and not joined:
+            if path in both and ours[path] != theirs[path]:
                 return (
                     "number of calls",
                     f"{path} is called {ours[path]} times in Flax, {theirs[path]} in PyTorch.",
@@ -138,8 +140,11 @@ def _in_the_model(wrong, trace: Trace, jax_output, torch_output, dtype) -> Findi
         others = as_flax_runs(first.twin, first.ours) if hasattr(
             first.twin.layer, "bidirectional"
         ) else ()  # fmt: skip
-        for variant in itertools.chain(others, variants(first.twin, first.ours.layer)):
+        for variant in itertools.chain(others, variants(first.twin, first.ours)):
             if _closes(variant.run, first.twin, first.ours.output, closed):
+                elsewhere = variant.suspect == "initial state" and trace.uneven()
+                if elsewhere:  # whatever made the state
+                    return Finding(path, "in", *elsewhere)
                 return Finding(path, "in", variant.suspect, variant.explanation)
         trace.missed.append((first.ours.output, first.twin.output))
         found = rearranged(first.ours.output, aligned(first.ours.output, first.twin.output))

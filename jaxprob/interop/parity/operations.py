@@ -139,7 +139,9 @@ def _explained(
         return told
     for source in labelled:
         found = applied(source.array, replacement, node.value, closed)
-        if found and found[0] != "unknown":
+        # the source is PyTorch's, and Flax need not have it
+        one_sided = found and re.search(r"applies no function.*something else", found[1])
+        if found and found[0] != "unknown" and not one_sided:
             return found
     found = explained(gap)
     if found:
@@ -253,6 +255,8 @@ def _usual(node: Node) -> str:
 
 
 def _kind(nodes: Sequence[Node]) -> str:
+    if [node.words for node in nodes] == ["mul"]:
+        return "factor missing"  # another array's, not a constant
     for kind, pattern in KINDS:
         if any(re.search(pattern, _usual(node)) for node in nodes[-1:]):
             return kind

@@ -4,11 +4,51 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from jaxprob.interop.layouts import GATES
+from jaxprob.interop.parity.outputs import to_numpy
 from jaxprob.interop.parity.trace import Call
 from jaxprob.interop.parity.variant import Variant, with_weights
 
 __all__ = ["attention", "recurrent"]
+
+
+def _flax_mask(layer: Any, twin: Call, mask: np.ndarray) -> Iterator[Variant]:
+    """PyTorch's layer with the mask that Flax is given, `[B | 1, H | 1, T, S]`, True where kept."""
+    import torch
+
+    query, key = twin.inputs[0], twin.inputs[1 if len(twin.inputs) > 1 else 0]
+    if mask.ndim != 4 or query.ndim != 3:
+        return
+    order = (0, 1) if layer.batch_first else (1, 0)
+    batch, steps = query.shape[order[0]], query.shape[order[1]]
+    shape = (batch, layer.num_heads, steps, key.shape[order[1]])
+    try:
+        kept = np.broadcast_to(mask != 0, shape)
+    except ValueError:
+        return
+    hidden = torch.tensor(~kept.reshape(-1, *shape[2:]))
+    given = twin.kwargs.get("key_padding_mask")
+    inverse = False
+    if given is not None:
+        left_out = to_numpy(given)
+        left_out = left_out if left_out.dtype == bool else np.isneginf(left_out)
+        inverse = np.array_equal(np.broadcast_to(left_out[:, None, None], shape), kept)
+    none = given is None and twin.kwargs.get("attn_mask") is None
+    if inverse:
+        suspect = "mask sense"
+        words = "In Flax a mask says what to keep, in PyTorch (bool) what to leave out; invert it."
+    elif none:
+        suspect, words = "mask missing", "Flax is given a mask, PyTorch none."
+    else:
+        suspect, words = "another mask", "The two sides are given masks that hide other steps."
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        kwargs = {**kwargs, "key_padding_mask": None, "attn_mask": hidden, "is_causal": False}
+        return layer(*args, **kwargs)[0]
+
+    yield Variant(suspect, words, run)
 
 
 def recurrent(layer: Any, cell: str) -> Iterator[Variant]:
@@ -80,10 +120,13 @@ def _candidate_bias(layer: Any, names: list[str]) -> Variant:
     )
 
 
-def attention(layer: Any, twin: Call) -> Iterator[Variant]:
+def attention(layer: Any, twin: Call, ours: Call | None = None) -> Iterator[Variant]:
     """Yields the variants of a MultiheadAttention: masks, order of projections, scale."""
     import torch
 
+    own = None if ours is None else ours.kwargs.get("mask")
+    if own is not None:
+        yield from _flax_mask(layer, twin, np.asarray(own))
     for name in ("attn_mask", "key_padding_mask"):
         mask = twin.kwargs.get(name)
         if mask is None:

@@ -20,15 +20,16 @@ from jaxprob.interop.parity.variant import Variant, changed, with_weights
 __all__ = ["variants"]
 
 
-def variants(twin: Call, ours: Any = None) -> Iterator[Variant]:
+def variants(twin: Call, call: Call | None = None) -> Iterator[Variant]:
     """Yields the variants of a layer.
 
     Args:
       twin: The call in PyTorch.
-      ours: The Linen module, where there is one.
+      call: The call of the Linen module, where there is one.
     """
     import torch
 
+    ours = None if call is None else call.layer
     layer = twin.layer
     kind = kind_of(layer) or type(layer).__name__
     if hasattr(layer, "eps"):
@@ -61,7 +62,7 @@ def variants(twin: Call, ours: Any = None) -> Iterator[Variant]:
     if kind.removesuffix("Cell") in GATES:
         yield from recurrent(layer, kind.removesuffix("Cell"))
     if kind == "MultiheadAttention":
-        yield from attention(layer, twin)
+        yield from attention(layer, twin, call)
     if kind == "GroupNorm":
         yield from _groups(layer)
     if kind == type(layer).__name__ and not hasattr(torch.nn, kind):
