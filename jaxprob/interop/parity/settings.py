@@ -47,7 +47,7 @@ def settings_apart(
     decayed = _decayed(ours, twin, updates, others)
     if decayed:
         return decayed
-    for name, before, after, build in _changed(optimizer[1]):
+    for name, before, after, build in _changed(twin, optimizer[1]):
         if _agree(updates, torch_updates(ours, twin, build, gradients)[0]):
             words = f"Flax does what PyTorch does with {name}={after} in place of {before}."
             return NAMES.get(name, name), words
@@ -119,27 +119,15 @@ def _decayed(
     )
 
 
-def _changed(build: Callable) -> Iterator[tuple[str, Any, Any, Callable]]:
+def _changed(twin: TorchSide, build: Callable) -> Iterator[tuple[str, Any, Any, Callable]]:
     """(setting, PyTorch's value, another, builder with it) for the settings of the first group."""
-    import torch
-
-    plain = build([torch.nn.Parameter(torch.zeros(2, 2))]) if _builds(build) else None
-    group = plain.param_groups[0] if plain is not None else {}
+    group = build(twin.module.parameters()).param_groups[0]
     for name, before in group.items():
         for after in _values(name, before):
             yield name, before, after, _with(build, name, after)
     if group.get("momentum"):
         after = group["momentum"] if not group.get("dampening") else 0
         yield "dampening", group["dampening"], after, _with(build, "dampening", after)
-
-
-def _builds(build: Callable) -> bool:
-    import torch
-
-    try:
-        return bool(build([torch.nn.Parameter(torch.zeros(2, 2))]).param_groups)
-    except Exception:  # noqa: BLE001  # the user's own code, which may want its own parameters
-        return False
 
 
 def _values(name: str, before: Any) -> Iterator[Any]:
