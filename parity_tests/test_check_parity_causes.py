@@ -1,8 +1,10 @@
 """Causes by what is known of each side: runs of sequences, masks, first arguments, outputs."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -154,3 +156,86 @@ def test_a_mask_of_flax_that_pytorch_has_not(given, suspect):
         inputs=("x", "keep"),
     )
     assert (found.layer, found.suspect) == ("attention", suspect), found
+
+
+def test_the_first_state_of_a_layer_that_takes_steps_first():
+    """PyTorch's default `[T, B, ...]` is no cause of its own."""
+
+    def flax(x):
+        carry = jnp.ones((x.shape[0], 4), x.dtype)
+        h = nn.RNN(nn.GRUCell(4, name="cell"))(x, initial_carry=carry)
+        return nn.Dense(2, name="out")(h)
+
+    found = cause(
+        Flax(flax),
+        Torch(
+            lambda m, x: m.out(m.rnn(x.transpose(0, 1))[0]).transpose(0, 1),
+            rnn=torch.nn.GRU(3, 4),
+            out=torch.nn.Linear(4, 2),
+        ),
+        rename={"cell": "rnn.l0"},
+    )
+    assert (found.layer, found.suspect) == ("rnn", "initial state"), found
+
+
+def matrices(tree):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
+
+
+class Clipped(torch.optim.SGD):
+    bound = 1.0
+
+    def step(self, closure=None):
+        torch.nn.utils.clip_grad_norm_(self.param_groups[0]["params"], self.bound)
+        return super().step(closure)
+
+
+class ClippedTwice(Clipped):
+    bound = 0.1
+
+
+RUNS = {
+    "decay of some groups": (
+        optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.01)),
+        lambda p: torch.optim.SGD(
+            [
+                {"params": [w for w in p if w.ndim > 1], "weight_decay": 0.1},
+                {"params": [w for w in p if w.ndim == 1]},
+            ],
+            0.01,
+        ),
+        "weight decay",
+    ),
+    "decay of matrices": (
+        optax.adamw(0.01, weight_decay=0.1, mask=matrices),
+        lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
+        "biases not decayed",
+    ),
+    "another norm": (
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.01)),
+        lambda p: ClippedTwice(p, 0.01),
+        "clipping",
+    ),
+    "equal": (
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.01)),
+        lambda p: Clipped(p, 0.01),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_optimisers_do_otherwise(name):
+    ours, theirs, suspect = RUNS[name]
+    report = interop.check_parity(
+        Flax(lambda x: nn.Dense(2, name="b")(nn.tanh(nn.Dense(4, name="a")(x)))),
+        Torch(
+            lambda m, x: m.b(torch.tanh(m.a(x))), a=torch.nn.Linear(3, 4), b=torch.nn.Linear(4, 2)
+        ),
+        {"x": X[:, 0]},
+        jax_loss=lambda output, batch: jnp.sum(output**2),
+        torch_loss=lambda output, batch: (output**2).sum(),
+        optimizer=(ours, lambda parameters: theirs(list(parameters))),
+        steps=6,
+    )
+    assert [found.suspect for found in report.findings] == ([suspect] if suspect else [])

@@ -52,15 +52,15 @@ def refuse(
             "persistent=False"
         )
     advice += _casts(tree, module)
-    suggestion = _every_layer(tree, module)
+    suggestion, layers = _suggestion(tree, module)
     if suggestion:
-        advice += f", or say which is which:\n  rename={suggestion!r}"
-    else:
-        prefix, layers = _cells(tree, module)
-        if not layers:
-            prefix, layers = _best_prefix(tree, module)
-        if layers:
-            advice += f", or say which is which; this pairs {layers} layers:\n  rename={prefix!r}"
+        which = f"which is which; this pairs {layers} layers" if layers else "which is which"
+        advice += f", or say {which}:\n  rename={suggestion!r}"
+    if _alike(suggestion, tree):
+        advice += (
+            ".\nLayers of one shape are paired in the order of their names; swap them where that "
+            "is wrong"
+        )
     plural = "parameter does" if len(problems) == 1 else "parameters do"
     raise ValueError(
         f"{action}: {len(problems)} {plural} not correspond; nothing was copied.\n  "
@@ -92,35 +92,75 @@ def _layers(tree: Tree, module: Description) -> tuple[dict[Path, Shapes], dict[s
     return ours, theirs
 
 
-def _every_layer(tree: Tree, module: Description) -> dict[str, str]:
-    """Pairs layers by kind and shapes in their order, where every layer finds a partner."""
+def _suggestion(tree: Tree, module: Description) -> tuple[dict[str, str], int]:
+    """The rename to propose, and how many layers it pairs; 0 for all of them."""
     ours, theirs = _layers(tree, module)
+    cells, runs, joined = _cells(ours, theirs, module)
+    left = {path: leaves for path, leaves in ours.items() if path[:-1] not in runs}
+    others = {layer: tensors for layer, tensors in theirs.items() if layer not in joined}
+    every = _every_layer(left, others, module)
+    if every is not None:
+        return {**cells, **every}, 0
+    if cells:
+        return cells, len(runs)
+    return _best_prefix(tree, module)
+
+
+def _alike(suggestion: Mapping[str, str], tree: Tree) -> bool:
+    """Whether layers of one shape are told apart by names that Linen has not numbered."""
+    seen = set()
+    for name in suggestion:
+        prefix = tuple(name.split("/"))
+        inside = [
+            (path[1 + len(prefix) :], tuple(leaf.shape))
+            for path, leaf in tree.leaves.items()
+            if path[1 : 1 + len(prefix)] == prefix
+        ]
+        signature = tuple(sorted(inside))
+        if signature in seen and not re.fullmatch(r"[A-Z]\w*_\d+", prefix[-1]):
+            return True
+        seen.add(signature)
+    return False
+
+
+def _every_layer(
+    ours: Mapping[Path, Shapes], theirs: Mapping[str, Shapes], module: Description
+) -> dict[str, str] | None:
+    """Pairs layers by kind and shapes in their order; None where one finds no partner."""
     if len(ours) != len(theirs) or any(not path for path in ours):
-        return {}
-    pairs = {}
+        return None
+    pairs, left = {}, dict(theirs)
     for path in sorted(ours, key=_natural):
-        fits = (layer for layer in theirs if _fits(ours[path], theirs[layer], layer, module))
+        fits = (layer for layer in left if _fits(ours[path], left[layer], layer, module))
         layer = next(fits, None)
         if layer is None:
-            return {}
-        del theirs[layer]
+            return None
+        del left[layer]
         if ".".join(torch_path(path, module)) != layer:
             pairs["/".join(path)] = layer
     return pairs
 
 
-def _cells(tree: Tree, module: Description) -> tuple[dict[str, str], int]:
-    """Pairs Linen's recurrent cells with the layers and directions inside PyTorch's, in order."""
-    ours, theirs = _layers(tree, module)
+def _cells(
+    ours: Mapping[Path, Shapes], theirs: Mapping[str, Shapes], module: Description
+) -> tuple[dict[str, str], set[Path], set[str]]:
+    """Pairs Linen's recurrent cells with the layers and directions inside PyTorch's, in order.
+
+    Returns:
+      (rename, cells with a partner, PyTorch's layers), all empty where one has no cell.
+    """
     cells: dict[Path, dict[str, Shapes]] = {}
     for path, leaves in ours.items():
         cells.setdefault(path[:-1], {})[path[-1] if path else ""] = leaves
-    pairs, partners = {}, 0
+    pairs: dict[str, str] = {}
+    runs: set[Path] = set()
+    joined: set[str] = set()
     for layer, tensors in theirs.items():
         gates = GATES.get(module.layers.get(layer, "").removesuffix("Cell"))
         if gates is None:
             continue
         names = {side + gate for side in "ih" for gate in gates}
+        joined.add(layer)
         for name, shape in tensors.items():
             if not name.startswith("weight_ih"):
                 continue
@@ -133,12 +173,12 @@ def _cells(tree: Tree, module: Description) -> tuple[dict[str, str], int]:
             )
             path = next(fits, None)
             if path is None:
-                return {}, 0
+                return {}, set(), set()
             del cells[path]
-            partners += 1
+            runs.add(path)
             if ".".join(torch_path(path, module)) not in (place, layer):
                 pairs["/".join(path)] = place
-    return (pairs, partners) if pairs else ({}, 0)
+    return pairs, runs, joined
 
 
 def _size(cell: dict[str, Shapes], gates: Sequence[str]) -> tuple[int, ...]:

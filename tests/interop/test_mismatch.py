@@ -111,7 +111,7 @@ def test_unnamed_cells_are_given_the_rename_to_their_directions(cell, layer):
             self.top = layer(10, 4, batch_first=True)
 
     params = Tagger().init(KEY, jnp.ones((2, 6, 3), jnp.float32))["params"]
-    with pytest.raises(ValueError, match="this pairs 3 layers") as caught:
+    with pytest.raises(ValueError, match="which is which:") as caught:
         interop.from_torch(TorchTagger(), params)
     message = str(caught.value)
     rename = ast.literal_eval(re.search(r"rename=(\{.*?\})", message)[1])
@@ -131,3 +131,22 @@ def test_a_norm_by_hand_pairs_with_linens_scale():
     linear = nn.Dense(3).init(KEY, X)["params"]
     with pytest.raises(ValueError, match="do not correspond"):
         interop.from_torch(Norm(), linear)
+
+
+def test_layers_of_one_shape_under_names_of_their_own_are_marked():
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3, name="a")(nn.Dense(3, name="z")(x))
+
+    class Twin(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+
+    with pytest.raises(ValueError, match="paired in the order of their names; swap them"):
+        interop.from_torch(Twin(), params_of(Own()))
+    with pytest.raises(ValueError, match="which is which") as caught:
+        interop.from_torch(Twin(), {"Dense_0": params_of(Own())["a"],
+                                    "Dense_1": params_of(Own())["z"]})  # fmt: skip
+    assert "swap them" not in str(caught.value)

@@ -204,6 +204,14 @@ def _hinted(
         if not hint:
             raise
         raise ValueError(f"{error}\n{hint}") from error
+    except TypeError as error:
+        if "scan body function carry" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}\ncheck_parity compares in float64 unless told: a carry that the model makes "
+            "itself must have the dtype of its input (param_dtype=x.dtype of the cell), or give "
+            'dtype="float32".'
+        ) from error
 
 
 def _layout_hint(torch_module, batch, inputs, channels_first) -> str:

@@ -167,6 +167,7 @@ def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
         del names[0], own_names[0], other[0], own[0]
     while names and own_names and names[-1] == own_names[-1]:
         del names[-1], own_names[-1], other[-1], own[-1]
+    both_names = [_usual(node) for nodes in both for node in nodes]
     spans = [{_span(node) for node in nodes if _usual(node) == "softmax"} for nodes in both]
     if spans[0] != spans[1] and all(spans):
         return "softmax axis", f"{words} The softmax runs over axes of other lengths."
@@ -182,6 +183,8 @@ def _told(theirs: Sequence[Node], mine: Sequence[Node]) -> tuple[str, str]:
         )
     if sorted(names) == sorted(own_names):
         return "order of operations", words
+    if _norms(both_names) and _kind((other or own)[-1:]) == "pooling":
+        return "norm", words
     if not names or not own_names:
         more, side = (own, "Flax") if own else (other, "PyTorch")
         kind = _kind(more) if len(more) == 1 else "operations missing"
@@ -197,14 +200,18 @@ WHOLE = ("average pool", "pooling", "interpolation", "gate", "softmax", "norm", 
 """What PyTorch has as one operation and JAX makes from several."""
 
 
+ROOTS = ("rsqrt", "sqrt", "std", "std_mean", "var", "var_mean")
+"""What norms written by hand contain."""
+
+
 def _norms(names: Sequence[str]) -> bool:
-    return any("norm" in name or name == "rsqrt" for name in names)
+    return any("norm" in name or name in ROOTS for name in names)
 
 
 def _more(side: str, other: str, nodes: list[Node], part: Sequence[int]) -> tuple[str, str] | None:
     """One side goes on from a value that the other stops at."""
     chain = _operations([nodes[i] for i in part])
-    if not chain:
+    if not chain or any(node.name in LOOPS for node in chain):
         return None
     kind = _kind(chain) if len(chain) == 1 else "operations missing"
     return kind, f"{side} goes on where {other} has ended: {_chain(chain)}."

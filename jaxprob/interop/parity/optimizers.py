@@ -11,7 +11,7 @@ from jaxprob.interop.parity.flax_side import FlaxSide
 from jaxprob.interop.parity.outputs import relative_error
 from jaxprob.interop.parity.report import Comparison, Finding
 from jaxprob.interop.parity.schedules import schedules_apart
-from jaxprob.interop.parity.settings import clipped, settings_apart
+from jaxprob.interop.parity.settings import clipped, decayed, settings_apart
 from jaxprob.interop.parity.torch_side import TorchSide
 from jaxprob.interop.parity.training import jax_steps, torch_steps
 
@@ -38,7 +38,9 @@ def suspect_optimizer(
     if any(link.rule.gradient_to_flax for link in ours.links):
         return _two_biases(ours, twin, optimizer, steps, found, closed)
     settings = _settings(group)
-    apart = schedules_apart(ours, twin, optimizer, steps) or clipped(ours, twin, optimizer)
+    apart = clipped(ours, twin, optimizer) or schedules_apart(ours, twin, optimizer, steps)
+    if not apart and len(built.param_groups) > 1:
+        apart = decayed(ours, twin, optimizer)  # the candidates know one group
     if apart:
         return Finding("", "optimizer", apart[0], f"{apart[1]} PyTorch runs {name}({settings}).")
     for suspect, words, candidate in _candidates(name, group):
@@ -139,13 +141,16 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
                 "PyTorch keeps the maximum of the second moment, Flax does not.",
                 own(lr, betas=(b1, b2), eps=eps, weight_decay=decay),
             )
+        decoupled = name == "AdamW" or group.get("decoupled_weight_decay", False)
         if decay:
             yield "weight decay", "Flax decays no weights.", plain
+        if decay and not decoupled:
             yield (
                 "decoupled weight decay",
                 "Flax decays the weights themselves (AdamW), PyTorch adds the L2 gradient.",
                 optim.adamw(lr, betas=(b1, b2), eps=eps, weight_decay=decay),
             )
+        if decay and decoupled:
             yield (
                 "L2 instead of decoupled weight decay",
                 "Flax adds the L2 gradient, PyTorch decays the weights (AdamW).",
@@ -214,23 +219,26 @@ def _candidates(name: str, group: dict) -> Iterator[tuple[str, str, Any]]:
     elif name == "SGD":
         momentum = group["momentum"]
         options = {"momentum": momentum, "weight_decay": decay}
-        yield "momentum", "Flax has no momentum.", optim.sgd(lr, weight_decay=decay)
-        yield (
-            "nesterov",
-            "Only one side has Nesterov's momentum.",
-            optax.chain(
-                optax.add_decayed_weights(decay),
-                optax.sgd(lr, momentum or None, nesterov=not group["nesterov"]),
-            ),
-        )
-        yield "dampening", "Flax's momentum has no dampening.", optim.sgd(lr, **options)
-        yield (
-            "weight decay",
-            "Flax decays no weights.",
-            optim.sgd(
-                lr, momentum=momentum, dampening=group["dampening"], nesterov=group["nesterov"]
-            ),
-        )
+        if momentum:
+            yield "momentum", "Flax has no momentum.", optim.sgd(lr, weight_decay=decay)
+            yield (
+                "nesterov",
+                "Only one side has Nesterov's momentum.",
+                optax.chain(
+                    optax.add_decayed_weights(decay),
+                    optax.sgd(lr, momentum, nesterov=not group["nesterov"]),
+                ),
+            )
+        if group["dampening"]:
+            yield "dampening", "Flax's momentum has no dampening.", optim.sgd(lr, **options)
+        if decay:
+            yield (
+                "weight decay",
+                "Flax decays no weights.",
+                optim.sgd(
+                    lr, momentum=momentum, dampening=group["dampening"], nesterov=group["nesterov"]
+                ),
+            )
         yield (
             "decay after the momentum",
             "Flax decays after the momentum.",

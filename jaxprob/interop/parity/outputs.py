@@ -92,15 +92,23 @@ def is_distribution(value: Any) -> bool:
 
 
 def aligned(ours: np.ndarray, twin: np.ndarray) -> np.ndarray:
-    """Returns the PyTorch array with its channels moved last, where that is what fits better."""
-    if twin.ndim < 3:
+    """Returns the PyTorch array in Flax's layout, where that is what fits better.
+
+    Channels may stand last, and steps behind the rows: `[T, B, ...]` is PyTorch's default for
+    sequences, of integers `[T, B]`.
+    """
+    if twin.ndim < 2 or (twin.ndim == 2 and twin.dtype.kind not in "iu"):
         return twin
-    moved = np.moveaxis(twin, 1, -1)
-    if moved.shape != ours.shape:
-        return twin
-    if twin.shape != ours.shape:
-        return moved
-    return min((twin, moved), key=lambda array: relative_error(ours, array))
+    fitting = [a for a in (twin, np.moveaxis(twin, 1, -1)) if a.shape == ours.shape]
+    swapped = np.swapaxes(twin, 0, 1)
+    if twin.ndim < 4 and swapped.shape == ours.shape:
+        # where other layouts fit too, only if it is equal
+        if not fitting or relative_error(ours, swapped) <= SAME:
+            fitting.append(swapped)
+    return min(fitting, key=lambda array: relative_error(ours, array), default=twin)
+
+
+SAME = 1e-6
 
 
 def pairs(ours: Any, twin: Any, name: str = "output") -> Iterator[Pair]:

@@ -48,7 +48,8 @@ def _mask_suspect(ours: str, theirs: str) -> str:
         return "mask missing"
     if ours.replace(", inverted", "") == theirs.replace(", inverted", ""):
         return "mask sense"
-    return "shifted mask" if "causal" in ours and "causal" in theirs else "attention mask"
+    shifted = all(side.startswith("causal") and " and " not in side for side in (ours, theirs))
+    return "shifted mask" if shifted else "attention mask"
 
 
 def _found(gap: Gap, target: np.ndarray) -> Aspects | None:

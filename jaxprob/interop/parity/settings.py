@@ -14,7 +14,7 @@ from jaxprob.interop.parity.flax_side import FlaxSide
 from jaxprob.interop.parity.schedules import flax_updates, random_gradients, torch_updates
 from jaxprob.interop.parity.torch_side import TorchSide
 
-__all__ = ["clipped", "settings_apart"]
+__all__ = ["clipped", "decayed", "settings_apart"]
 
 CLOSE = 1e-6
 """Updates agree up to this part of the largest."""
@@ -44,14 +44,24 @@ def settings_apart(
     """Returns (suspect, explanation), or None."""
     gradients = random_gradients(twin, STEPS)
     updates, others = _both(ours, twin, optimizer, gradients)
-    decayed = _decayed(ours, twin, updates, others)
-    if decayed:
-        return decayed
+    if _agree(updates, others):
+        return None  # up to what can be told here
+    found = _decayed(ours, twin, updates, others)
+    if found:
+        return found
     for name, before, after, build in _changed(twin, optimizer[1]):
         if _agree(updates, torch_updates(ours, twin, build, gradients)[0]):
             words = f"Flax does what PyTorch does with {name}={after} in place of {before}."
             return NAMES.get(name, name), words
     return None
+
+
+def decayed(
+    ours: FlaxSide, twin: TorchSide, optimizer: tuple[Any, Callable]
+) -> tuple[str, str] | None:
+    """Whether the two differ by multiples of the weights, which one of them decays."""
+    gradients = random_gradients(twin, STEPS)
+    return _decayed(ours, twin, *_both(ours, twin, optimizer, gradients))
 
 
 def clipped(

@@ -248,11 +248,15 @@ def _conv_transpose(layer: Any) -> Iterator[Variant]:
     for each in range(max(len(span) for span in spans)):  # what Linen pads on every side
         other = tuple(span[-1] - each for span in spans)
         if min(other) >= 0 and other != removed:
-            right = tuple((span[-1] - p,) * 2 for span, p in zip(spans, removed, strict=True))
+            right = tuple(
+                (span[-1] - p, span[-1] - p + more)
+                for span, p, more in zip(spans, removed, layer.output_padding, strict=True)
+            )
             yield Variant(
                 "padding",
                 f"Flax pads {each} on every side, where PyTorch's padding {removed} is what is "
-                f"removed from the result: Flax's pairs d(k-1)-p are {right} here.",
+                "removed from the result: Flax's pairs (d(k-1)-p, d(k-1)-p+output_padding) are "
+                f"{right} here.",
                 changed(layer, padding=other, output_padding=(0,) * len(spans)),
             )
 
