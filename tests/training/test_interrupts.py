@@ -20,6 +20,14 @@ ROWS = {"id": np.arange(4.0)}
 DOWN = optax.sgd(1.0)
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Interrupts are heard also where a shell has started the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def fall(params, batch, key):
     """Each step takes 1 from w."""
     return params["w"] + 0.0 * jnp.mean(batch["id"]), {}

@@ -45,8 +45,7 @@ def as_flax_runs(twin: Call, ours: Call) -> Iterator[Variant]:
     said = _ends(ends, own_ends, x.shape[1])
     if said:
         changes["ends"] = _Change("sequence lengths", said)
-    backwards = [run for run in runs if run.layer.reverse and not _keeps_order(run)]
-    if backwards and layer.num_layers == 1:
+    if any(map(_turned, runs)) and layer.num_layers == 1:
         changes["order"] = _Change(
             "reversed order",
             "Flax's reversed run gives its states in reversed order; give nn.RNN keep_order=True.",
@@ -74,8 +73,13 @@ def as_flax_runs(twin: Call, ours: Call) -> Iterator[Variant]:
             )
 
 
-def _keeps_order(run: Call) -> bool:
-    return bool(run.kwargs.get("keep_order", run.layer.keep_order))
+def _turned(run: Call) -> bool:
+    """Whether a run gives its states in reversed order; a call may say otherwise than its layer."""
+    said = {
+        name: getattr(run.layer, name) if run.kwargs.get(name) is None else run.kwargs[name]
+        for name in ("reverse", "keep_order")
+    }
+    return bool(said["reverse"] and not said["keep_order"])
 
 
 def _packed_lengths(twin: Call) -> np.ndarray | None:
@@ -147,7 +151,7 @@ def _run(
     if turned:
         width = states.shape[-1] // len(runs)
         for i, run in enumerate(runs):
-            if run.layer.reverse and not _keeps_order(run):
+            if _turned(run):
                 part = slice(i * width, (i + 1) * width)
                 for row, length in enumerate(
                     [x.shape[1]] * len(x) if ends is None else np.asarray(ends).tolist()
