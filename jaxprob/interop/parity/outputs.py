@@ -109,6 +109,7 @@ def aligned(ours: np.ndarray, twin: np.ndarray) -> np.ndarray:
 
 
 SAME = 1e-6
+"""Arrays this close hold the same numbers, and not by chance."""
 
 
 def pairs(ours: Any, twin: Any, name: str = "output") -> Iterator[Pair]:

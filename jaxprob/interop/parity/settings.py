@@ -154,8 +154,7 @@ def _with(build: Callable, name: str, value: Any) -> Callable:
     def other(parameters: Any) -> Any:
         optimizer = build(parameters)
         for group in optimizer.param_groups:
-            if name != "weight_decay" or group[name] or value:
-                group[name] = value
+            group[name] = value
         return optimizer
 
     return other
