@@ -37,6 +37,7 @@ NO_TWIN = {
     "nn": {
         "as_params": "Linen's variables as one trained pytree",
         "as_variables": "the way back",
+        "conv_general_dilated": "another way to compute what torch's convolutions are",
     },
     "metrics": {
         "Report": "text made of metrics that have twins",

@@ -33,6 +33,7 @@ from jaxprob.nn.initializers import param_dtype
 from jaxprob.objectives.likelihood import log_likelihood_of_batch, negative_log_likelihood
 from jaxprob.objectives.maximum_a_posteriori import Prior, fixed_prior
 from jaxprob.objectives.priors import HierarchicalGaussianPrior
+from jaxprob.operations.linen import fast_convolutions
 from jaxprob.requirements import require_count, require_in
 from jaxprob.types import AnyArray, Array, Batch, Key, Loss, LossFn, Metrics, Params
 
@@ -84,7 +85,7 @@ class DropoutModel(nn.Module):
             key = jax.random.wrap_key_data(self.get_variable(MASKS, "key_data"))
         if "key" in inspect.signature(type(self.model).__call__).parameters:
             options["key"] = key
-        with nn.intercept_methods(_masks(key, self.rate, self.train)):
+        with nn.intercept_methods(_masks(key, self.rate, self.train)), fast_convolutions():
             return self.model(*inputs, **options)
 
 

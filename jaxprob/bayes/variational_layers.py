@@ -37,6 +37,7 @@ from jaxprob.nn.apply import (
     mode_options,
 )
 from jaxprob.objectives import GaussianPrior, HierarchicalGaussianPrior
+from jaxprob.operations.linen import fast_convolutions
 from jaxprob.requirements import require_choice, require_count
 from jaxprob.types import Array, ArrayLike, Batch, Key, Params
 
@@ -183,9 +184,10 @@ class VariationalLayers:
         options = {**given.extra, **mode_options(self.model, train)}
 
         def one_draw(draw_key: Key):
-            output, state = self.model.apply(
-                variables, *given.arrays, draw_key, mutable=mutable, **options
-            )
+            with fast_convolutions():
+                output, state = self.model.apply(
+                    variables, *given.arrays, draw_key, mutable=mutable, **options
+                )
             return convert_outputs(output), state
 
         predictions, state = jax.vmap(one_draw)(jax.random.split(key, num_samples))

@@ -17,6 +17,7 @@ from jaxprob.nn.norms import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from jaxprob.nn.recurrent import GRU, LSTM, RNN
 from jaxprob.nn.shaping import Dropout, Flatten
 from jaxprob.nn.standardize import Standardize
+from jaxprob.operations.convolution import conv_general_dilated
 
 __all__ = [
     "GRU",
@@ -39,4 +40,5 @@ __all__ = [
     "Standardize",
     "as_params",
     "as_variables",
+    "conv_general_dilated",
 ]

@@ -24,6 +24,7 @@ import numpy as np
 
 from jaxprob.batches import Inputs, accepted, inputs_of
 from jaxprob.distributions.convert import convert_outputs
+from jaxprob.operations.linen import fast_convolutions
 from jaxprob.types import Key, Params
 
 __all__ = [
@@ -108,16 +109,14 @@ def call(
     if "key" in inspect.signature(function).parameters:
         options["key"] = key if train else None
     options["method"] = method
-    if not train:
-        return convert_outputs(model.apply(variables, *inputs.arrays, **options)), {}
-    mutable = [name for name in variables if name != "params"]
-    rngs = None if key is None else {"dropout": key}
-    if not mutable:
-        output, state = model.apply(variables, *inputs.arrays, rngs=rngs, **options), {}
-    else:
-        output, state = model.apply(
-            variables, *inputs.arrays, rngs=rngs, mutable=mutable, **options
-        )
+    mutable = [name for name in variables if name != "params"] if train else []
+    if train and key is not None:
+        options["rngs"] = {"dropout": key}
+    if mutable:
+        options["mutable"] = mutable
+    with fast_convolutions():
+        returned = model.apply(variables, *inputs.arrays, **options)
+    output, state = returned if mutable else (returned, {})
     return convert_outputs(output), dict(state)
 
 

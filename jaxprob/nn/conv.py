@@ -25,6 +25,7 @@ from jaxtyping import Float
 
 from jaxprob.distributions.validation import align
 from jaxprob.nn.initializers import fan_in_uniform, param_dtype
+from jaxprob.operations.convolution import conv_general_dilated
 from jaxprob.requirements import by_name, require_count
 from jaxprob.types import AnyArray, Array
 
@@ -189,7 +190,7 @@ def _convolve(x, weight, bias, stride, pads, input_dilation, dilation, groups) -
     spatial = "DHW"[-axes:]
     activations = f"N{spatial}C"
     batch = x.shape[: x.ndim - axes - 1]
-    y = lax.conv_general_dilated(
+    y = conv_general_dilated(
         x.reshape(-1, *x.shape[x.ndim - axes - 1 :]),
         weight,
         stride,

@@ -23,16 +23,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Jaxpr, JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 from jax.extend.core.primitives import conv_general_dilated_p, dot_general_p
 
+from jaxprob.operations.convolution import convolution_p
+from jaxprob.operations.linen import fast_convolutions
+from jaxprob.operations.rewriting import rewritten
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics, Params
 
 __all__ = ["in_precision"]
 
 WEIGHTS = ("kernel", "weight")
 
-CONTRACTIONS = (conv_general_dilated_p, dot_general_p)
+CONTRACTIONS = (conv_general_dilated_p, convolution_p, dot_general_p)
 
 
 def in_precision(loss_fn: LossFn, compute_dtype: Any) -> LossFn:
@@ -77,7 +80,7 @@ class ShortLoss:
         return ShortLoss(getattr(self.loss_fn, "evaluate", self.loss_fn), self.dtype)
 
     def __call__(self, params: Params, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-        with nn.intercept_methods(ShortLayers(jnp.dtype(self.dtype))):
+        with nn.intercept_methods(ShortLayers(jnp.dtype(self.dtype))), fast_convolutions():
             return self.loss_fn(params, batch, key)
 
 
@@ -109,41 +112,20 @@ class ShortLayers:
 def in_short(function: Callable[..., Any], dtype: Any) -> Callable[..., Any]:
     """Returns the function with its matrix products and convolutions in `dtype`, all else as is."""
 
-    def shortened(*args: Any) -> Any:
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        results = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), dtype)
-        return jax.tree.unflatten(jax.tree.structure(shapes), results)
-
-    return shortened
-
-
-def _evaluate(jaxpr: Jaxpr, consts: Any, args: list[Any], dtype: Any) -> list[Any]:
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-
-    def values(variables: Any) -> list[Any]:
-        return [v.val if isinstance(v, Literal) else known[v] for v in variables]
-
-    for eqn in jaxpr.eqns:
-        operands = values(eqn.invars)
-        inner = eqn.params.get("jaxpr") if eqn.primitive.name == "jit" else None
+    def replace(eqn: JaxprEqn, operands: list[Any]) -> Array | None:
         if eqn.primitive in CONTRACTIONS and all(_is_float(x) for x in operands):
-            results = [_contraction(eqn, dtype)(*operands)]
-        elif inner is not None:
-            results = _evaluate(inner.jaxpr, inner.consts, operands, dtype)
-        else:
-            bound = eqn.primitive.get_bind_params(eqn.params)
-            # before JAX 0.10.2 the functions inside come apart from the other parameters
-            functions, params = bound if isinstance(bound, tuple) else ((), bound)
-            results = eqn.primitive.bind(*functions, *operands, **params)
-            results = results if eqn.primitive.multiple_results else [results]
-        known.update(zip(eqn.outvars, results, strict=True))
-    return values(jaxpr.outvars)
+            return _contraction(eqn, dtype)(*operands)
+        return None
+
+    return rewritten(function, replace)
 
 
 def _contraction(eqn: JaxprEqn, dtype: Any) -> Callable[[Array, Array], Array]:
     """The product of two arrays, of which both and the result are rounded to `dtype`."""
     wide = eqn.outvars[0].aval.dtype
-    params = eqn.params | {"preferred_element_type": dtype}
+    params = dict(eqn.params)
+    if "preferred_element_type" in params:
+        params["preferred_element_type"] = dtype
 
     def short(a: Array, b: Array) -> Array:
         return eqn.primitive.bind(a, b, **params)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxprob.operations.linen import fast_convolutions
 from jaxprob.training.protocol import (
     COLLECTIONS,
     checked_result,
@@ -118,7 +119,8 @@ def evaluate(
         batch = {**batch, "step": jnp.asarray(step, jnp.int32)}
     try:
         # A jitted loss is traced once for each shape, however often the loop around it is.
-        returned = jax.jit(loss_fn, inline=True)(params, batch, key)
+        with fast_convolutions():
+            returned = jax.jit(loss_fn, inline=True)(params, batch, key)
     except KeyError as error:
         explain_key_error(error, params, batch)
         raise

@@ -20,6 +20,7 @@ from jaxprob.distributions.constraints import unit_interval
 from jaxprob.distributions.validation import check_values
 from jaxprob.nn.apply import as_variables, call
 from jaxprob.objectives.targets import support_check
+from jaxprob.operations.linen import fast_convolutions
 from jaxprob.types import AnyArray, Array, Batch, Check, Key, Params
 from jaxprob.vae.inputs import log_likelihood_of_inputs, read
 from jaxprob.vae.model import VAEOutput
@@ -158,7 +159,8 @@ def apply(
 ) -> Any:
     """Calls a method of a model in prediction, with what it takes of the extra inputs."""
     given = accepted(getattr(type(model), method), extra)
-    return model.apply(as_variables(params), *arrays, **given, method=method)
+    with fast_convolutions():
+        return model.apply(as_variables(params), *arrays, **given, method=method)
 
 
 def decode_latents(

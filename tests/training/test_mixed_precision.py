@@ -48,7 +48,7 @@ def contractions(fn, *args):
 
     def walk(jaxpr):
         for eqn in jaxpr.eqns:
-            if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+            if eqn.primitive.name in ("dot_general", "convolution"):
                 found.append({str(v.aval.dtype) for v in eqn.invars})
             for inner in jax.tree.leaves(
                 list(eqn.params.values()), is_leaf=lambda p: hasattr(p, "jaxpr")

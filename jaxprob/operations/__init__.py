@@ -1,0 +1,1 @@
+"""Operations of JAX computed in another way where XLA's own is slow; below all layers."""
