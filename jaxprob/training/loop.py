@@ -8,7 +8,7 @@ host looks in as often as it likes. An ensemble is the same epoch under `vmap`.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from jaxprob.sharding import (
 )
 from jaxprob.training.data import epoch_order, num_rows, rows_of_batch, step_key
 from jaxprob.training.plan import LoopState, Member, Plan, Running
-from jaxprob.training.step import apply_gradient, evaluate
+from jaxprob.training.programs import Programs
+from jaxprob.training.step import apply_gradient, evaluate, remains_finite
 from jaxprob.types import Array, Batch, Key, LossFn, Metrics
 
 __all__ = [
@@ -35,8 +36,7 @@ __all__ = [
 ]
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
-def run_epochs(
+def _run_epochs(
     state: LoopState, until: Array, data: Batch, validation: Batch | None, *, plan: Plan
 ) -> LoopState:
     """Runs epochs until number `until`, or until every member has stopped."""
@@ -50,6 +50,9 @@ def run_epochs(
         return LoopState(member, state.epoch + 1, history)
 
     return _keep_places(plan, jax.lax.while_loop(unfinished, body, state))
+
+
+run_epochs = Programs(_run_epochs, ("plan",), donate_argnames="state")
 
 
 def _keep_places(plan: Plan, state: LoopState) -> LoopState:
@@ -66,9 +69,7 @@ def _keep_places(plan: Plan, state: LoopState) -> LoopState:
     )
 
 
-# Jitted, so that a run like one before is not traced again for the names of its metrics.
-@functools.partial(jax.jit, static_argnames="plan", inline=True)
-def every_epoch(
+def _every_epoch(
     member: Member, epoch: Array, data: Batch, validation: Batch | None, *, plan: Plan
 ) -> tuple[Member, Metrics]:
     """Runs one epoch of all members; returns them and their metrics."""
@@ -78,6 +79,10 @@ def every_epoch(
             plan, epoch_fn, (True, False, plan.leads(data), plan.leads(validation))
         )
     return epoch_fn(member, epoch, data, validation)
+
+
+# Jitted, so that a run like one before is not traced again for the names of its metrics.
+every_epoch = Programs(_every_epoch, ("plan",), inline=True)
 
 
 def over_members(plan: Plan, fn: Any, leads: tuple[Any, ...]) -> Any:
@@ -140,8 +145,10 @@ def _steps_without_copies(
     """Takes `count` steps of one member, or those before the first that is not finite.
 
     To keep the state before each step, in case the step is not finite, costs a fifth of the time of
-    a small model. Only the start is kept: after a step that was not finite, the steps before it are
-    taken once more.
+    a small model, and to look through params and optimiser state after each a tenth. Only the start
+    is kept, and the state is looked through after the last step: what is not finite in it remains
+    so. After a step that was not finite, the steps before it are taken once more, as many of them
+    as leave a finite state, which is found by halving.
 
     Args:
       plan: The plan of the run.
@@ -149,7 +156,7 @@ def _steps_without_copies(
       step: (member, index of the step) -> member, which need not undo what is not finite.
       count: Number of steps.
     """
-    zero = jnp.zeros((), jnp.int32)
+    zero, whole = jnp.zeros((), jnp.int32), jnp.asarray(count, jnp.int32)
 
     def steps(limit: Array) -> tuple[Array, Running]:
         return jax.lax.while_loop(
@@ -158,23 +165,47 @@ def _steps_without_copies(
             (zero, start),
         )
 
-    def once(state: tuple[Array, Array, Running]) -> tuple[Array, Array, Running]:
-        _, limit, before = state
-        index, after = steps(limit)
-        failed = start.member.finite & ~after.member.finite
+    def once(search: _Search) -> _Search:
+        taken, after = steps(search.limit)
+        good = after.member.finite & remains_finite(start.member.train, after.member.train)
+        good = good | (search.limit <= 0)  # the start, whatever it is
+        first = search.bad > count
         # What is reported is the epoch with the step that failed.
         sums, seen = jax.tree.map(
-            lambda a, b: jnp.where(limit < count, a, b),
-            (before.sums, before.seen),
+            lambda a, b: jnp.where(first, b, a),
+            (search.running.sums, search.running.seen),
             (after.sums, after.seen),
         )
-        limit = jnp.where(failed, index - 1, limit)
-        return failed, limit, Running(after.member, sums, seen)
+        low = jnp.where(good, search.limit, search.good)
+        bad = jnp.where(good, search.bad, jnp.minimum(search.limit, taken))
+        # Most often it is the gradient of the last step, and the state before it is the one.
+        limit = jnp.where(first, bad - 1, (low + bad) // 2)
+        found = good & (first | (low + 1 >= bad))
+        return _Search(found, limit, low, bad, Running(after.member, sums, seen))
 
-    first = (jnp.asarray(True), jnp.asarray(count, jnp.int32), start)
-    _, limit, running = jax.lax.while_loop(lambda state: state[0], once, first)
-    finite = running.member.finite & (limit == count)
+    unknown = _Search(jnp.asarray(False), whole, zero, whole + 1, start)
+    search = jax.lax.while_loop(lambda search: ~search.found, once, unknown)
+    running = search.running
+    finite = running.member.finite & (search.bad > count)
     return running._replace(member=running.member._replace(finite=finite))
+
+
+class _Search(NamedTuple):
+    """For the last step that leaves a finite state.
+
+    Attributes:
+      found: Whether `running` is after that step.
+      limit: Number of steps to take next.
+      good: A number of steps that leaves a finite state.
+      bad: The least number known that does not.
+      running: The member after the steps taken last; its sums are those of the first time.
+    """
+
+    found: Array
+    limit: Array
+    good: Array
+    bad: Array
+    running: Running
 
 
 def goes_on(plan: Plan, member: Member) -> Array:

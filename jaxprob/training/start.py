@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxprob.sharding import member_sharding, place
 from jaxprob.training.loop import every_epoch
 from jaxprob.training.plan import LoopState, Member, Plan
+from jaxprob.training.programs import Programs
 from jaxprob.training.step import TrainState
 from jaxprob.types import Array, Batch, Key, Metrics, Params
 
@@ -50,29 +51,25 @@ def first_member(
         from which their loss is made.
     """
     own = own or {}
+    create = functools.partial(
+        _create, optimizer=plan.optimizer, ensemble=plan.ensemble, validated=validated
+    )
     if plan.mesh is None:
-        return _create(params, key, own, plan.optimizer, plan.ensemble, validated)
+        return create(params, key, own)
     sharding, impl = member_sharding(plan.mesh, plan.ensemble), jax.random.key_impl(key)
     parts = place((params, np.asarray(jax.random.key_data(key)), own), sharding)
     wrapped = jax.jit(
-        lambda params, words, own: _create(
-            params,
-            jax.random.wrap_key_data(words, impl=impl),
-            own,
-            plan.optimizer,
-            plan.ensemble,
-            validated,
-        ),
+        lambda params, words, own: create(params, jax.random.wrap_key_data(words, impl=impl), own),
         out_shardings=sharding,
     )
     return wrapped(*parts)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
-def _create(
+def _members(
     params: Params,
     key: Key,
     own: dict[str, Array],
+    *,
     optimizer: optax.GradientTransformation,
     ensemble: bool,
     validated: bool,
@@ -96,6 +93,9 @@ def _create(
         )
 
     return (jax.vmap(one) if ensemble else one)(params, key, own)
+
+
+_create = Programs(_members, ("optimizer", "ensemble", "validated"))
 
 
 def with_hyperparams(opt_state: Any, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

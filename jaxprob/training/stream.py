@@ -23,6 +23,7 @@ from jaxprob.training.diagnose import forgotten_error, step_error, to_local, val
 from jaxprob.training.interrupts import Interrupts
 from jaxprob.training.loop import counted_step, end_of_epoch, over_members
 from jaxprob.training.plan import Member, Plan, Running, still_active
+from jaxprob.training.programs import Programs
 from jaxprob.training.reading import read_ahead
 from jaxprob.types import Array, Batch, Metrics
 
@@ -294,17 +295,13 @@ class Stream:
         return place(tree, member_sharding(self._plan.mesh, self._plan.ensemble, axis))
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="running")
-def _step(
-    running: Running, batch: Batch, epoch: Array, index: Array, *, plan: Plan
-) -> tuple[Running, Array]:
-    return _one_batch(running, batch, epoch, index, plan=plan)
-
-
 def _one_batch(
     running: Running, batch: Batch, epoch: Array, index: Array, *, plan: Plan
 ) -> tuple[Running, Array]:
     return _mapped(plan, functools.partial(_one_step, plan), batch)(running, batch, epoch, index)
+
+
+_step = Programs(_one_batch, ("plan",), donate_argnames="running")
 
 
 def _mapped(plan: Plan, fn: Callable, entries: Batch | None) -> Callable:
@@ -327,8 +324,7 @@ def _one_step(
     return running, running.member.finite
 
 
-@functools.partial(jax.jit, static_argnames="plan")
-def _finish_epoch(
+def _at_the_end(
     running: Running, epoch: Array, last_step: Array, validation: Batch | None, *, plan: Plan
 ) -> tuple[Running, Metrics]:
     def one(running: Running, epoch: Array, last_step: Array, validation: Batch | None):
@@ -336,6 +332,9 @@ def _finish_epoch(
         return running._replace(member=member), history
 
     return _mapped(plan, one, validation)(running, epoch, last_step, validation)
+
+
+_finish_epoch = Programs(_at_the_end, ("plan",))
 
 
 def _failed(well: np.ndarray) -> list[int]:
