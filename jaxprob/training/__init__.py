@@ -1,5 +1,6 @@
 """Training: one compiled program for each fit, of one model or of a whole ensemble."""
 
+from jaxprob.training.buckets import LengthBuckets
 from jaxprob.training.diagnose import NonFiniteError
 from jaxprob.training.ensemble import fit_ensemble
 from jaxprob.training.fit import Fitted, fit
@@ -8,6 +9,7 @@ from jaxprob.training.stream import StreamEndedError
 
 __all__ = [
     "Fitted",
+    "LengthBuckets",
     "NonFiniteError",
     "StreamEndedError",
     "TrainState",

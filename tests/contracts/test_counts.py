@@ -22,6 +22,7 @@ PACKAGES = (
 
 NO_COUNT = {
     "axis": "a position, which may be negative",
+    "epoch of LengthBuckets.set_epoch": "the number of an epoch, from 0",
     "keep": "the number of a layer, from 0",
     "latent": "the number of a latent, from 0",
     "reinterpreted_batch_ndims": "axes of a distribution, whose own check is in `distrax`",
