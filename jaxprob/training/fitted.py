@@ -12,7 +12,7 @@ from jaxprob.training.arrays import Arrays
 from jaxprob.training.plan import Member
 from jaxprob.training.step import TrainState
 from jaxprob.training.stream import Stream
-from jaxprob.types import Params, summary
+from jaxprob.types import Array, Params, summary
 
 __all__ = ["Fitted", "keep_result", "result"]
 
@@ -41,8 +41,15 @@ class Fitted(NamedTuple):
 def result(member: Member, history: dict[str, np.ndarray], validated: bool) -> Fitted:
     """The result of members that stand where they stand."""
     train = member.train
-    params = jax.tree.map(jnp.copy, train.params)  # they outlive a step that donates the state
+    params = jax.tree.map(_copied, train.params)  # they outlive a step that donates the state
     return Fitted(params, member.best_params if validated else params, train, history)
+
+
+def _copied(leaf: Array) -> Array:
+    """A copy; `jnp.copy` would compile a program for each shape."""
+    if len(leaf.devices()) > 1:
+        return jnp.copy(leaf)
+    return jax.device_put(leaf, may_alias=False)
 
 
 def keep_result(
