@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -99,12 +100,14 @@ def conv_general_dilated(
     batch_group_count: int = 1,
     precision: Any = None,
     preferred_element_type: Any = None,
+    out_sharding: Any = None,
 ) -> Array:
     """`jax.lax.conv_general_dilated`, with derivatives and batching that stay fast on a CPU.
 
     Arguments, result and errors are those of `jax.lax.conv_general_dilated`, which is also what
     computes it on an accelerator. May be given to a Linen layer:
-    `nn.Conv(..., conv_general_dilated=jaxprob.nn.conv_general_dilated)`.
+    `nn.Conv(..., conv_general_dilated=jaxprob.nn.conv_general_dilated)`. Of the transformations of
+    JAX only `jax.experimental.jet` knows no rule for it.
 
     Returns:
       The convolution, equal to that of `jax.lax` but for rounding.
@@ -114,12 +117,18 @@ def conv_general_dilated(
         lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
         feature_group_count, batch_group_count, precision, preferred_element_type,
     )  # fmt: skip
-    as_lax = functools.partial(lax.conv_general_dilated, *arguments)
+    placed = {} if out_sharding is None else {"out_sharding": out_sharding}
+    as_lax = functools.partial(lax.conv_general_dilated, *arguments, **placed)
+    groups = (feature_group_count, batch_group_count)
+    if placed or batch_group_count != 1 or not _are_counts((*window_strides, *groups)):
+        return as_lax()
     # All that is wrong is told by JAX, which knows the shapes before it computes.
     out = jax.eval_shape(as_lax)
-    if not _has_fast_path(lhs, rhs, out, axes) or batch_group_count != 1:
+    if not _has_fast_path(lhs, rhs, out, axes):
         return as_lax()
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    if any(sorted(spec) != list(range(axes + 2)) for spec in numbers):
+        return as_lax()
     ones = (1,) * axes
     dilation = ones if rhs_dilation is None else tuple(map(int, rhs_dilation))
     input_dilation = ones if lhs_dilation is None else tuple(map(int, lhs_dilation))
@@ -163,17 +172,23 @@ def in_channels_last(x: Array, w: Array, geometry: Geometry, groups: int) -> Arr
     return y.reshape(*y.shape[:-2], -1)
 
 
+def _are_counts(values: tuple[Any, ...]) -> bool:
+    return all(isinstance(value, (int, np.integer)) and value > 0 for value in values)
+
+
 def _has_fast_path(lhs: Array, rhs: Array, out: Any, axes: int) -> bool:
     """Whether it is a convolution of floats on this CPU with something to compute."""
     floats = jnp.issubdtype(lhs.dtype, jnp.floating) and lhs.dtype == rhs.dtype == out.dtype
     some = 0 not in (*lhs.shape, *rhs.shape, *out.shape)
-    alone = not (_is_shard(lhs) or _is_shard(rhs))
+    alone = not (_is_followed(lhs) or _is_followed(rhs))
     return jax.default_backend() == "cpu" and 1 <= axes <= 3 and floats and some and alone
 
 
-def _is_shard(value: Array) -> bool:
-    """Whether `jax.shard_map` follows it: these primitives have no rule for that."""
+def _is_followed(value: Array) -> bool:
+    """Whether its type says where its shards are, for which these primitives have no rule."""
     kind = jax.typeof(value)
+    if jax.sharding.AxisType.Explicit in (kind.sharding.mesh.axis_types or ()):
+        return True
     kind = getattr(kind, "manual_axis_type", kind)  # before JAX 0.10.2 the type itself says it
     return bool(getattr(kind, "varying", None) or getattr(kind, "vma", None))
 

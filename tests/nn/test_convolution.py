@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxprob import bayes, training
 from jaxprob.heads import NormalHead
@@ -157,6 +157,29 @@ def test_what_has_no_fast_path_is_left_to_lax():
         conv_general_dilated(
             jnp.ones((1, 4, 2)), jnp.ones((2, 3, 1)), (1,), "VALID", dimension_numbers=numbers
         )
+
+
+def test_arguments_that_lax_refuses_are_refused():
+    x, w = jnp.ones((1, 4, 2)), jnp.ones((2, 2, 1))
+    numbers = lax.ConvDimensionNumbers((0, 2, 1), (2, 1, 0), (0, 0, 1))
+    with pytest.raises(ValueError, match="unique|distinct|dimension"):
+        conv_general_dilated(x, w, (1,), "VALID", dimension_numbers=numbers)
+    with pytest.raises((ValueError, TypeError), match="positive"):
+        conv_general_dilated(x, w, (-1,), [(0, 0)], dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+def test_arrays_of_an_explicit_mesh_keep_their_sharding():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    numbers = ("NWC", "WIO", "NWC")
+    with jax.set_mesh(mesh):
+        x = jax.device_put(jnp.ones((2, 4, 1)), NamedSharding(mesh, PartitionSpec("data")))
+        w = jax.device_put(jnp.ones((2, 1, 3)), NamedSharding(mesh, PartitionSpec()))
+
+        def total(x, w):
+            return jnp.sum(conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=numbers) ** 2)
+
+        slope = jax.jit(jax.grad(total))(x, w)
+    assert jax.typeof(slope).sharding.spec[0] == "data"
 
 
 def test_shards_equal_lax():
