@@ -24,7 +24,7 @@ def test_dir_lists_what_is_there():
     there = {
         p.stem for p in ROOT.iterdir() if p.stem[0] != "_" and (p.is_dir() or p.suffix == ".py")
     }
-    assert there - set(jaxprob.PARTS) == {"requirements", "sharding"}
+    assert there - set(jaxprob.PARTS) == {"operations", "requirements", "sharding"}
     assert set(jaxprob.PARTS) <= set(listed)
     assert {"checked", "unchecked", "__version__"} <= set(listed)
     for name in jaxprob.PARTS:

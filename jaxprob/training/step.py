@@ -207,17 +207,26 @@ def apply_gradient(
 
 
 def remains_finite(before: TrainState, after: TrainState) -> Array:
-    """Whether params and optimiser state are finite, but for a state that was not so before.
+    """Whether the params are finite, and no more of the optimiser's state than before is not.
 
-    What some optimisers start from is infinite, all of an array: its first number tells.
+    What some optimisers start from is infinite, or becomes finite number by number. A state with
+    the shape of params, such as a mean of gradients, is so all at once: its first number tells.
     """
+    shapes = {jnp.shape(leaf) for leaf in jax.tree.leaves(after.params)}
     pairs = zip(jax.tree.leaves(before.opt_state), jax.tree.leaves(after.opt_state), strict=True)
-    kept = [
-        _is_finite(new) | ~jnp.isfinite(jnp.ravel(old)[0])
-        for old, new in pairs
-        if _is_inexact(new) and jnp.size(new)
-    ]
-    return functools.reduce(jnp.logical_and, kept, _all_finite(after.params))
+    kept = _all_finite(after.params)
+    for old, new in pairs:
+        if not _is_inexact(new):
+            continue
+        if jnp.shape(new) in shapes and jnp.size(new) >= LARGE:
+            kept = kept & (_is_finite(new) | ~jnp.isfinite(jnp.ravel(old)[0]))
+        else:
+            kept = kept & (_num_infinite(new) <= _num_infinite(old))
+    return kept
+
+
+def _num_infinite(leaf: Array) -> Array:
+    return jnp.sum(~jnp.isfinite(leaf), dtype=jnp.int32)
 
 
 def _all_finite(tree: Any) -> Array:
