@@ -110,6 +110,7 @@ class GaussianPosterior:
         self._points = [path for path in leaves if path not in self._leaves]
         self._groups = _group(sorted(self._leaves), covariance)
         self._start = jax.jit(self._init)  # one program in place of a hundred
+        self._draw = jax.jit(self._draws, static_argnums=2, inline=True)
 
     @property
     def collections(self) -> tuple[str, ...]:
@@ -175,6 +176,9 @@ class GaussianPosterior:
           collections its whole variables dict.
         """
         require_count("GaussianPosterior.sample", num_draws=num_draws)
+        return self._draw(params, key, num_draws)
+
+    def _draws(self, params: Params, key: Key, num_draws: int) -> Params:
         weights = self._weights(params, key, num_draws)
         if not self._collections:
             return weights

@@ -299,12 +299,7 @@ def _batch_convolution(args: Any, dims: Any, *, geometry: Geometry, members: boo
         # So many channels at once would have to be moved: as members they come apart.
         x, x_dim = jnp.broadcast_to(x, (w.shape[w_dim], *x.shape)), 0
     if x_dim is not None and w_dim is not None:
-        x, w = jnp.moveaxis(x, x_dim, 0), jnp.moveaxis(w, w_dim, 0)
-        if not members:
-            return bind(x, w, members=True), 0
-        size = x.shape[:2]
-        y = bind(_merge(x, 0), _merge(w, 0), members=True)
-        return y.reshape(*size, *y.shape[1:]), 0
+        return _as_members(bind, (x, w), (x_dim, w_dim), members), 0
     if w_dim is None:  # more rows
         x = jnp.moveaxis(x, x_dim, lead)
         size = x.shape[lead : lead + 2]
@@ -322,12 +317,7 @@ def _batch_kernel_gradient(
     (x, c), (x_dim, c_dim) = args, dims
     bind = functools.partial(kernel_gradient_p.bind, kernel=kernel, geometry=geometry)
     if x_dim is not None and c_dim is not None:
-        x, c = jnp.moveaxis(x, x_dim, 0), jnp.moveaxis(c, c_dim, 0)
-        if not members:
-            return bind(x, c, members=True), 0
-        size = x.shape[:2]
-        g = bind(_merge(x, 0), _merge(c, 0), members=True)
-        return g.reshape(*size, *g.shape[1:]), 0
+        return _as_members(bind, (x, c), (x_dim, c_dim), members), 0
     if c_dim is None:  # more channels of the input
         x = jnp.moveaxis(x, x_dim, -2)
         size = x.shape[-2:]
@@ -337,6 +327,15 @@ def _batch_kernel_gradient(
     size = c.shape[-2:]
     g = bind(x, _merge(c, c.ndim - 2), members=members)
     return jnp.moveaxis(g.reshape(*g.shape[:-1], *size), -2, 0), 0
+
+
+def _as_members(bind: Any, args: Any, dims: tuple[int, int], members: bool) -> Array:
+    """Calls the primitive for an axis that both have, beside the members that there are."""
+    a, b = (jnp.moveaxis(arg, dim, 0) for arg, dim in zip(args, dims, strict=True))
+    if not members:
+        return bind(a, b, members=True)
+    y = bind(_merge(a, 0), _merge(b, 0), members=True)
+    return y.reshape(*a.shape[:2], *y.shape[1:])
 
 
 def _size(x: Array, w: Array, w_dim: int, geometry: Geometry) -> int:
