@@ -15,6 +15,7 @@ from jaxprob.nn import Conv, conv_general_dilated
 from jaxprob.objectives import negative_log_likelihood
 from jaxprob.operations.linen import fast_convolutions
 from jaxprob.training.mixed_precision import in_precision
+from tests.support.jaxprs import equations
 
 KEY = jax.random.key(0)
 
@@ -223,20 +224,8 @@ PARAMS = MODEL.init(KEY, X)["params"]
 
 
 def names_of(function, *args):
-    """How often each primitive stands in a function, inside loops and branches too."""
-    found = []
-
-    def walk(jaxpr):
-        for eqn in jaxpr.eqns:
-            found.append(eqn.primitive.name)
-            for inner in jax.tree.leaves(
-                list(eqn.params.values()), is_leaf=lambda p: hasattr(p, "jaxpr")
-            ):
-                if hasattr(inner, "jaxpr"):
-                    walk(inner.jaxpr)
-
-    walk(jax.make_jaxpr(function)(*args).jaxpr)
-    return found
+    """The names of all primitives of a function."""
+    return [eqn.primitive.name for eqn in equations(function, *args)]
 
 
 def plain_loss(params, batch, key):

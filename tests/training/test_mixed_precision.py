@@ -15,6 +15,7 @@ from jaxprob.heads import NormalHead
 from jaxprob.objectives import negative_log_likelihood
 from jaxprob.training import fit, fit_ensemble
 from jaxprob.training.mixed_precision import in_precision
+from tests.support.jaxprs import equations
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -44,20 +45,11 @@ LOSS = negative_log_likelihood(MODEL)
 
 def contractions(fn, *args):
     """Dtypes of the operands of every matrix product and convolution."""
-    found = []
-
-    def walk(jaxpr):
-        for eqn in jaxpr.eqns:
-            if eqn.primitive.name in ("dot_general", "convolution"):
-                found.append({str(v.aval.dtype) for v in eqn.invars})
-            for inner in jax.tree.leaves(
-                list(eqn.params.values()), is_leaf=lambda p: hasattr(p, "jaxpr")
-            ):
-                if hasattr(inner, "jaxpr"):
-                    walk(inner.jaxpr)
-
-    walk(jax.make_jaxpr(fn)(*args).jaxpr)
-    return found
+    return [
+        {str(v.aval.dtype) for v in eqn.invars}
+        for eqn in equations(fn, *args)
+        if eqn.primitive.name in ("dot_general", "convolution")
+    ]
 
 
 def test_every_contraction_is_short_and_every_result_is_not():
